@@ -1,0 +1,23 @@
+# From a configuration to figures, tables, claims and one page:
+#     snakemake --cores all              everything, at the default scale (laptop)
+#     snakemake --cores all fsf          one paper
+#     snakemake --cores all fsf_fig1c    one artefact: its figure and its table
+# with --config scale=smoke, --configfile FILE, --directory DIR and the like as usual.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/init.smk"
+include: "workflow/rules/sensitivity.smk"
+include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [getattr(rules, group).input for group in GROUPS],
+    localrule: True

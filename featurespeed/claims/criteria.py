@@ -1,0 +1,189 @@
+"""Criteria of the claims ledger: what would confirm and what would contradict each claim, written before the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+KINDS = ("between", "at_most", "at_least")
+
+
+class CriteriaError(ValueError):
+    """A fault in a criteria file; ``str(error)`` is one line with the file, the claim, the key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The closed region [low, high] in which a claim holds.
+
+    Attributes:
+        low, high: bounds; infinite on the open side of ``at_least`` and ``at_most``.
+        ideal: the number from which the bounds are measured when the threshold is halved or doubled: the centre of
+            ``between``, otherwise 0 unless the criterion says so (1 for a share of points that should be all of them).
+        identity: the value itself, not an interval, is compared with the region.
+    """
+
+    low: float
+    high: float
+    ideal: float = 0.0
+    identity: bool = False
+
+    @classmethod
+    def parse(cls, entry: Mapping[str, Any], identity: bool = False) -> Threshold:
+        """Read ``{between: [a, b]}``, ``{at_most: x}`` or ``{at_least: x}``, each with an optional ``ideal``.
+
+        Raises:
+            ValueError: with the offending value and what is allowed.
+        """
+        kinds = [key for key in entry if key != "ideal"] if isinstance(entry, Mapping) else []
+        if len(kinds) != 1 or kinds[0] not in KINDS:
+            raise ValueError(f"threshold = {entry!r}: must have one of {', '.join(KINDS)} (and maybe ideal)")
+        kind, value = kinds[0], entry[kinds[0]]
+        if kind == "between":
+            pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+            if not pair or value[0] >= value[1]:
+                raise ValueError(f"threshold between = {value!r}: must be two finite numbers, ascending")
+            low, high = map(float, value)
+        else:
+            if not _is_number(value):
+                raise ValueError(f"threshold {kind} = {value!r}: must be a finite number")
+            low, high = (-math.inf, float(value)) if kind == "at_most" else (float(value), math.inf)
+        if identity and (kind != "at_most" or value < 0):
+            raise ValueError(f"threshold {kind} = {value!r}: an identity has a tolerance, at_most a number >= 0")
+        ideal = entry.get("ideal", (low + high) / 2 if kind == "between" else 0.0)
+        if not _is_number(ideal) or (kind == "between" and not low < ideal < high):
+            raise ValueError(f"threshold ideal = {ideal!r}: must be a finite number, inside the bounds of between")
+        return cls(low, high, float(ideal), identity)
+
+    def scaled(self, factor: float) -> Threshold:
+        """The threshold with its distance from ``ideal`` multiplied by ``factor``; infinite bounds stay."""
+        low, high = (self.ideal + factor * (bound - self.ideal) for bound in (self.low, self.high))
+        return Threshold(low, high, self.ideal, self.identity)
+
+    def __str__(self) -> str:
+        if self.identity:
+            return f"largest error at most {self.high:.4g}"
+        if math.isinf(self.low):
+            return f"at most {self.high:.4g}"
+        if math.isinf(self.high):
+            return f"at least {self.low:.4g}"
+        return f"between {self.low:.4g} and {self.high:.4g}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _one_text(value: Any) -> Any:
+    """Collapse the line breaks of folded YAML text: ledger cells hold one line."""
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_one_text), Field(min_length=1)]
+OptionalText = Annotated[str, BeforeValidator(_one_text)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Control(_Entry):
+    """A computation in which the claim must fail."""
+
+    compute: Text
+    description: Text
+
+
+class Criterion(_Entry):
+    """One row of the ledger. ``compute`` and ``threshold`` are given, or else ``not_run`` says why there are none."""
+
+    claim_id: Text
+    artefact: Text
+    paper: Text
+    source: Text
+    statement: Text
+    statistic: OptionalText = ""
+    compute: Text | None = None
+    threshold: Threshold | None = None
+    identity: bool = False
+    control: Control | None = None
+    not_run: OptionalText = ""
+    note: OptionalText = ""
+
+    @property
+    def cited(self) -> str:
+        """Paper and place in it, as the ledger prints it."""
+        return f"{self.paper}, {self.source}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse_threshold(cls, entry: dict) -> dict:
+        if entry.get("threshold") is not None:
+            identity = entry.get("identity", False)
+            return entry | {"threshold": Threshold.parse(entry["threshold"], identity is True)}
+        return entry
+
+    @model_validator(mode="after")
+    def _computed_or_not_run(self) -> Criterion:
+        if bool(self.not_run) == (self.compute is not None):
+            raise ValueError("give either compute or not_run, not both and not neither")
+        if self.compute is not None and (self.threshold is None or not self.statistic):
+            raise ValueError("a computed claim needs a threshold and a statistic")
+        return self
+
+
+def load_criteria(path: Path, statistics: Collection[str]) -> list[Criterion]:
+    """Read one criteria file: a mapping with ``paper`` and ``claims``, a list of entries.
+
+    Args:
+        path: the YAML file.
+        statistics: names that ``compute`` may use.
+
+    Raises:
+        CriteriaError: one line that names the file, the claim, the key and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise CriteriaError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or set(content) != {"paper", "claims"} or not isinstance(content["claims"], list):
+        raise CriteriaError(f"{path}: must have the keys paper and claims (a list), and no others")
+    criteria: list[Criterion] = []
+    for number, entry in enumerate(content["claims"], start=1):
+        criteria.append(_criterion(path, number, entry, content["paper"], statistics))
+    ids = [criterion.claim_id for criterion in criteria]
+    repeated = sorted({claim for claim in ids if ids.count(claim) > 1})
+    if repeated:
+        raise CriteriaError(f"{path}: claim_id = {repeated[0]!r}: used more than once")
+    return criteria
+
+
+def _criterion(path: Path, number: int, entry: Any, paper: str, statistics: Collection[str]) -> Criterion:
+    if not isinstance(entry, dict):
+        raise CriteriaError(f"{path}: claim {number}: must be a mapping, got {entry!r}")
+    where = f"{path}: claim {entry.get('claim_id', number)!r}"
+    try:
+        criterion = Criterion.model_validate({"paper": paper} | entry)
+    except ValidationError as error:
+        raise CriteriaError(f"{where}: {_first_fault(error)}") from None
+    names = [name for name in (criterion.compute, criterion.control and criterion.control.compute) if name]
+    for name in names:
+        if name not in statistics:
+            raise CriteriaError(f"{where}: compute = {name!r}: unknown, allowed: {', '.join(sorted(statistics))}")
+    return criterion
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    key = ".".join(map(str, fault["loc"]))
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        message = f"unknown key, allowed: {', '.join(Criterion.model_fields)}"
+    value = f" = {fault['input']!r}" if key and fault["type"] != "missing" else ""
+    return f"{key}{value}: {message}" if key else message

@@ -1,0 +1,44 @@
+"""Where to compute: a GPU of one's own if there is one, else the CPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from featurespeed.locks import try_lock
+
+LOCKS = Path(".snakemake") / "devices"
+WAIT_SECONDS = 0.5
+
+
+@contextmanager
+def acquire_device(locks: Path = LOCKS) -> Iterator[torch.device]:
+    """The CPU without CUDA; else a GPU that no other job of this run uses, waiting for one if all are taken.
+
+    Counting GPUs as a workflow resource does not say which one a job gets: each job holds a kernel lock on its GPU
+    instead, named by the GPU's UUID, so that renumbering by CUDA_VISIBLE_DEVICES cannot confuse two of them.
+    """
+    if not torch.cuda.is_available():
+        yield torch.device("cpu")
+        return
+    index, descriptor = _take_gpu(locks)
+    try:
+        torch.cuda.set_device(index)
+        yield torch.device("cuda", index)
+    finally:
+        os.close(descriptor)
+
+
+def _take_gpu(locks: Path) -> tuple[int, int]:
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    while True:
+        for index, name in enumerate(names):
+            descriptor = try_lock(locks / f"{name}.lock")
+            if descriptor is not None:
+                return index, descriptor
+        time.sleep(WAIT_SECONDS)

@@ -1,0 +1,51 @@
+"""Locks that the kernel gives back when a process dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+from pathlib import Path
+
+_held: list[int] = []  # descriptors that stay open, and locked, as long as this process lives
+
+
+def try_lock(path: Path) -> int | None:
+    """An open descriptor that holds the lock on `path` alone, or None if another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def clear_stale_locks(state: Path) -> bool:
+    """Remove the workflow's lock files under `state` if the run that made them is dead; True if so.
+
+    A workflow that is killed leaves its lock files behind. Every main process therefore holds a kernel lock on
+    `state/main.lock` for life, shared with its like. Whoever can take it alone knows that no other run is alive on this
+    machine; and if the last run was on this machine too, the lock files are stale. In doubt (another host's name in
+    the file, none, or a file system without such locks) they stay, and `--unlock` is up to the user.
+    """
+    path, host = state / "main.lock", socket.gethostname()
+    descriptor = try_lock(path)
+    alone = descriptor is not None
+    if alone:
+        same_host = os.read(descriptor, 1024).decode(errors="replace").strip() == host
+        stale = same_host and any((state / "locks").glob("*.lock"))
+        if stale:
+            shutil.rmtree(state / "locks")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, host.encode(), 0)
+    else:
+        stale, descriptor = False, os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _held.append(descriptor)
+    except OSError:
+        os.close(descriptor)
+    return stale

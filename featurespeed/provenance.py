@@ -1,0 +1,119 @@
+"""Which code made a table: a hash over exactly the files that a script runs, and the facts stored inside the table."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGE = "featurespeed"
+PACKAGE_ROOT = Path(__file__).resolve().parent
+STORED_VERSIONS = ("torch", "numpy", "pandas")
+
+
+def code_hash(script: Path | str, package_root: Path = PACKAGE_ROOT) -> str:
+    """12 hex digits over the content of `script` and of every module of the package that it imports, transitively.
+
+    Imports are read, not run, wherever they stand in the code; the `__init__` of each package on the way counts, as
+    Python runs it. An edit elsewhere leaves the hash alone. Raises FileNotFoundError if there is no such script.
+    """
+    digest = hashlib.sha256(Path(script).read_bytes())
+    for name, path in sorted(imported_modules(script, package_root).items()):
+        digest.update(f"\0{name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def imported_modules(script: Path | str, package_root: Path = PACKAGE_ROOT) -> dict[str, Path]:
+    """Dotted name -> file of every module of the package that `script` imports, transitively."""
+    found: dict[str, Path] = {}
+    open_files = [(Path(script), "")]
+    while open_files:
+        path, module = open_files.pop()
+        for name in _imports(path, module, package_root):
+            parts = name.split(".")
+            for prefix in (".".join(parts[: i + 1]) for i in range(len(parts))):
+                target = _module_file(prefix, package_root)
+                if target is not None and prefix not in found:
+                    found[prefix] = target
+                    open_files.append((target, prefix))
+    return found
+
+
+def canonical_json(value: object) -> str:
+    """The one spelling of a JSON-able value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def table_metadata(spec: object, script: Path | str) -> dict[str, object]:
+    """What made a table, without anything that differs between two equal runs.
+
+    `spec` is a mapping or a model with `model_dump(mode="json")`.
+    """
+    settings = dict(spec) if isinstance(spec, Mapping) else spec.model_dump(mode="json")
+    return {
+        "spec": settings,
+        "config_hash": hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:12],
+        "script": Path(script).name,
+        "code_hash": code_hash(script),
+        "seeds": {name: value for name, value in settings.items() if "seed" in name or "draws" in name},
+        "versions": {name: _version(name) for name in STORED_VERSIONS},
+    }
+
+
+def _imports(path: Path, module: str, package_root: Path) -> Iterator[str]:
+    """Dotted names in the package that one file imports; `module` is its own name, "" for a script."""
+    is_package = path.name == "__init__.py"
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if _ours(alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = node.level - 1 if is_package else node.level
+                parents = module.split(".")
+                base = ".".join([*parents[: len(parents) - up], *filter(None, [base])])
+            if _ours(base):
+                yield base
+                for alias in node.names:
+                    yield _named(base, alias.name, package_root)
+
+
+def _named(base: str, name: str, package_root: Path) -> str:
+    """The module that `from base import name` loads: a submodule, the home of a lazy export, or base itself."""
+    if _module_file(f"{base}.{name}", package_root) is not None:
+        return f"{base}.{name}"
+    return _lazy_exports(base, package_root).get(name, base)
+
+
+def _lazy_exports(package: str, package_root: Path) -> dict[str, str]:
+    """The literal `EXPORTS` table (name -> module) of a package, which its `__getattr__` imports from on demand."""
+    path = _module_file(package, package_root)
+    if path is None or path.name != "__init__.py":
+        return {}
+    for node in ast.parse(path.read_bytes()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == "EXPORTS" for target in targets):
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def _ours(name: str) -> bool:
+    return name == PACKAGE or name.startswith(f"{PACKAGE}.")
+
+
+def _module_file(name: str, package_root: Path) -> Path | None:
+    path = package_root.joinpath(*name.split(".")[1:])
+    for candidate in (path / "__init__.py", path.with_suffix(".py")):
+        if candidate.is_file() and _ours(name):
+            return candidate
+    return None
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,219 @@
+"""One long table a stage: its columns, its units, and Parquet files that are equal byte for byte when their content is.
+
+A row is one number, found by its keys (case, series, width, depth, ..., layer, seed, estimator, quantity). The unit of
+each quantity is fixed here, so that no table can disagree with another one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+
+import pandas as pd
+
+SCHEMA_VERSION = 1
+
+# Column -> kind, in the order of the file.
+COLUMNS: dict[str, type] = {
+    "case": str,
+    "series": str,
+    "scaling": str,
+    "branch_scale": float,
+    "c": float,
+    "width": int,
+    "depth": int,
+    "input_dim": int,
+    "output_dim": int,
+    "n_inputs": int,
+    "step": int,
+    "layer": int,
+    "seed": int,
+    "estimator": str,
+    "quantity": str,
+    "value": float,
+    "unit": str,
+}
+DEFAULTS: dict[str, object] = {"case": "", "series": "", "scaling": "", "n_inputs": 1, "step": 0, "c": math.nan}
+# A multilayer perceptron has no branch scale, and some rows no c: NaN says so there and nowhere else.
+MAY_BE_NAN = {"branch_scale", "c"}
+
+ESTIMATORS = ("jvp", "finite step", "sampler", "theory", "published", "training")
+
+# Quantity -> unit. "1" is a pure number; time is that of the gradient flow, so dt cancels.
+QUANTITIES: dict[str, str] = {
+    "bfa": "rad",
+    "cos_bfa": "1",
+    "feature_speed": "1/time",
+    "feature_speed_rms": "1/time",
+    "loss_decay": "1/time",
+    "feature_sensitivity": "1",
+    "inverse_backward_norm": "1",
+    "forward_rms": "1",
+    "backward_rms": "1",
+    "gradient_norm": "1",
+    "contribution_ratio": "1",
+    "init_std_input": "1",
+    "init_std_hidden": "1",
+    "init_std_readout": "1",
+    "learning_rate_input": "1",
+    "learning_rate_hidden": "1",
+    "learning_rate_readout": "1",
+    "formula_error": "1",
+    "velocity_ratio": "1",
+    "kernel_ratio": "1",
+    "kernel_condition": "1",
+    "backward_speed_angle": "rad",
+    "angle_difference": "rad",
+    "alignment_sign": "1",
+    "relative_difference": "1",
+    "log2_growth": "1",
+}
+
+
+class RecordError(ValueError):
+    """A table that does not follow the schema."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A table that holds NaN or infinity where a number must be."""
+
+
+def frame(rows: pd.DataFrame | Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """Rows as a table with every column of the schema, in order and with its type.
+
+    Missing keys take their default; the unit follows from the quantity. Raises RecordError for an unknown column or
+    quantity and for a key that has neither value nor default.
+    """
+    table = rows.copy() if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_records(list(rows))
+    unknown = [name for name in table.columns if name not in COLUMNS]
+    if unknown:
+        raise RecordError(f"unknown columns {unknown}; allowed: {list(COLUMNS)}")
+    for name, default in DEFAULTS.items():
+        if name not in table:
+            table[name] = default
+        elif name not in MAY_BE_NAN:
+            table[name] = table[name].fillna(default)
+    if "quantity" in table and "unit" not in table:
+        table["unit"] = table["quantity"].map(QUANTITIES)
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise RecordError(f"missing columns {missing}")
+    _check_keys(table)
+    return _typed(table)
+
+
+def validate(table: pd.DataFrame) -> pd.DataFrame:
+    """The table itself if it follows the schema.
+
+    Raises RecordError for missing, unknown or misordered columns, null keys, an unknown quantity or estimator, a wrong
+    unit; NonFiniteError, naming the keys of the first bad rows, for a value that is not finite.
+    """
+    if list(table.columns) != list(COLUMNS):
+        missing = [name for name in COLUMNS if name not in table]
+        unknown = [name for name in table.columns if name not in COLUMNS]
+        raise RecordError(
+            f"columns differ from the schema: missing {missing}, unknown {unknown}; order {list(COLUMNS)}"
+        )
+    _check_keys(table)
+    wrong = table[table["unit"] != table["quantity"].map(QUANTITIES)]
+    if len(wrong):
+        raise RecordError(f"wrong unit in {_keys(wrong)}")
+    values = pd.to_numeric(table["value"]).to_numpy(dtype=float)
+    bad = table[[not math.isfinite(value) for value in values]]
+    if len(bad):
+        raise NonFiniteError(f"{len(bad)} of {len(table)} values are not finite, first: {_keys(bad)}")
+    return _typed(table)
+
+
+def write_table(table: pd.DataFrame, path: Path | str, metadata: Mapping[str, object]) -> None:
+    """Validate and write atomically; `metadata` (JSON-able, deterministic) travels inside the file.
+
+    Two writes of equal tables with equal metadata give equal bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = validate(table)
+    arrays = [pa.array(table[name].tolist(), type=_arrow_type(kind)) for name, kind in COLUMNS.items()]
+    provenance = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    units = json.dumps(dict(sorted(QUANTITIES.items())))
+    fields = [pa.field(name, _arrow_type(kind), nullable=name in MAY_BE_NAN) for name, kind in COLUMNS.items()]
+    schema = pa.schema(fields, metadata={"provenance": provenance, "units": units, "schema": str(SCHEMA_VERSION)})
+    with atomic_path(path) as part:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd")
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """A stage table; its metadata is in `table.attrs["provenance"]`."""
+    import pyarrow.parquet as pq
+
+    stored = pq.read_table(path)
+    table = _typed(stored.to_pandas())
+    table.attrs["provenance"] = json.loads(stored.schema.metadata[b"provenance"])
+    return table
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the name `path` at the end, or vanishes on an error.
+
+    The suffix stays, because programs choose the format by it, and so does the folder, so that relative links hold.
+    What a killed writer of the same file has left behind is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".part-*-{escape(path.name)}"):
+        stale.unlink(missing_ok=True)
+    part = path.with_name(f".part-{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _check_keys(table: pd.DataFrame) -> None:
+    for name in COLUMNS:
+        if name in MAY_BE_NAN or name in ("value", "unit"):
+            continue
+        if table[name].isna().any():
+            raise RecordError(f"no {name} in {_keys(table[table[name].isna()])}")
+    for name, allowed in (("quantity", QUANTITIES), ("estimator", ESTIMATORS)):
+        unknown = sorted(set(table[name]) - set(allowed))
+        if unknown:
+            raise RecordError(f"unknown {name} {unknown}; allowed: {list(allowed)}")
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    try:
+        typed = {
+            name: _whole(table[name]) if kind is int else table[name].astype(kind) for name, kind in COLUMNS.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"a column has the wrong type: {error}") from error
+    return pd.DataFrame(typed).reset_index(drop=True)
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    whole = column.astype("int64")
+    if (whole != column).any():
+        raise ValueError(f"{column.name} must be whole numbers")
+    return whole
+
+
+def _keys(rows: pd.DataFrame, limit: int = 3) -> str:
+    shown = [name for name in rows.columns if name != "unit"]
+    return json.dumps(json.loads(rows.head(limit)[shown].to_json(orient="records")))
+
+
+def _arrow_type(kind: type):
+    import pyarrow as pa
+
+    return {str: pa.string(), int: pa.int64(), float: pa.float64()}[kind]

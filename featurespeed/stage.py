@@ -1,0 +1,189 @@
+"""Adapters that turn a pure function into a script which runs under Snakemake, from the command line and on import.
+
+A stage computes one long table from one spec; a task turns named input files into named output files:
+
+    if __name__ == "__main__":
+        run_stage(main, InitSpec)      # main(spec: InitSpec) -> pd.DataFrame
+        run_task(main)                 # main(task: Task) -> None
+
+This is the only module that knows Snakemake's `snakemake` object. On import a script does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from featurespeed.provenance import canonical_json, table_metadata
+from featurespeed.records import atomic_path, read_table, write_table
+
+# mallopt(3) parameters. Without them glibc gives large arrays back to the kernel after each operation and takes them
+# again, zeroed page by page, for the next one: more than half of the time of a dense forward and backward pass.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+LOG_SECONDS = 30.0  # at most one progress line in so many seconds when nobody watches
+
+
+@dataclass(frozen=True)
+class Task:
+    """Named files in, named files out; outputs appear under their names only when the task has ended well."""
+
+    inputs: Mapping[str, Path | list[Path]]
+    outputs: Mapping[str, Path]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_stage(main: Callable[[Any], Any], spec_type: Any, argv: Sequence[str] | None = None) -> None:
+    """Run `main(spec) -> DataFrame` and write its table, with provenance inside and a sidecar `.run.json` beside.
+
+    `spec_type` is a pydantic model. A result that is not finite ends the process with status 1 and one line that holds
+    the spec; the table is then not written.
+    """
+    job = _snakemake_job()
+    if job is None:
+        arguments = _stage_arguments(argv)
+        settings, out, threads = _read_settings(arguments.spec), arguments.out, arguments.threads
+        sidecar = out.with_suffix(".run.json")
+    else:
+        settings, threads = job.params.spec, job.threads
+        out, sidecar = Path(job.output[0]), Path(job.output[1])
+    _prepare_process(threads, job)
+    spec = spec_type.model_validate(settings)
+    started, clock, script = datetime.now(UTC), time.perf_counter(), _script()
+    try:
+        table = main(spec)
+        write_table(table, out, table_metadata(spec, script))
+    except FloatingPointError as error:
+        sys.exit(f"{script.name}: not finite: {error}; spec: {canonical_json(spec.model_dump(mode='json'))}")
+    facts = _run_facts(started, time.perf_counter() - clock, threads)
+    with atomic_path(sidecar) as part:
+        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) -> None:
+    """Run `main(task)` with the rule's named inputs, outputs and parameters, or with those of the command line."""
+    job = _snakemake_job()
+    if job is None:
+        task, threads = _task_from_arguments(argv), 1
+    else:
+        inputs = {name: _paths(value) for name, value in job.input.items()}
+        outputs = {name: Path(value) for name, value in job.output.items()}
+        task, threads = Task(inputs, outputs, dict(job.params.items())), job.threads
+    _prepare_process(threads, job)
+    with ExitStack() as finish:
+        parts = {name: finish.enter_context(atomic_path(path)) for name, path in task.outputs.items()}
+        main(Task(task.inputs, parts, task.params))
+
+
+def progress(items: Iterable[Any], desc: str, total: int | None = None) -> Iterator[Any]:
+    """Pass `items` through and show how far it is: a tqdm bar on a terminal, a line every 30 s in a log file."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, desc=desc, total=total)
+        return
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= LOG_SECONDS:
+            print(f"{desc}: {done}/{total or '?'} after {now - start:.0f} s", file=sys.stderr, flush=True)
+            last = now
+        yield item
+
+
+def _snakemake_job() -> Any | None:
+    """The object that Snakemake puts into the script it runs; None on the command line."""
+    return getattr(sys.modules["__main__"], "snakemake", None)
+
+
+def _script() -> Path:
+    return Path(sys.modules["__main__"].__file__)
+
+
+def _prepare_process(threads: int, job: Any | None) -> None:
+    """One process, one job: its allocator, its number of threads, and its log file for all that it prints."""
+    if job is not None and len(job.log):
+        Path(job.log[0]).parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(job.log[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.stdout.reconfigure(line_buffering=True)
+    with suppress(OSError, AttributeError):  # another C library: only slower
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 300_000_000)):
+            mallopt(parameter, value)
+    if "torch" in sys.modules:  # figures, claims and the page run without it
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _run_facts(started: datetime, wall_seconds: float, threads: int) -> dict[str, object]:
+    """What differs between two equal runs, which therefore must not go into the table."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "wall_seconds": round(wall_seconds, 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "peak_memory_mb": round(usage.ru_maxrss / 1024, 1),
+        "started": started.isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": threads,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _stage_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--spec", type=Path, required=True, help="settings: .yaml, .json, or a .parquet table's own")
+    parser.add_argument("--out", type=Path, required=True, help="table to write, .parquet")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args(argv)
+
+
+def _task_from_arguments(argv: Sequence[str] | None) -> Task:
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH", help="may be repeated for a list")
+    parser.add_argument("--output", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--params", type=Path, help="parameters of the task: .yaml or .json")
+    arguments = parser.parse_args(argv)
+    inputs: dict[str, Path | list[Path]] = {}
+    for name, path in (_pair(text, parser) for text in arguments.input):
+        known = inputs.get(name)
+        inputs[name] = path if known is None else [*(known if isinstance(known, list) else [known]), path]
+    outputs = dict(_pair(text, parser) for text in arguments.output)
+    return Task(inputs, outputs, _read_settings(arguments.params) if arguments.params else {})
+
+
+def _pair(text: str, parser: argparse.ArgumentParser) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        parser.error(f"expected NAME=PATH, got {text!r}")
+    return name, Path(path)
+
+
+def _read_settings(path: Path) -> Any:
+    """Settings from YAML or JSON, or those that made a stage table."""
+    if path.suffix == ".parquet":
+        return read_table(path).attrs["provenance"]["spec"]
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _paths(value: Any) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(item) for item in value]

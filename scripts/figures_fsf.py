@@ -1,0 +1,76 @@
+"""Figures and tables of arXiv:2311.18718: one artefact from its stage table to CSV, PDF, SVG and PNG.
+
+Reads the long stage table of one artefact and the points read off the paper's figures. The CSV is written first and the
+figure is drawn from what was written, so the file holds exactly what is drawn.
+
+Inputs: ``table`` (Parquet), ``published`` (CSV), and ``style`` unless it is the one beside this script. Outputs:
+``table``, ``pdf``, ``svg``, ``png``. Parameter: ``artefact``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from featurespeed.figures import fsf_draw, fsf_tables
+from featurespeed.plotting import new_figure, save_figure
+from featurespeed.records import read_table
+from featurespeed.stage import Task, run_task
+from featurespeed.tabulate import read_csv, write_csv
+
+STYLE = Path(__file__).resolve().with_name("figures.mplstyle")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How one artefact is made: (stage table, published points) -> artefact table -> figure of ``size`` inches."""
+
+    tabulate: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
+    draw: Callable[[pd.DataFrame, Figure], None]
+    size: tuple[float, float]
+
+
+FIGURES: dict[str, Drawing] = {
+    "fsf_fig1a": Drawing(fsf_tables.tabulate_fig1a, fsf_draw.draw_fig1a, (7.2, 4.6)),
+    "fsf_fig1b": Drawing(fsf_tables.tabulate_fig1b, fsf_draw.draw_fig1b, (7.2, 4.6)),
+    "fsf_fig1c": Drawing(fsf_tables.tabulate_fig1c, fsf_draw.draw_fig1c, (7.2, 4.6)),
+    "fsf_fig2a": Drawing(fsf_tables.tabulate_fig2a, fsf_draw.draw_fig2a, (7.6, 4.2)),
+    "fsf_fig2b": Drawing(fsf_tables.tabulate_fig2b, fsf_draw.draw_fig2b, (7.6, 4.0)),
+    "fsf_table1": Drawing(fsf_tables.tabulate_table1, fsf_draw.draw_scaling_table, (9.0, 8.6)),
+    "fsf_table2": Drawing(fsf_tables.tabulate_table2, fsf_draw.draw_scaling_table, (9.0, 3.6)),
+    "fsf_theory": Drawing(fsf_tables.tabulate_theory, fsf_draw.draw_theory_figure, (9.0, 3.6)),
+}
+
+
+def read_published(path: Path) -> pd.DataFrame:
+    """Points read off the paper's figures; ``x`` stays text, for it may be a range."""
+    return pd.read_csv(path, dtype={"figure": str, "series": str, "x": str})
+
+
+def make(
+    drawing: Drawing,
+    records: pd.DataFrame,
+    points: pd.DataFrame,
+    table: Path,
+    images: dict[str, Path],
+    style: Path = STYLE,
+) -> None:
+    """Write the artefact table, then draw what was written into each of ``images`` (format -> path)."""
+    write_csv(drawing.tabulate(records, points), table)
+    figure = new_figure(style, *drawing.size)
+    drawing.draw(read_csv(table), figure)
+    save_figure(figure, images)
+
+
+def main(task: Task) -> None:
+    """Make the artefact that the parameters name."""
+    images = {kind: path for kind, path in task.outputs.items() if kind != "table"}
+    records, points = read_table(task.inputs["table"]), read_published(task.inputs["published"])
+    style = task.inputs.get("style", STYLE)
+    make(FIGURES[task.params["artefact"]], records, points, task.outputs["table"], images, style)
+
+
+if __name__ == "__main__":
+    run_task(main)

@@ -1,0 +1,31 @@
+"""The page of a run: every figure, claim and setting of ``results/<scale>/`` in one self-contained HTML file.
+
+Inputs: ``claims``, ``sensitivity``, ``template``, and lists of ``tables``, ``figures`` (PNG or SVG, embedded),
+``stages``, ``sidecars`` and, where there are any, ``notebook``. Output: ``page``. Parameter: ``scale``.
+"""
+
+from pathlib import Path
+
+from featurespeed.page import PageInputs, gather, render
+from featurespeed.records import read_table
+from featurespeed.stage import Task, run_task
+
+
+def as_list(paths: Path | list[Path]) -> list[Path]:
+    """One path or several, as a list."""
+    return list(paths) if isinstance(paths, list | tuple) else [Path(paths)]
+
+
+def main(task: Task) -> None:
+    """Gather, render, write."""
+    several = {name: as_list(task.inputs.get(name, [])) for name in ("tables", "figures", "stages", "sidecars")}
+    notebooks = as_list(task.inputs.get("notebook", []))
+    inputs = PageInputs(task.inputs["claims"], task.inputs["sensitivity"], notebooks=notebooks, **several)
+    page = task.outputs["page"]
+    content = gather(inputs, page, task.params["scale"], read_table)
+    template = Path(task.inputs["template"]).read_text(encoding="utf-8")
+    page.write_text(render(template, content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_task(main)

@@ -1,0 +1,95 @@
+"""Shared by all tests: one thread a process, one smoke run of the whole workflow, and ways to call it."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run side by side
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class SmokeRun:
+    """One finished run at scale smoke: where it ran, the home it had, and the files of the repository before it."""
+
+    directory: Path
+    home: Path
+    before: frozenset[str]
+
+    @property
+    def results(self) -> Path:
+        return self.directory / "results" / "smoke"
+
+
+def run_snakemake(
+    *arguments: str, directory: Path, sources: Path = REPOSITORY, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`snakemake` on the Snakefile of `sources` with outputs under `directory`; both streams as text."""
+    return subprocess.run(
+        snakemake_command(*arguments, directory=directory),
+        cwd=sources,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def snakemake_command(*arguments: str, directory: Path) -> list[str]:
+    """The command line of `run_snakemake`."""
+    return [sys.executable, "-m", "snakemake", "--directory", str(directory), *arguments]
+
+
+def repository_files() -> frozenset[str]:
+    """Every file of the working tree, caches of tools and environments left out."""
+    skipped = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "results", "logs"}
+    found = []
+    for folder, folders, files in os.walk(REPOSITORY):
+        folders[:] = [name for name in folders if name not in skipped]
+        found += [os.path.join(folder, name) for name in files]
+    return frozenset(found)
+
+
+@pytest.fixture
+def snakemake(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`snakemake(*arguments)` in an empty directory of its own."""
+
+    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run_snakemake(*arguments, directory=tmp_path, **environment)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SmokeRun:
+    """The whole workflow at scale smoke, run once for all tests and all of pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    run = SmokeRun(shared / "smoke", shared / "smoke-home", repository_files())
+    with FileLock(shared / "smoke.lock"):
+        if not run.directory.exists():
+            run.directory.mkdir()
+            run.home.mkdir()
+            done = run_snakemake("--cores", "2", "--config", "scale=smoke", directory=run.directory, HOME=str(run.home))
+            (run.directory.parent / "smoke.err").write_text(done.stderr)
+            (run.directory.parent / "smoke.rc").write_text(str(done.returncode))
+        status, messages = (run.directory.parent / f"smoke.{name}" for name in ("rc", "err"))
+        assert status.read_text() == "0", messages.read_text()[-5000:]
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke_results(smoke_run: SmokeRun) -> Path:
+    """`results/smoke` of the shared run."""
+    return smoke_run.results

@@ -1,0 +1,220 @@
+"""The page: complete, self-contained, escaped, and true to the tables it was made from."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from jinja2 import UndefinedError
+
+from featurespeed.claims.engine import CLAIM_COLUMNS, SENSITIVITY_COLUMNS
+from featurespeed.config import ARTEFACTS
+from featurespeed.page import PageInputs, compact, duration, gather, number, render, setting_value
+from featurespeed.papers import FACTS, Setting
+from featurespeed.records import COLUMNS, frame, read_table, write_table
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = (ROOT / "workflow" / "report" / "page.html.j2").read_text(encoding="utf-8")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+CONTROL = "shuffled: 0.1, fails, as it must"
+HOSTILE = "<script>alert('x')</script> & \"quotes\""
+
+
+def claim(claim_id: str, artefact: str, verdict: str, **changes) -> dict:
+    base = dict.fromkeys(CLAIM_COLUMNS, "") | {
+        "claim_id": claim_id, "artefact": artefact, "paper": "arXiv:2311.18718, Thm 2.1", "verdict": verdict,
+        "statement": f"statement of {claim_id}", "scale": "smoke", "n": 0,
+    }  # fmt: skip
+    return base | changes
+
+
+def claims() -> list[dict]:
+    numbers = {"value": -0.5071, "ci_low": -0.5093, "ci_high": -0.5049, "n": 40, "threshold": "between -0.55 and -0.45"}
+    return [
+        claim("good", "fsf_fig1a", "confirmed", statistic="exponent", control=CONTROL, **numbers),
+        claim("bad", "fsf_fig1a", "contradicted", **numbers),
+        claim("hostile", "fsf_theorems", "inconclusive", statement=HOSTILE, note=HOSTILE, **numbers),
+        claim("later_discrepancy", "elsewhere", "not run", note="no model yet"),
+    ]
+
+
+@pytest.fixture
+def run(tmp_path) -> PageInputs:
+    """Files of a small run: two drawn artefacts and the theorems."""
+    results = tmp_path / "results" / "smoke"
+    for folder in ("stages", "tables", "figures", "notebooks"):
+        (results / folder).mkdir(parents=True)
+    artefacts = ("fsf_fig1a", "fsf_fig1c", "fsf_theorems")
+    row = {
+        "series": "beta=1/sqrtL", "branch_scale": 0.1, "width": 200, "input_dim": 10, "output_dim": 1, "layer": 5,
+        "quantity": "bfa", "value": 0.5,
+    }  # fmt: skip
+    records = [row | {"depth": d, "seed": s, "estimator": "jvp"} for d in range(10, 20) for s in range(5)]
+    records += [row | {"depth": 999, "seed": 0, "estimator": "theory"}]
+    for name in artefacts:
+        spec = {"width": 200, "finite_step": 0.001, "note": HOSTILE}
+        metadata = {"spec": spec, "code_hash": "abc123", "versions": {"torch": "9.9"}}
+        write_table(frame(records), results / "stages" / f"{name}.parquet", metadata)
+        facts = {"wall_seconds": 60.0, "cpu_seconds": 90.0, "host": HOSTILE, "device": "cpu", "threads": 2}
+        (results / "stages" / f"{name}.run.json").write_text(json.dumps(facts))
+    for name in artefacts[:2]:
+        (results / "figures" / f"{name}.png").write_bytes(PIXEL)
+        (results / "tables" / f"{name}.csv").write_text("panel\n")
+    pd.DataFrame(claims()).to_csv(results / "claims.csv", index=False)
+    moved = {"claim_id": "good", "verdict_halved": "inconclusive", "verdict_doubled": "confirmed", "moves": "yes"}
+    pd.DataFrame([moved], columns=list(SENSITIVITY_COLUMNS)).to_csv(results / "claims_sensitivity.csv", index=False)
+    stages = [results / "stages" / f"{name}.parquet" for name in artefacts]
+    return PageInputs(
+        claims=results / "claims.csv",
+        sensitivity=results / "claims_sensitivity.csv",
+        tables=[results / "tables" / f"{name}.csv" for name in artefacts[:2]],
+        figures=[results / "figures" / f"{name}.png" for name in artefacts[:2]],
+        stages=stages,
+        sidecars=[path.with_suffix(".run.json") for path in stages],
+        notebooks=[results / "notebooks" / "feature_speed.html"],
+    )
+
+
+@pytest.fixture
+def content(run) -> dict:
+    return gather(run, run.claims.with_name("index.html"), "smoke", read_table)
+
+
+@pytest.fixture
+def html(content) -> str:
+    return render(TEMPLATE, content)
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes, and whether the tags balance."""
+
+    VOID = {"meta", "link", "img", "br"}
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def all(self, *names: str) -> list[dict]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def test_one_section_an_artefact_plus_glance_and_ledger(html):
+    tags = Tags(html)
+    assert tags.open == []
+    ids = [attributes["id"] for attributes in tags.all("section")]
+    assert ids == ["glance", "fsf_fig1a", "fsf_fig1c", "fsf_theorems", "ledger"]
+    targets = {attributes["href"][1:] for attributes in tags.all("a") if attributes["href"].startswith("#")}
+    assert targets == set(ids)
+
+
+def test_the_page_needs_no_other_file_to_be_seen(html):
+    tags = Tags(html)
+    sources = [a["src"] for a in tags.all("img", "script", "iframe") if "src" in a]
+    sources += [a["href"] for a in tags.all("link")]
+    assert len(tags.all("img")) == 2
+    assert all(source.startswith("data:") for source in sources)
+    assert not re.search(r"@import|url\(", html)
+
+
+def test_links_are_relative_and_point_into_the_run(html, run):
+    links = [a["href"] for a in Tags(html).all("a")]
+    files = {link for link in links if not link.startswith(("#", "https://arxiv.org/"))}
+    assert {"figures/fsf_fig1a.pdf", "figures/fsf_fig1a.svg", "tables/fsf_fig1c.csv", "claims.csv"} <= files
+    assert {"claims_sensitivity.csv", "notebooks/feature_speed.html"} <= files
+    assert not any(link.startswith(("/", "http", "..")) for link in files)
+
+
+def test_text_from_files_is_escaped(html):
+    assert "alert(&#39;x&#39;)" in html
+    assert len(Tags(html).all("script")) == 1  # ours
+    assert "<script>alert" not in html
+
+
+def test_verdicts_are_counted_and_none_is_hidden(content, html):
+    assert content["counts"] == {"confirmed": 1, "contradicted": 1, "inconclusive": 1, "not run": 1}
+    assert content["discrepancies"] == 1 and "discrepancies in print (1)" in html
+    rows = [a["data-verdict"] for a in Tags(html).all("tr") if "data-verdict" in a]
+    assert rows == ["confirmed", "contradicted", "inconclusive", "not run"]
+    for claim_id in ("good", "bad", "hostile", "later_discrepancy"):
+        assert f"<code>{claim_id}</code>" in html
+
+
+def test_claims_show_interval_control_and_how_they_move(html):
+    assert "−0.507" in html and "[−0.509, −0.505]" in html
+    assert "Negative control. shuffled: 0.1, fails, as it must." in html
+    assert "Threshold halved: inconclusive; doubled: confirmed." in html
+
+
+def test_glance_adds_up_the_jobs(content, html):
+    assert content["machine"] == content["machine"] | {"wall": 180.0, "cpu": 270.0, "jobs": 3, "device": "cpu"}
+    assert content["papers"][0].arxiv == "2311.18718" and content["versions"] == {"torch": "9.9"}
+    assert "3.0 min of jobs" in html
+
+
+def test_each_artefact_says_how_to_run_it_alone(html):
+    assert "--config scale=smoke" in html
+    assert "python scripts/init_bfa.py --spec results/smoke/stages/fsf_fig1c.parquet" in html
+
+
+def test_the_run_side_is_read_off_the_records(run):
+    records = read_table(run.stages[0])
+    spec = records.attrs["provenance"]["spec"]
+    expected = {
+        "column:depth": "10, 11, …, 19 (10 values)", "column:width": "200", "seeds:jvp": "5", "seeds:sampler": "none",
+        "series": "β=1/√L", "spec:finite_step": "0.001", "spec:none": "not in this run", "text:a: b": "a: b",
+    }  # fmt: skip
+    assert {source: setting_value(Setting("s", "", source), records, spec) for source in expected} == expected
+    with pytest.raises(ValueError, match="unknown source"):
+        setting_value(Setting("s", "", "guess"), records, spec)
+
+
+def test_every_drawn_artefact_has_facts_with_known_sources():
+    drawn = {name for name, artefact in ARTEFACTS.items() if artefact.drawn}
+    assert drawn <= set(FACTS)
+    for facts in FACTS.values():
+        for setting in facts.settings:
+            source, _, name = setting.run.partition(":")
+            assert source in {"text", "spec", "column", "seeds", "series"}
+            assert source != "column" or name in COLUMNS
+            assert source != "spec" or any(name in ARTEFACTS[a].spec.model_fields for a in drawn)
+
+
+def test_a_run_without_figures_or_sidecars_still_has_a_page(run):
+    bare = replace(run, figures=[], tables=[], sidecars=[], notebooks=[])
+    html = render(TEMPLATE, gather(bare, run.claims.with_name("index.html"), "smoke", read_table))
+    assert not Tags(html).all("img")
+    assert 'id="fsf_fig1a"' in html
+
+
+def test_a_ledger_without_claims_still_has_a_page(run):
+    pd.DataFrame(columns=list(CLAIM_COLUMNS)).to_csv(run.claims, index=False)
+    assert "0 claims" in render(TEMPLATE, gather(run, run.claims.with_name("index.html"), "smoke", read_table))
+
+
+def test_a_misspelt_name_in_the_template_raises():
+    with pytest.raises(UndefinedError):
+        render("{{ nothing }}", {})
+
+
+def test_numbers_and_times_read_well():
+    assert [number(v) for v in (0.12345, -1e-13, 200.0, "", float("nan"))] == ["0.123", "−1e−13", "200", "", ""]
+    assert [duration(s) for s in (1.25, 59, 180, 10_000)] == ["1.2 s", "59 s", "3.0 min", "2.8 h"]
+    assert compact([0.001, 0.5]) == "0.001, 0.5"

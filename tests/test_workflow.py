@@ -1,0 +1,275 @@
+"""The workflow from outside: one smoke run end to end, targets, scales, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY, repository_files, run_snakemake
+
+from featurespeed.config import ARTEFACTS, SCALES
+from featurespeed.provenance import code_hash, imported_modules
+from featurespeed.records import read_table
+
+SCRIPTS = REPOSITORY / "scripts"
+DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
+STAGES = {
+    "init": "init_bfa.py",
+    "sensitivity": "sensitivity.py",
+    "scaling": "scaling_tables.py",
+    "theory": "theory.py",
+    "theorems": "theorems.py",
+}
+TABLE_HEADER = "panel,series,x,y,y_low,y_high,n,estimator,order,flag"
+
+
+def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Rule -> number of jobs, from the table that a dry run prints."""
+    rows = [line.split() for line in done.stdout.splitlines()]
+    return {
+        row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] not in ("total", "jobid:")
+    }
+
+
+# --- one run of everything --------------------------------------------------------------------------------------------
+
+
+def test_smoke_run_makes_every_output(smoke_results):
+    expected = [f"figures/{name}.{kind}" for name in DRAWN for kind in ("pdf", "svg", "png")]
+    expected += [f"tables/{name}.csv" for name in DRAWN]
+    expected += [f"stages/{name}.{kind}" for name in ARTEFACTS for kind in ("parquet", "run.json")]
+    expected += ["claims.csv", "claims_sensitivity.csv", "index.html"]
+    expected += [f"notebooks/feature_speed.{kind}" for kind in ("ipynb", "html")]
+    missing = [
+        name for name in expected if not (smoke_results / name).is_file() or not (smoke_results / name).stat().st_size
+    ]
+    assert missing == []
+    known = set(expected) | {str(p.relative_to(smoke_results)) for p in (smoke_results / "benchmarks").rglob("*")}
+    found = {str(path.relative_to(smoke_results)) for path in smoke_results.rglob("*") if path.is_file()}
+    assert found <= known
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_tables_have_the_public_columns(smoke_results, name):
+    assert (smoke_results / f"tables/{name}.csv").read_text().splitlines()[0] == TABLE_HEADER
+
+
+@pytest.mark.parametrize("name", ARTEFACTS)
+def test_stage_tables_carry_their_spec_and_the_hash_of_their_code(smoke_results, name):
+    provenance = read_table(smoke_results / f"stages/{name}.parquet").attrs["provenance"]
+    assert provenance["spec"]["artefact"] == name
+    assert provenance["code_hash"] == code_hash(REPOSITORY / "scripts" / ARTEFACTS[name].script)
+    facts = json.loads((smoke_results / f"stages/{name}.run.json").read_text())
+    assert facts["host"] not in json.dumps(provenance) and facts["threads"] == 1
+
+
+def test_nothing_is_written_elsewhere(smoke_run):
+    assert {path.name for path in smoke_run.directory.iterdir()} <= {"results", "logs", "resources", ".snakemake"}
+    assert [str(path) for path in smoke_run.home.rglob("*")] == []
+    new = repository_files() - smoke_run.before
+    assert [name for name in new if "/.snakemake/" not in name] == []
+
+
+def test_a_finished_run_has_nothing_to_do(smoke_run):
+    again = run_snakemake("-n", "--config", "scale=smoke", directory=smoke_run.directory)
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_a_changed_setting_reruns_its_stage_and_no_other(smoke_run):
+    change = "fsf_fig1b={sampler_seeds: 9, seed: 1234}"
+    done = run_snakemake("-n", "--config", "scale=smoke", change, directory=smoke_run.directory)
+    assert done.returncode == 0, done.stderr
+    assert {name: count for name, count in jobs_of(done).items() if name in STAGES} == {"init": 1}
+
+
+def test_report_of_snakemake_works(smoke_run, tmp_path):
+    report = tmp_path / "report.html"
+    done = run_snakemake("--config", "scale=smoke", "--report", str(report), directory=smoke_run.directory)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = report.read_text()
+    assert all(name in text for name in DRAWN)
+
+
+# --- targets, scales, directories -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_has_a_plan_by_file_and_by_name(snakemake, scale):
+    by_name = snakemake("-n", "--config", f"scale={scale}")
+    by_file = snakemake("-n", "--configfile", f"workflow/scales/{scale}.yaml")
+    assert by_name.returncode == by_file.returncode == 0, by_name.stderr + by_file.stderr
+    assert jobs_of(by_name) == jobs_of(by_file)
+    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "claims", "notebook", "page", "all"}
+    assert f"results/{scale}/index.html" in by_file.stdout
+    assert ("gpu=1" in by_name.stdout) == (scale == "gpu")  # nothing else asks a scheduler for a GPU
+
+
+def test_laptop_is_the_default_scale(snakemake):
+    done = snakemake("-n")
+    assert done.returncode == 0 and "results/laptop/index.html" in done.stdout
+
+
+def test_scale_files_and_scale_names_agree():
+    assert {path.stem for path in (REPOSITORY / "workflow/scales").glob("*.yaml")} == set(SCALES)
+    for name in SCALES:
+        assert yaml.safe_load((REPOSITORY / f"workflow/scales/{name}.yaml").read_text())["scale"] == name
+
+
+@pytest.mark.parametrize("name", ["fsf_fig1a", "fsf_fig2b", "fsf_table2", "fsf_theory"])
+def test_one_artefact_needs_its_own_stage_only(snakemake, name):
+    done = snakemake("-n", "--config", "scale=smoke", "--", name)
+    assert done.returncode == 0, done.stderr
+    assert len(jobs_of(done)) == 2 and name in jobs_of(done)
+
+
+def test_group_target_makes_all_of_its_paper(snakemake):
+    assert set(jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "fsf"))) >= {*DRAWN, *STAGES, "claims", "page"}
+
+
+def test_one_artefact_on_demand(snakemake, tmp_path, smoke_results):
+    done = snakemake("--cores", "1", "--config", "scale=smoke", "--", "fsf_fig1c")
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = {str(path.relative_to(tmp_path / "results/smoke")) for path in (tmp_path / "results/smoke").rglob("*.*")}
+    made = {name for name in made if not name.startswith("benchmarks")}
+    figure = {f"figures/fsf_fig1c.{kind}" for kind in ("pdf", "svg", "png")}
+    assert made == figure | {"tables/fsf_fig1c.csv", "stages/fsf_fig1c.parquet", "stages/fsf_fig1c.run.json"}
+    for name in ("tables/fsf_fig1c.csv", "stages/fsf_fig1c.parquet"):
+        assert (tmp_path / "results/smoke" / name).read_bytes() == (smoke_results / name).read_bytes()
+
+
+def test_list_names_every_artefact_and_group(snakemake):
+    done = snakemake("--list")
+    assert done.returncode == 0
+    assert {*DRAWN, "fsf", "all"} <= set(done.stdout.split())
+
+
+def test_every_rule_states_what_a_cluster_needs():
+    texts = {path.name: path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk")}
+    text = "\n".join(texts.values())
+    computing = text.count("script:")
+    assert computing >= 9 and "run:" not in text
+    for directive in ("log:", "benchmark:", "threads: 1", "mem_mb=", "runtime=", "gpu=", "code="):
+        assert text.count(directive) == computing, directive
+    assert len((REPOSITORY / "Snakefile").read_text().splitlines()) < 40
+
+
+def test_every_artefact_has_a_caption():
+    captions = {path.stem for path in (REPOSITORY / "workflow/report").glob("*.rst")}
+    assert captions >= {*DRAWN, "claims", "page", "notebook"}
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "unknown key": ("colour=red", ["colour", "red", "allowed"]),
+    "misspelt key": ("scal=smoke", ["scal", "smoke", "scale"]),
+    "misspelt nested key": ("fsf_fig1a={widht: 64}", ["fsf_fig1a.widht", "64", "width"]),
+    "wrong type": ("fsf_fig1a={width: wide}", ["fsf_fig1a.width", "wide", "integer"]),
+    "block that is a number": ("fsf_fig1a=3", ["fsf_fig1a", "3", "block"]),
+    "negative width": ("fsf_fig1a={width: -5}", ["fsf_fig1a.width", "-5", "greater"]),
+    "L < 3": ("fsf_fig1b={depths: [2, 10]}", ["fsf_fig1b.depths", "2", "3"]),
+    "beta > 1": ("fsf_fig1a={branch_scales: {x: 1.5}}", ["fsf_fig1a", "1.5", "[0, 1]"]),
+    "beta < 0": ("fsf_fig1a={branch_scales: {x: -0.5}}", ["fsf_fig1a", "-0.5", "[0, 1]"]),
+    "empty grid": ("fsf_fig1b={depths: []}", ["fsf_fig1b.depths", "[]"]),
+    "unknown artefact": ("fsf_fig9={width: 64}", ["fsf_fig9", "64", "fsf_fig1a"]),
+    "unknown scale": ("scale=huge", ["scale", "huge", "smoke, laptop, gpu, paper"]),
+}
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], words: list[str]) -> None:
+    """One line on stderr besides Snakemake's own note about the profile, holding all the words; no job, no trace."""
+    lines = [line for line in done.stderr.splitlines() if "specific profile" not in line]
+    assert done.returncode != 0
+    assert len(lines) == 1, done.stderr
+    assert [word for word in words if word not in lines[0]] == [], lines[0]
+    assert "Traceback" not in done.stdout and "rule" not in done.stdout
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_config_ends_in_one_line_before_any_job(snakemake, tmp_path, fault):
+    setting, words = BAD[fault]
+    assert_one_line(snakemake("--cores", "1", "--config", setting), words)
+    assert not (tmp_path / "results").exists() and not (tmp_path / "logs").exists()
+
+
+def test_bad_configfile_and_dry_run_end_alike(snakemake, tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("scale: smoke\nfsf_fig1a:\n  width: -5\n")
+    for arguments in (("--cores", "1"), ("-n",), ("--list",)):
+        assert_one_line(snakemake(*arguments, "--configfile", str(file)), ["fsf_fig1a.width", "-5"])
+
+
+def test_nested_settings_of_the_command_line_are_numbers(snakemake):
+    done = snakemake("-n", "--config", "scale=smoke", "fsf_fig1a={width: 33, finite_step: 1e-3, depths: [12]}")
+    assert done.returncode == 0, done.stderr
+
+
+MAKE_BAD = {
+    "SCALE=huge": ["SCALE", "huge", "laptop"],
+    "ARTEFACT=fsf_fig9": ["ARTEFACT", "fsf_fig9", "fsf_fig1a"],
+    "CORES=some": ["CORES", "some", "all"],
+    "CORES=-1": ["CORES", "-1", "all"],
+    "CONFIG=absent.yaml": ["CONFIG", "absent.yaml"],
+    "SCALLE=smoke": ["SCALLE", "smoke", "SCALE"],
+}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("variable", MAKE_BAD)
+def test_bad_make_variable_ends_in_one_line_before_any_job(variable):
+    done = subprocess.run(["make", "figures", variable], cwd=REPOSITORY, capture_output=True, text=True)
+    assert_one_line(done, MAKE_BAD[variable])
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_variables_are_passed_on():
+    variables = ("SCALE=smoke", "ARTEFACT=fsf_fig1c fsf_fig1a", "CORES=2", "CONFIG=config.yaml")
+    done = subprocess.run(["make", "-n", "figures", *variables], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0
+    last = done.stdout.splitlines()[-1]
+    assert last.endswith("snakemake --cores 2 fsf_fig1c fsf_fig1a --configfile config.yaml --config scale=smoke")
+
+
+def test_make_knows_the_targets_of_the_workflow(snakemake):
+    refusal = subprocess.run(["make", "figures", "ARTEFACT=x"], cwd=REPOSITORY, capture_output=True, text=True).stderr
+    allowed = set(refusal.split("allowed: ")[1].strip(" .\n").removesuffix(".  Stop").split())
+    listed = set(snakemake("--list").stdout.split())
+    assert {*DRAWN, "fsf", "all"} <= allowed <= listed
+
+
+# --- what reruns ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the sources that a test may edit."""
+    target = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns(".git", ".venv", "results", "logs", "resources", ".snakemake", "__pycache__")
+    shutil.copytree(REPOSITORY, target, ignore=ignored)
+    return target
+
+
+def stages_to_run(checkout: Path, finished: Path) -> set[str]:
+    """Stage rules that the sources of `checkout` would run again over a finished run."""
+    done = run_snakemake("-n", "--config", "scale=smoke", directory=finished, sources=checkout)
+    assert done.returncode == 0, done.stderr
+    return set(STAGES) & set(jobs_of(done))
+
+
+def test_an_edit_of_a_module_reruns_exactly_the_stages_that_import_it(checkout, smoke_run):
+    module = checkout / "featurespeed/panels.py"
+    module.write_text(module.read_text() + "\n# an edit\n")
+    using = {rule for rule, name in STAGES.items() if "featurespeed.panels" in imported_modules(SCRIPTS / name)}
+    assert {"init"} <= using < set(STAGES)
+    assert stages_to_run(checkout, smoke_run.directory) == using
+
+
+def test_a_touch_reruns_nothing(checkout, smoke_run):
+    for path in checkout.rglob("*"):
+        path.touch()
+    assert stages_to_run(checkout, smoke_run.directory) == set()

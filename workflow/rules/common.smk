@@ -1,0 +1,73 @@
+# The configuration, validated before any rule is read, and the paths and lists that all rules share.
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+BASE = Path(workflow.basedir)
+SOURCES = Path(os.path.relpath(BASE))  # for inputs: a project that moves as a whole has not changed
+# This checkout's package, here and in every job, whatever else is installed: the code hashes below are of this one.
+sys.path.insert(0, str(BASE))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv("PYTHONPATH")])))
+# Libraries keep their caches with the run, not in the user's home.
+STATE = Path(".snakemake").resolve()
+os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
+
+from featurespeed.config import ARTEFACTS, ConfigError, load_config
+from featurespeed.locks import clear_stale_locks
+from featurespeed.provenance import code_hash
+
+
+def read_config():
+    """The validated configuration; a fault ends the run here, with one line.
+
+    No `configfile:` statement: so `config` holds only what the user gave with --config and --configfile.
+    """
+    scales = {path.stem: yaml.safe_load(path.read_text()) for path in (BASE / "workflow/scales").glob("*.yaml")}
+    try:
+        return load_config(yaml.safe_load((BASE / "config.yaml").read_text()), scales, typed(config))
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+def typed(value):
+    """Nested values as YAML reads them: `--config 'name={key: 3}'` arrives with the text "3"."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
+
+
+def artefacts_of(script):
+    """The artefacts that one stage script computes, as a wildcard pattern."""
+    return "|".join(name for name, artefact in ARTEFACTS.items() if artefact.script == script)
+
+
+def script_hash(name):
+    """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule."""
+    return code_hash(BASE / "scripts" / name)
+
+
+CONFIG = read_config()
+RESULTS = f"results/{CONFIG.scale}"
+LOGS = f"logs/{CONFIG.scale}"
+DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
+GROUPS = list(dict.fromkeys(artefact.group for artefact in ARTEFACTS.values()))
+TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]
+CLAIMS = f"{RESULTS}/claims.csv"
+CRITERIA = sorted((SOURCES / "workflow/claims").glob("*.yaml"))
+PAGE = f"{RESULTS}/index.html"
+GPUS = 1 if CONFIG.scale == "gpu" else 0
+ENVIRONMENT = BASE / "workflow/envs/featurespeed.yaml"  # for --software-deployment-method conda only
+
+if workflow.is_main_process and clear_stale_locks(STATE):
+    print("The last run here was killed: its locks are removed.", file=sys.stderr)
+
+
+wildcard_constraints:
+    artefact="|".join(ARTEFACTS),

@@ -1,0 +1,53 @@
+# What a reader opens: the executed notebook, and one self-contained page.
+rule notebook:
+    input:
+        source=SOURCES / "notebooks/feature_speed.py",
+    output:
+        ipynb=f"{RESULTS}/notebooks/feature_speed.ipynb",
+        html=report(f"{RESULTS}/notebooks/feature_speed.html", caption="../report/notebook.rst", category="Notebooks"),
+    log:
+        f"{LOGS}/notebook/feature_speed.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/notebook/feature_speed.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=0,
+    params:
+        code=script_hash("notebook.py") + code_hash(BASE / "notebooks/feature_speed.py"),
+    script:
+        "../../scripts/notebook.py"
+
+
+rule page:
+    input:
+        claims=CLAIMS,
+        sensitivity=rules.claims.output.sensitivity,
+        criteria=CRITERIA,
+        tables=[f"{RESULTS}/tables/{name}.csv" for name in DRAWN],
+        figures=[f"{RESULTS}/figures/{name}.svg" for name in DRAWN],
+        stages=TABLES,
+        sidecars=[f"{RESULTS}/stages/{name}.run.json" for name in ARTEFACTS],
+        notebook=rules.notebook.output.html,
+        template=SOURCES / "workflow/report/page.html.j2",
+    output:
+        page=report(PAGE, caption="../report/page.rst", category="Page"),
+    log:
+        f"{LOGS}/page/page.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/page/page.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        scale=CONFIG.scale,
+        code=script_hash("page.py"),
+    script:
+        "../../scripts/page.py"
