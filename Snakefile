@@ -10,7 +10,6 @@ min_version("9.20")
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/init.smk"
-include: "workflow/rules/sensitivity.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/figures.smk"

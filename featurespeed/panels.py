@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from featurespeed.config import NetworkSpec
 from featurespeed.probes.residual_mlp import DenseNetwork, OneStep, SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, Sample, sample_networks
 from featurespeed.randomness import generator
+from featurespeed.specs import NetworkSpec
 from featurespeed.theory import cos_bfa_recursion
 
 DrawInput = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]

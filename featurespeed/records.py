@@ -43,6 +43,9 @@ DEFAULTS: dict[str, object] = {"case": "", "series": "", "scaling": "", "n_input
 # A multilayer perceptron has no branch scale, and some rows no c: NaN says so there and nowhere else.
 MAY_BE_NAN = {"branch_scale", "c"}
 
+# Size variables of the papers (width, depth, input and output dimension) -> their columns.
+SIZE_COLUMNS: dict[str, str] = {"m": "width", "L": "depth", "d": "input_dim", "k": "output_dim"}
+
 ESTIMATORS = ("jvp", "finite step", "sampler", "theory", "published", "training")
 
 # Quantity -> unit. "1" is a pure number; time is that of the gradient flow, so dt cancels.

@@ -44,6 +44,11 @@ class Task:
     outputs: Mapping[str, Path]
     params: Mapping[str, Any] = field(default_factory=dict)
 
+    def files(self, name: str) -> list[Path]:
+        """The files of one input, whether it is one, several or none."""
+        found = self.inputs.get(name, [])
+        return list(found) if isinstance(found, list | tuple) else [Path(found)]
+
 
 def run_stage(main: Callable[[Any], Any], spec_type: Any, argv: Sequence[str] | None = None) -> None:
     """Run `main(spec) -> DataFrame` and write its table, with provenance inside and a sidecar `.run.json` beside.
@@ -59,7 +64,7 @@ def run_stage(main: Callable[[Any], Any], spec_type: Any, argv: Sequence[str] | 
     else:
         settings, threads = job.params.spec, job.threads
         out, sidecar = Path(job.output[0]), Path(job.output[1])
-    _prepare_process(threads, job)
+    prepare_process(threads, job)
     spec = spec_type.model_validate(settings)
     started, clock, script = datetime.now(UTC), time.perf_counter(), _script()
     try:
@@ -81,7 +86,7 @@ def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) ->
         inputs = {name: _paths(value) for name, value in job.input.items()}
         outputs = {name: Path(value) for name, value in job.output.items()}
         task, threads = Task(inputs, outputs, dict(job.params.items())), job.threads
-    _prepare_process(threads, job)
+    prepare_process(threads, job)
     with ExitStack() as finish:
         parts = {name: finish.enter_context(atomic_path(path)) for name, path in task.outputs.items()}
         main(Task(task.inputs, parts, task.params))
@@ -113,7 +118,7 @@ def _script() -> Path:
     return Path(sys.modules["__main__"].__file__)
 
 
-def _prepare_process(threads: int, job: Any | None) -> None:
+def prepare_process(threads: int, job: Any | None = None) -> None:
     """One process, one job: its allocator, its number of threads, and its log file for all that it prints."""
     if job is not None and len(job.log):
         Path(job.log[0]).parent.mkdir(parents=True, exist_ok=True)

@@ -38,19 +38,14 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
 
 
-def as_list(paths: Path | list[Path]) -> list[Path]:
-    """One path or several, as a list."""
-    return list(paths) if isinstance(paths, list | tuple) else [Path(paths)]
-
-
 def main(task: Task) -> None:
     """Judge the claims of this run."""
     try:
-        criteria = read_criteria(as_list(task.inputs["criteria"]))
+        criteria = read_criteria(task.files("criteria"))
     except CriteriaError as error:
         raise SystemExit(str(error)) from None
     known = {criterion.artefact for criterion in criteria}
-    tables = StageTables(as_list(task.inputs["tables"]), read_table, known)
+    tables = StageTables(task.files("tables"), read_table, known)
     claims, sensitivity = ledger(criteria, tables, task.params["scale"])
     write_csv(claims, task.outputs["claims"])
     write_csv(sensitivity, task.outputs["sensitivity"])

@@ -8,10 +8,10 @@ sampler, and by our infinite-width recursion.
 import pandas as pd
 import torch
 
-from featurespeed.config import InitSpec, branch_scale
 from featurespeed.device import acquire_device
 from featurespeed.panels import Panel, Series, dense_panel, sampled_panel, theory_panel
 from featurespeed.records import frame
+from featurespeed.specs import InitSpec, branch_scale
 from featurespeed.stage import progress, run_stage
 
 

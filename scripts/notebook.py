@@ -3,11 +3,11 @@
 A cell that fails ends the job with the cell's traceback. Input: ``source``. Outputs: ``ipynb``, ``html``.
 """
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jupytext
-import nbformat
 import papermill
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter
@@ -33,6 +33,7 @@ def execute(source: Path, executed: Path) -> None:
     """Run the notebook from top to bottom in a fresh kernel, in the current folder, and keep its outputs."""
     notebook = jupytext.read(source)
     notebook.metadata["kernelspec"] = KERNEL
+    os.environ.pop("MPLBACKEND", None)  # with a backend of the caller's choice the kernel would keep no figures
     with TemporaryDirectory(dir=executed.parent, prefix=".part-") as folder:
         plain = Path(folder) / f"{source.stem}.ipynb"
         jupytext.write(notebook, plain)
@@ -41,7 +42,7 @@ def execute(source: Path, executed: Path) -> None:
 
 def to_html(executed: Path, title: str) -> str:
     """The executed notebook as one self-contained HTML file."""
-    notebook = nbformat.read(executed, as_version=4)
+    notebook = jupytext.read(executed)
     exporter = HTMLExporter(
         embed_images=True, template_file="page.html.j2", extra_loaders=[DictLoader({"page.html.j2": TEMPLATE})]
     )

@@ -11,15 +11,10 @@ from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
 
 
-def as_list(paths: Path | list[Path]) -> list[Path]:
-    """One path or several, as a list."""
-    return list(paths) if isinstance(paths, list | tuple) else [Path(paths)]
-
-
 def main(task: Task) -> None:
     """Gather, render, write."""
-    several = {name: as_list(task.inputs.get(name, [])) for name in ("tables", "figures", "stages", "sidecars")}
-    notebooks = as_list(task.inputs.get("notebook", []))
+    several = {name: task.files(name) for name in ("tables", "figures", "stages", "sidecars")}
+    notebooks = task.files("notebook")
     inputs = PageInputs(task.inputs["claims"], task.inputs["sensitivity"], notebooks=notebooks, **several)
     page = task.outputs["page"]
     content = gather(inputs, page, task.params["scale"], read_table)

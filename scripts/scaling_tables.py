@@ -16,12 +16,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from featurespeed.config import ScalingSpec, branch_scale
 from featurespeed.device import acquire_device
 from featurespeed.parameterization import LayerRole, Scaling, scaling_rule
 from featurespeed.probes.sampler import Network, Sample, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
+from featurespeed.specs import ScalingSpec, branch_scale
 from featurespeed.stage import progress, run_stage
 
 Sizes = tuple[int, int, int, int]  # width m, depth L, input dimension d, output dimension k

@@ -8,11 +8,11 @@ series are output scalings (2a) or branch scales (2b). Output: the feature sensi
 import pandas as pd
 import torch
 
-from featurespeed.config import SensitivitySpec, branch_scale
 from featurespeed.device import acquire_device
 from featurespeed.panels import Panel, Series, dense_panel, sampled_panel
 from featurespeed.parameterization import readout_std
 from featurespeed.records import frame
+from featurespeed.specs import SensitivitySpec, branch_scale
 from featurespeed.stage import progress, run_stage
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from featurespeed.config import TheoremsSpec
 from featurespeed.models import build_residual_mlp
 from featurespeed.models.mlp import Linear, hidden_std
 from featurespeed.probes import measure_feature_speed
@@ -22,6 +21,7 @@ from featurespeed.probes.residual_mlp import SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
+from featurespeed.specs import TheoremsSpec
 from featurespeed.stage import progress, run_stage
 from featurespeed.training.layerwise import train_layerwise
 
@@ -237,9 +237,10 @@ def forward_growth(spec: TheoremsSpec, seed: int) -> Rows:
     depth = max(spec.depths)
     layers = network(spec, "forward growth", seed, depth, 1.0)
     for series, factor in (("sqrt(2/m)", 1.0), ("2/sqrt(m)", 2.0 * spec.width**-0.5 / hidden_std(spec.width))):
-        f = first = layers[0](batch(spec, "forward growth", seed, 1)[0])
-        for block in layers[1:-1]:
-            f = factor * block(f)
+        with torch.no_grad():
+            f = first = layers[0](batch(spec, "forward growth", seed, 1)[0])
+            for block in layers[1:-1]:
+                f = factor * block(f)
         growth = torch.log2(f.norm() / first.norm()) / (depth - 2)
         yield row(spec, "forward growth", series, "log2_growth", growth, seed, depth=depth)
 

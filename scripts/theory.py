@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from featurespeed.config import FiniteWidthSpec, PhiSpec, TheorySpec, WideMlpSpec
 from featurespeed.device import acquire_device
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import derive_seed, generator
 from featurespeed.records import frame
+from featurespeed.specs import FiniteWidthSpec, PhiSpec, TheorySpec, WideMlpSpec
 from featurespeed.stage import progress, run_stage
 from featurespeed.theory import cos_bfa_recursion, phi_limit, sample_mlp_cos_bfa
 

@@ -16,7 +16,7 @@ from featurespeed.probes.backward_speed import measure_backward_speed
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 def test_backward_speed_formula_holds_for_a_linear_loss(branch_scale, n_inputs, frozen, activation):
-    """``-<f_v, db_v/dt>`` equals the loss decay of the layers above v, at every cut node below the last trained layer."""
+    """``-<f_v, db_v/dt>`` equals the loss decay of the layers above v, at every cut node below a trained layer."""
     layers = residual(branch_scale, activation=activation)
     if frozen:
         frozen_ends(layers)

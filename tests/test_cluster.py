@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, run_snakemake
 
+from featurespeed.config import ARTEFACTS
+
 pytestmark = pytest.mark.slow
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
@@ -146,11 +148,12 @@ def tables(results: Path) -> dict[str, bytes]:
 
 def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     profile = str(REPOSITORY / "workflow/profiles/slurm")
-    arguments = ("--profile", profile, "--seconds-between-status-checks", "2", "--config", "scale=smoke")
+    often = ("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1")
+    arguments = ("--profile", profile, *often, "--config", "scale=smoke")
     done = run_snakemake(*arguments, directory=tmp_path, PATH=SYSTEM_PATH)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert "has been submitted with SLURM jobid" in done.stderr, "no job went to SLURM"
     submitted = done.stderr.count("has been submitted with SLURM jobid")
+    assert submitted == len(ARTEFACTS) + 2  # the claims and the notebook
     finished = [line for line in call("scontrol", "show", "job").split() if line.startswith("JobState=")]
     assert finished and set(finished) == {"JobState=COMPLETED"} and len(finished) == submitted
     assert tables(tmp_path / "results/smoke") == tables(smoke_results)

@@ -1,4 +1,4 @@
-"""The feature speed formula (arXiv:2311.18718, Thm 2.1 and Prop. 4.1) on networks of four kinds, and its ingredients."""
+"""The feature speed formula (arXiv:2311.18718, Thm 2.1 and Prop. 4.1) on networks of four kinds, and its parts."""
 
 import math
 
@@ -62,7 +62,7 @@ def test_loss_decay_is_minus_the_velocity_of_the_loss(name):
 
 @every_case
 def test_exact_tangent_is_the_limit_of_finite_steps_at_first_order(name):
-    """Features after a real step: the error of the speed halves when dt halves, at every node that moves nonlinearly."""
+    """Features after a real step: the error of the speed halves when dt halves, at all nodes above the first."""
     case = CASES[name]
     layers = case.build(0)
     result = measure_feature_speed(layers, case.loss, case.batch)
@@ -194,7 +194,8 @@ def test_angle_of_a_zero_vector_is_not_defined():
 
 def test_angle_works_row_by_row():
     velocity, backward = normal(4, 3, 9), normal(4, 3, 9, seed=1)
-    rows = [[backward_feature_angle(v, b) for v, b in zip(*pair, strict=True)] for pair in zip(velocity, backward)]
+    pairs = zip(velocity, backward, strict=True)
+    rows = [[backward_feature_angle(v, b) for v, b in zip(*pair, strict=True)] for pair in pairs]
     torch.testing.assert_close(backward_feature_angle(velocity, backward), torch.tensor(rows, dtype=DOUBLE))
 
 
@@ -269,3 +270,21 @@ def test_measurement_leaves_the_network_as_it_was():
     assert not any(module.training for module in layers)
     assert all(torch.equal(before[name], value) for name, value in layers.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in layers.parameters())
+
+
+def test_a_layer_that_works_in_place_leaves_the_feature_before_it_alone():
+    def net(inplace: bool) -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 8), nn.ReLU(inplace=inplace), nn.Linear(8, 1)).double()
+
+    batch = normal(4, 3), normal(4, 1, seed=1)
+    apart, inplace = (measure_feature_speed(net(flag), nn.MSELoss(), batch) for flag in (False, True))
+    torch.testing.assert_close(inplace.angle, apart.angle)
+    torch.testing.assert_close(inplace.feature_rms, apart.feature_rms)
+
+
+def test_a_loss_that_is_no_scalar_raises():
+    batch = normal(4, 3), normal(4, 1, seed=1)
+    net = nn.Sequential(nn.Linear(3, 1)).double()
+    with pytest.raises(ValueError, match=r"loss: returns shape \(4, 1\), allowed: a scalar"):
+        measure_feature_speed(net, nn.MSELoss(reduction="none"), batch)

@@ -26,19 +26,22 @@ ARROWS: dict[str, set[str]] = {
     "provenance": set(),
     "device": {"locks"},
     "stage": {"records", "provenance"},
-    "config": {"parameterization"},
-    "models": {"parameterization", "config", "randomness"},
-    "probes": {"models", "parameterization", "config", "randomness"},
-    "theory": {"parameterization", "config", "randomness", "models"},
-    "training": {"probes", "theory", "models", "parameterization", "config", "randomness"},
-    "panels": {"probes", "theory", "models", "parameterization", "config", "randomness"},
+    "specs": {"parameterization"},
+    "config": {"specs"},
+    "models": {"parameterization", "specs", "randomness"},
+    "probes": {"models", "parameterization", "specs", "randomness"},
+    "theory": {"parameterization", "specs", "randomness", "models"},
+    "training": {"probes", "theory", "models", "parameterization", "specs", "randomness"},
+    "panels": {"probes", "theory", "models", "parameterization", "specs", "randomness"},
     "tabulate": {"records", "statistics", "parameterization", "config"},
     "claims": {"records", "statistics", "parameterization", "config"},
     "plotting": {"records", "statistics", "parameterization"},
+    "papers": {"config", "parameterization"},
+    "page": {"papers", "claims", "config", "records", "tabulate"},
     "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "config"},
 }
-TORCH_FREE = ("", "parameterization", "config", "records", "provenance", "stage", "locks", "statistics", "tabulate",
-              "claims", "plotting", "figures")  # fmt: skip
+TORCH_FREE = ("", "parameterization", "specs", "config", "records", "provenance", "stage", "locks", "statistics",
+              "tabulate", "claims", "plotting", "figures", "papers", "page")  # fmt: skip
 TORCH_FREE_SCRIPTS = ("figures_fsf", "claims", "page", "notebook")
 
 

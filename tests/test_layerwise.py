@@ -1,5 +1,7 @@
 """Layer-wise rates of homogeneity -2 and what training does not see of a parameterization (Prop. 6.2, App. C)."""
 
+import itertools
+
 import pytest
 import torch
 from cases import DOUBLE, normal, quadratic
@@ -17,8 +19,8 @@ BASE_RATES = {0.0: 0.01, 1.0: 0.05, 2.0: 0.1, 3.0: 0.5}
 
 def weights() -> list[torch.Tensor]:
     """Weights of an MLP 6 -> 16 -> ... -> 2 that keeps the norm of its signal."""
-    sizes = [6, *[WIDTH] * (DEPTH - 1), 2]
-    return [(2 / fan_in) ** 0.5 * normal(m, fan_in, seed=i) for i, (fan_in, m) in enumerate(zip(sizes, sizes[1:]))]
+    sizes = itertools.pairwise([6, *[WIDTH] * (DEPTH - 1), 2])
+    return [(2 / fan_in) ** 0.5 * normal(m, fan_in, seed=seed) for seed, (fan_in, m) in enumerate(sizes)]
 
 
 def change(outputs: torch.Tensor, reference: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Series that share weights: equal to the generic probe on each of them, and the finite step converges to the tangent."""
+"""Series that share weights: equal to the generic probe on each, and the finite step converges to the tangent."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
 """The exact-law sampler against dense networks, the infinite-width recursion and the exact scalar chain.
 
-Laws are compared by Kolmogorov-Smirnov tests with fixed seeds. Tests of one group share a false-alarm level of 1e-3: each
-of its n comparisons rejects below 1e-3/n (Bonferroni). Fixed seeds make the outcome the same on every run.
+Laws are compared by Kolmogorov-Smirnov tests with fixed seeds. Tests of one group share a false-alarm level of 1e-3:
+each of its n comparisons rejects below 1e-3/n (Bonferroni). Fixed seeds make the outcome the same on every run.
 """
 
 import itertools
@@ -114,7 +114,9 @@ def sampled_law(setting: Setting, seed: int, draws: int = DRAWS, branch_scale: f
     """The same quantities from the sampler."""
     network = setting.network(branch_scale)
     stream = generator(seed, "sampled law", str(setting))
-    samples = sample_networks([network] * draws, width, stream, activation=setting.activation, layers="all", dtype=DOUBLE)
+    samples = sample_networks(
+        [network] * draws, width, stream, activation=setting.activation, layers="all", dtype=DOUBLE
+    )
 
     def stacked(name: str) -> Tensor:
         return torch.stack([getattr(sample, name) for sample in samples])
@@ -215,7 +217,9 @@ def test_wide_samples_agree_with_the_infinite_width_recursion(branch_scale, acti
     """Width 20000, depth 30, every layer: within 5 standard errors and the relative bias (2 + L/2)/m of 1/cos^2 - 1."""
     width, depth, seeds = 20_000, 30, 10
     stream = generator(0, "recursion", repr(branch_scale), activation)
-    samples = sample_networks([Network(depth, branch_scale)] * seeds, width, stream, activation=activation, layers="all")
+    samples = sample_networks(
+        [Network(depth, branch_scale)] * seeds, width, stream, activation=activation, layers="all"
+    )
     excess = torch.stack([sample.angle[1:].tan().square() for sample in samples]).numpy()
     predicted = cos_bfa_recursion(depth, branch_scale, activation) ** -2 - 1
     error = np.abs(excess.mean(0) - predicted)
@@ -263,16 +267,43 @@ def test_the_formula_holds_in_every_sample():
     """Thm 2.1 in the sampler's terms, ``S = 1/(cos theta sqrt(m) |b|)``, at every layer of every network."""
     for setting in SETTINGS:
         stream = generator(0, "formula", str(setting))
-        for sample in sample_networks([setting.network()] * 20, 50, stream, activation=setting.activation, layers="all"):
+        for sample in sample_networks(
+            [setting.network()] * 20, 50, stream, activation=setting.activation, layers="all"
+        ):
             ratio = sample.feature_sensitivity * sample.angle.cos() * 50**0.5 * sample.backward_norm
             first = 0 if setting.trained else 1
             assert float((ratio[first:] - 1).abs().max()) < 2e-5
             torch.testing.assert_close(sample.inverse_backward_norm(50), 50**-0.5 / sample.backward_norm)
 
 
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("branch_scale", [0.3, 1.0])
+def test_features_and_backward_passes_satisfy_eulers_identity(monkeypatch, activation, branch_scale):
+    """``<f_l, b_l>`` is the same at every layer of a homogeneous network: the backward pass knows the forward pass.
+
+    This pins what no comparison of laws resolves: the projection that makes ``<h, W^T b> = <W h, b>`` exact.
+    """
+    seen = []
+
+    class Spy(sampler._ChunkSampler):
+        def run(self, *arguments):
+            seen.append(self)
+            return super().run(*arguments)
+
+    monkeypatch.setattr(sampler, "_ChunkSampler", Spy)
+    networks = [Network(9, branch_scale, target=0.5)] * 20
+    sample_networks(networks, 15, generator(0, "Euler"), activation=activation, dtype=DOUBLE)
+    (chunk,) = seen
+    products = torch.stack([(f * b).sum(-1) for f, b in zip(chunk.features[:8], chunk.backwards[:8], strict=True)])
+    torch.testing.assert_close(products, products[-1:].expand_as(products), rtol=1e-10, atol=1e-12)
+    assert float(products[-1].std()) > 0.1
+
+
 # --- the call: order, depths, memory, faults --------------------------------------------------------------------------
 
-MIXED = [Network(depth, beta) for depth, beta in ((5, 1.0), (12, 0.3), (3, 0.7), (9, 1.0), (4, 0.2), (12, 1.0), (3, 1.0))]
+MIXED = [
+    Network(depth, beta) for depth, beta in ((5, 1.0), (12, 0.3), (3, 0.7), (9, 1.0), (4, 0.2), (12, 1.0), (3, 1.0))
+]
 
 
 @pytest.mark.parametrize("layers", ["last", "all"])
@@ -345,9 +376,9 @@ def chunks(monkeypatch) -> Iterator[list[tuple[int, int]]]:
     seen = []
 
     class Spy(sampler._ChunkSampler):
-        def __init__(self, networks, width, stream, activation, pool):
-            seen.append((len(networks), pool.numel() * pool.element_size()))
-            super().__init__(networks, width, stream, activation, pool)
+        def __init__(self, networks, *others):
+            seen.append((len(networks), others[-1].numel() * others[-1].element_size()))
+            super().__init__(networks, *others)
 
     monkeypatch.setattr(sampler, "_ChunkSampler", Spy)
     return seen

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.parameterization import FSF_EXPONENTS
+from featurespeed.records import SIZE_COLUMNS
 from featurespeed.statistics import loglog_exponents, mean_interval
 from featurespeed.tabulate import (
     artefact_table,
@@ -28,9 +29,6 @@ DENSE = ("jvp", "finite step")
 
 #: Points averaged behind one published point: five draws in Figure 1a, 51 depths in Figure 1b.
 POINTS_AVERAGED = {"1a": 5, "1b": 51}
-
-#: Size variable of the paper -> column of the stage tables.
-SIZE_COLUMNS = {"m": "width", "L": "depth", "d": "input_dim", "k": "output_dim"}
 
 #: Powers of the depth that Section 5 states for the sensitivity of the MLP; the inverse backward norm has L^-1/2 more.
 FIG2A_GUIDES = {

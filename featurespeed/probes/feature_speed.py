@@ -98,7 +98,8 @@ class Chain:
         """``[f_1, ..., f_L]``."""
         f, features = x, []
         for index, (layer, values) in enumerate(zip(self.layers, parameters, strict=True)):
-            f = functional_call(layer, values, (f,))
+            # A copy goes in: a layer that works in place (ReLU(inplace=True)) must not change the feature before it.
+            f = functional_call(layer, values, (f.clone(),))
             if perturbations:
                 f = f + perturbations[index]
             features.append(f)
@@ -109,6 +110,8 @@ class Chain:
         features = self.features(parameters, x)
         zeros = [torch.zeros_like(f) for f in features]
         value, pullback = vjp(lambda p, e: loss(self.features(p, x, e)[-1], y), parameters, zeros)
+        if value.ndim:
+            raise ValueError(f"loss: returns shape {tuple(value.shape)}, allowed: a scalar")
         gradients, backwards = pullback(torch.ones_like(value))
         return features, backwards, gradients
 
@@ -156,7 +159,7 @@ def measure_feature_speed(
         :class:`FeatureSpeed`, tensors ``[L]`` in the network's dtype.
 
     Raises:
-        ValueError: no layer, or not one learning rate a layer.
+        ValueError: no layer, a loss that is not a scalar, or not one learning rate a layer.
         FloatingPointError: the loss or a gradient is not finite.
 
     Source: arXiv:2311.18718, Thm 2.1; the formula itself is ``formula_error == 0`` to rounding.

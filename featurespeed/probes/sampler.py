@@ -26,8 +26,10 @@ from torch import Tensor
 
 from featurespeed.models.mlp import ACTIVATIONS
 
-#: Features and backward passes of one chunk of rows stay below this; part of the law of a seed, so not configurable.
+#: Features and backward passes of one chunk of rows stay below this: the cache is what counts on a CPU, the number of
+#: kernel launches on a GPU. The chunks order the random stream, so these are constants, not settings.
 CHUNK_BYTES = 192 * 2**20
+GPU_CHUNK_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def sample_networks(
             raise ValueError(f"{net}, width {width}: depth >= 3, width >= 2 and branch_scale in [0, 1] are needed")
     results: list[Sample | None] = [None] * len(networks)
     order = sorted(range(len(networks)), key=lambda i: -networks[i].depth)
-    chunks = list(_chunks(order, networks, width, dtype))
+    limit = GPU_CHUNK_BYTES if generator.device.type == "cuda" else CHUNK_BYTES
+    chunks = list(_chunks(order, networks, limit // (2 * dtype.itemsize * width)))
     size = max((sum(networks[i].depth - 1 for i in chunk) for chunk in chunks), default=0) * width
     # One allocation for all chunks: touching fresh pages would cost as much as drawing the numbers.
     pool = torch.empty(2, size, dtype=dtype, device=generator.device)
@@ -121,11 +124,12 @@ def sample_networks(
     return results
 
 
-def _chunks(order: list[int], networks: Sequence[Network], width: int, dtype: torch.dtype) -> Iterator[list[int]]:
+def _chunks(order: list[int], networks: Sequence[Network], most: int) -> Iterator[list[int]]:
+    """Consecutive runs of ``order`` (deepest first) with at most ``most`` rows times layers, one network at least."""
     chunk: list[int] = []
     for index in order:
         deepest = networks[(chunk or [index])[0]].depth
-        if chunk and 2 * dtype.itemsize * width * deepest * (len(chunk) + 1) > CHUNK_BYTES:
+        if chunk and deepest * (len(chunk) + 1) > most:
             yield chunk
             chunk = []
         chunk.append(index)

@@ -3,6 +3,7 @@ rule claims:
     input:
         tables=TABLES,
         criteria=CRITERIA,
+        published=PUBLISHED,
     output:
         claims=report(CLAIMS, caption="../report/claims.rst", category="Claims"),
         sensitivity=f"{RESULTS}/claims_sensitivity.csv",

@@ -58,9 +58,11 @@ RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 GROUPS = list(dict.fromkeys(artefact.group for artefact in ARTEFACTS.values()))
+STAGE_SCRIPTS = list(dict.fromkeys(artefact.script for artefact in ARTEFACTS.values()))
 TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]
 CLAIMS = f"{RESULTS}/claims.csv"
 CRITERIA = sorted((SOURCES / "workflow/claims").glob("*.yaml"))
+PUBLISHED = SOURCES / "workflow/published/feature_speed_fig1ab.csv"
 PAGE = f"{RESULTS}/index.html"
 GPUS = 1 if CONFIG.scale == "gpu" else 0
 ENVIRONMENT = BASE / "workflow/envs/featurespeed.yaml"  # for --software-deployment-method conda only

@@ -1,4 +1,4 @@
-# One rule an artefact, named like it: its figure, and the table of exactly what is drawn.
+# One rule an artefact, named like it: its figure, and the table of exactly what is drawn. Seconds of work, so local.
 for ARTEFACT in DRAWN:
 
     rule:
@@ -7,7 +7,7 @@ for ARTEFACT in DRAWN:
         input:
             table=f"{RESULTS}/stages/{ARTEFACT}.parquet",
             style=SOURCES / "scripts/figures.mplstyle",
-            published=SOURCES / "workflow/published/feature_speed_fig1ab.csv",
+            published=PUBLISHED,
         output:
             table=report(
                 f"{RESULTS}/tables/{ARTEFACT}.csv",
@@ -27,6 +27,7 @@ for ARTEFACT in DRAWN:
             f"{LOGS}/figures/{ARTEFACT}.log",
         benchmark:
             f"{RESULTS}/benchmarks/figures/{ARTEFACT}.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1

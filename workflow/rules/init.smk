@@ -1,23 +1,28 @@
-# Figure 1: backward-feature angles at initialisation.
-rule init:
-    output:
-        table=f"{RESULTS}/stages/{{artefact}}.parquet",
-        sidecar=f"{RESULTS}/stages/{{artefact}}.run.json",
-    log:
-        f"{LOGS}/init/{{artefact}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/init/{{artefact}}.tsv"
-    wildcard_constraints:
-        artefact=artefacts_of("init_bfa.py"),
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=60,
-        gpu=GPUS,
-    params:
-        spec=lambda wildcards: CONFIG.params(wildcards.artefact),
-        code=script_hash("init_bfa.py"),
-    script:
-        "../../scripts/init_bfa.py"
+# The stages of one step at initialisation: one rule a script, one job an artefact.
+for SCRIPT in STAGE_SCRIPTS:
+
+    rule:
+        name:
+            Path(SCRIPT).stem
+        output:
+            table=f"{RESULTS}/stages/{{artefact}}.parquet",
+            sidecar=f"{RESULTS}/stages/{{artefact}}.run.json",
+        log:
+            f"{LOGS}/{Path(SCRIPT).stem}/{{artefact}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{Path(SCRIPT).stem}/{{artefact}}.tsv"
+        wildcard_constraints:
+            artefact=artefacts_of(SCRIPT),
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=60,
+            gpu=lambda wildcards: GPUS if ARTEFACTS[wildcards.artefact].gpu else 0,
+        params:
+            spec=lambda wildcards: CONFIG.params(wildcards.artefact),
+            script=SCRIPT,  # the path below is read when the job runs, and so cannot name the loop's variable
+            code=script_hash(SCRIPT),
+        script:
+            "../../scripts/{params.script}"

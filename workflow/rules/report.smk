@@ -39,6 +39,7 @@ rule page:
         f"{LOGS}/page/page.log",
     benchmark:
         f"{RESULTS}/benchmarks/page/page.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

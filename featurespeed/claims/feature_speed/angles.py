@@ -1,0 +1,256 @@
+"""Angles: Figures 1a, 1b and 1c, the estimators against each other, phi(c), and Theorem 3.2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featurespeed.claims.engine import Estimate, Undecidable, statistic
+from featurespeed.claims.feature_speed.evidence import (
+    Tables,
+    as_estimate,
+    cosines,
+    generator,
+    identity,
+    register,
+    select,
+    slope,
+)
+from featurespeed.statistics import bootstrap_interval, coverage_interval, mean_interval
+
+PUBLISHED = Path(__file__).parents[3] / "workflow" / "published" / "feature_speed_fig1ab.csv"
+
+# --- Figures 1a and 1b: angles of MLP and ResNet ----------------------------------------------------------------------
+
+
+@statistic("exponent of cos theta in v, wide ReLU MLP")
+def wide_mlp_exponent(tables: Tables) -> Estimate:
+    return slope(_wide_mlp(tables, "ReLU"), "layer")
+
+
+@statistic("exponent of cos theta in v, ResNet 1/sqrt(L)")
+def resnet_layer_exponent(tables: Tables) -> Estimate:
+    rows = select(tables["fsf_fig1a"], series="beta=1/sqrtL", estimator="sampler")
+    return slope(cosines(rows[rows["layer"] >= 20]), "layer")
+
+
+def _wide_mlp(tables: Tables, series: str) -> pd.DataFrame:
+    rows = select(tables["fsf_theory"], case="wide MLP", series=series)
+    if rows["width"].max() < 20 * rows["depth"].max():
+        raise Undecidable("the width is not much larger than the depth")
+    return rows
+
+
+def _prefactor(series: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        rows = _wide_mlp(tables, series)
+        last = rows[rows["layer"] >= 100]
+        if last.empty:
+            raise Undecidable("no layer v >= 100")
+        scaled = (last["value"] * np.sqrt(last["layer"] - 1)).groupby(last["seed"]).mean()
+        return as_estimate(mean_interval(scaled))
+
+    return compute
+
+
+for _series in ("ReLU", "linear"):
+    register(f"cos theta times sqrt(v - 1), wide {_series} MLP", _prefactor(_series))
+
+
+def _depth_exponent(series: str, of_angle: bool) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_fig1b"], series=series, estimator="sampler")
+        rows = rows[rows["depth"] >= 20]
+        return slope(rows if of_angle else cosines(rows), "depth")
+
+    return compute
+
+
+for _series in ("beta=0.5/sqrtL", "beta=1/sqrtL", "beta=2/sqrtL", "beta=1"):
+    register(f"exponent of cos theta in L, {_series}", _depth_exponent(_series, of_angle=False))
+for _series in ("beta=1/L", "beta=1/sqrtL"):
+    register(f"exponent of theta in L, {_series}", _depth_exponent(_series, of_angle=True))
+
+
+def _batch_exponent(n_inputs_of_batch: bool) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theorems"], case="batch")
+        return slope(rows[(rows["n_inputs"] > 1) == n_inputs_of_batch], "depth")
+
+    return compute
+
+
+register("exponent of theta in L, beta=1/L, batch of inputs", _batch_exponent(True))
+register("exponent of theta in L, beta=1/L, one input", _batch_exponent(False))
+
+
+def _published_points(tables: Tables, shift: int) -> Estimate:
+    """Share of published points met with |z| <= 3; ``shift`` rotates the series among the points (control)."""
+    points = pd.read_csv(PUBLISHED)
+    names = list(dict.fromkeys(points["series"]))
+    draws = []
+    for point in points.itertuples():
+        series = names[(names.index(point.series) + shift) % len(names)]
+        rows = select(tables[f"fsf_fig{point.figure}"], series=series, estimator="sampler")
+        draws.append(_draws_at(rows, str(point.x)))
+    shared = min(map(len, draws))
+    k = np.where(points["figure"] == "1a", 5, 51)
+    interval = coverage_interval(
+        np.column_stack([d[:shared] for d in draws]), points["y"], points["y_sd"], k, generator()
+    )
+    return as_estimate(interval, f"{len(points)} points")
+
+
+def _draws_at(rows: pd.DataFrame, x: str) -> np.ndarray:
+    """Angle of each seed at a published abscissa: a layer (1a), or the mean over a range of depths (1b)."""
+    if rows["width"].iloc[0] != 200 or rows["depth"].max() != 200:
+        raise Undecidable("the published points belong to m = 200 and depths up to 200")
+    if "-" not in x:
+        return rows[rows["layer"] == int(x)].sort_values("seed")["value"].to_numpy()
+    low, high = map(int, x.split("-"))
+    inside = rows[rows["depth"].between(low, high)]
+    return inside.groupby("seed")["value"].mean().to_numpy()
+
+
+register("share of published points with |z| <= 3", lambda tables: _published_points(tables, 0))
+register("share of published points with |z| <= 3, series rotated", lambda tables: _published_points(tables, 1))
+
+
+# --- estimators against each other ------------------------------------------------------------------------------------
+
+
+@statistic("dense angle minus sampled angle")
+def dense_minus_sampler(tables: Tables) -> Estimate:
+    """Mean over the series of Fig. 1b of (dense angle - mean sampled angle); the unit is the depth."""
+    table, keys = tables["fsf_fig1b"], ["depth", "series"]
+    sampled = select(table, estimator="sampler").groupby(keys)["value"].mean()
+    dense = select(table, estimator="jvp").groupby(keys)["value"].mean()
+    gaps = (dense.loc[sampled.index] - sampled).groupby("depth").mean()
+    return as_estimate(mean_interval(gaps.to_numpy()))
+
+
+@statistic("dense angle minus sampled angle of the next series")
+def dense_minus_other_series(tables: Tables) -> Estimate:
+    table = tables["fsf_fig1b"]
+    dense = select(table, estimator="jvp", series="beta=1/sqrtL").set_index("depth")["value"]
+    sampled = select(table, estimator="sampler", series="beta=0.5/sqrtL").groupby("depth")["value"].mean()
+    return as_estimate(mean_interval((dense.loc[sampled.index] - sampled).to_numpy()))
+
+
+def _finite_step_error(series: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_fig1b"], series=series)
+        by_net = rows.pivot_table(index=["depth", "seed"], columns="estimator", values="value")
+        return as_estimate(mean_interval((by_net["finite step"] - by_net["jvp"]).dropna().abs().to_numpy()))
+
+    return compute
+
+
+for _series in ("beta=1/sqrtL", "beta=1"):
+    register(f"finite step against exact tangent, {_series}", _finite_step_error(_series))
+
+
+# --- Figure 1c and phi(c) ---------------------------------------------------------------------------------------------
+
+
+def _curve_gap(tables: Tables, abscissa: str) -> Estimate:
+    """Largest gap between the mean curves of two depths on their common range, up to branch scale 0.5."""
+    rows = select(tables["fsf_fig1c"], estimator="sampler")
+    rows = rows[(rows["branch_scale"] <= 0.5) & (rows["branch_scale"] > 0)]
+    seeds = sorted(rows["seed"].unique())
+    curves = [
+        (np.log(curve.columns.to_numpy()), curve.loc[seeds].to_numpy())
+        for _, group in rows.groupby("depth")
+        for curve in [group.pivot_table(index="seed", columns=abscissa, values="value")]
+    ]
+    if len(curves) < 2:
+        raise Undecidable("at least two depths are needed")
+    low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    grid = np.linspace(low, high, 30)
+    values = np.stack([[np.interp(grid, x, draw) for draw in draws] for x, draws in curves], axis=1)
+
+    def gap(sample: np.ndarray) -> float:
+        means = sample.mean(axis=0)
+        return float((means.max(axis=0) - means.min(axis=0)).max())
+
+    return as_estimate(bootstrap_interval(values, gap, generator()))
+
+
+register("largest gap between the curves of Fig. 1c, against c", lambda tables: _curve_gap(tables, "c"))
+register("largest gap between the curves of Fig. 1c, against beta", lambda tables: _curve_gap(tables, "branch_scale"))
+
+
+def _phi_error(measured: str, theory: str) -> Callable[[Tables], Estimate]:
+    """Largest gap over c between the mean sampled angle and the closed form; bootstrap over seeds."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theory"], case="phi")
+        closed = select(rows, series=theory, estimator="theory").sort_values("c")
+        sampled = select(rows, series=measured, estimator="sampler")
+        by_c = sampled.pivot_table(index="seed", columns="c", values="value")
+        expected = np.interp(np.log(by_c.columns.to_numpy(dtype=float)), np.log(closed["c"]), closed["value"])
+
+        def gap(draws: np.ndarray) -> float:
+            return float(np.abs(draws.mean(axis=0) - expected).max())
+
+        return as_estimate(bootstrap_interval(by_c.to_numpy(), gap, generator()))
+
+    return compute
+
+
+register("sampled angle against closed form, ReLU", _phi_error("ReLU", "ReLU"))
+register("sampled angle against closed form, linear", _phi_error("linear", "linear"))
+register("sampled angle (ReLU) against closed form (linear)", _phi_error("ReLU", "linear"))
+
+
+@statistic("exponent of cos phi in c, c >= 3")
+def tail_exponent(tables: Tables) -> Estimate:
+    rows = select(tables["fsf_theory"], case="tail", estimator="sampler")
+    rows = rows[rows["c"] >= 2.99]
+    if rows.empty or rows["c"].max() < 8:
+        raise Undecidable("the tail needs c from 3 to 10")
+    return slope(rows, "c")
+
+
+@statistic("exponent of cos phi in c, c <= 1")
+def core_exponent(tables: Tables) -> Estimate:
+    rows = select(tables["fsf_theory"], case="phi", series="ReLU", estimator="sampler")
+    return slope(cosines(rows[rows["c"] <= 1.01]), "c")
+
+
+# --- Theorem 3.2 ------------------------------------------------------------------------------------------------------
+
+
+def _kernel(tables: Tables) -> pd.DataFrame:
+    """One row a network: cosine, M1/sqrt(M2) and condition number, and the cosine of the top eigenvector."""
+    rows = tables["fsf_theorems"]
+    rows = rows[rows["case"].str.startswith("kernel")]
+    rows = rows.assign(name=np.where(rows["case"] == "kernel", rows["quantity"], "top"))
+    return rows.pivot_table(index=["series", "seed"], columns="name", values="value")
+
+
+@statistic("kernel condition minus cos theta")
+def kernel_bound(tables: Tables) -> Estimate:
+    kernel = _kernel(tables)
+    return identity((kernel["kernel_condition"] - kernel["cos_bfa"]).clip(lower=0.0))
+
+
+@statistic("kernel ratio minus cos theta")
+def kernel_ratio_is_no_bound(tables: Tables) -> Estimate:
+    kernel = _kernel(tables)
+    return identity((kernel["kernel_ratio"] - kernel["cos_bfa"]).clip(lower=0.0))
+
+
+def _relative_to_kernel_ratio(column: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        kernel = _kernel(tables)
+        return as_estimate(mean_interval((kernel[column] / kernel["kernel_ratio"] - 1).to_numpy()))
+
+    return compute
+
+
+register("cos theta over M1/sqrt(M2), minus 1", _relative_to_kernel_ratio("cos_bfa"))
+register("cosine of the top eigenvector over M1/sqrt(M2), minus 1", _relative_to_kernel_ratio("top"))

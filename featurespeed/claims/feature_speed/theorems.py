@@ -1,0 +1,190 @@
+"""Theorem 2.1, Section 6, the appendices, and what the captions and the notebook of the paper say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from featurespeed.claims.engine import Estimate, Undecidable, statistic
+from featurespeed.claims.feature_speed.evidence import (
+    Tables,
+    as_estimate,
+    cosines,
+    identity,
+    mean_difference,
+    register,
+    select,
+    slope,
+    theorem_depth_exponent,
+)
+from featurespeed.statistics import mean_interval, proportion_interval
+
+# --- Theorem 2.1 and signs --------------------------------------------------------------------------------------------
+
+
+def _formula(series: str, shuffled: bool) -> Callable[[Tables], Estimate]:
+    case = "formula, shuffled" if shuffled else "formula"
+    return lambda tables: identity(select(tables["fsf_theorems"], case=case, series=series)["value"])
+
+
+for _series in ("MLP", "ResNet"):
+    register(f"formula error, {_series}", _formula(_series, shuffled=False))
+    register(f"formula error with shuffled layers, {_series}", _formula(_series, shuffled=True))
+
+
+@statistic("loss velocity against minus the loss decay")
+def loss_velocity(tables: Tables) -> Estimate:
+    return identity((select(tables["fsf_theorems"], quantity="velocity_ratio")["value"] + 1).abs())
+
+
+@statistic("loss velocity against plus the loss decay")
+def loss_velocity_printed(tables: Tables) -> Estimate:
+    return identity((select(tables["fsf_theorems"], quantity="velocity_ratio")["value"] - 1).abs())
+
+
+# --- Section 6 and appendices -----------------------------------------------------------------------------------------
+
+
+def _growth(series: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theorems"], case="forward growth", series=series)
+        return as_estimate(mean_interval(rows["value"].to_numpy()))
+
+    return compute
+
+
+for _series in ("sqrt(2/m)", "2/sqrt(m)"):
+    register(f"growth of log2 rms(f) a layer, {_series}", _growth(_series))
+
+
+def _backward_speed(loss: str, quantity: str) -> Callable[[Tables], pd.DataFrame]:
+    return lambda tables: select(tables["fsf_theorems"], case=f"backward speed, {loss} loss", quantity=quantity)
+
+
+def _backward_formula_error(loss: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: identity(_backward_speed(loss, "formula_error")(tables)["value"])
+
+
+for _loss in ("linear", "quadratic"):
+    register(f"error of the backward speed formula, {_loss} loss", _backward_formula_error(_loss))
+
+
+@statistic("sign of Eq. 14 with a minus")
+def equation_14(tables: Tables) -> Estimate:
+    return identity((_backward_speed("linear", "alignment_sign")(tables)["value"] - 1).abs())
+
+
+@statistic("sign of Eq. 14 as printed")
+def equation_14_printed(tables: Tables) -> Estimate:
+    return identity((_backward_speed("linear", "alignment_sign")(tables)["value"] + 1).abs())
+
+
+def _obtuse(loss: str) -> Callable[[Tables], Estimate]:
+    """Share of networks with a backward-speed angle beyond pi/2 at some node."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = _backward_speed(loss, "backward_speed_angle")(tables)
+        largest = rows.groupby(["series", "seed"])["value"].max()
+        beyond = int((largest > math.pi / 2 + 1e-6).sum())
+        return as_estimate(proportion_interval(beyond, len(largest)))
+
+    return compute
+
+
+for _loss in ("linear", "quadratic"):
+    register(f"share of nets with an obtuse angle, {_loss} loss", _obtuse(_loss))
+
+
+def _distance_exponent(series: str) -> Callable[[Tables], Estimate]:
+    """Exponent of the cosine between f_v and -db_v/dt in L - v, 4 <= L - v."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = cosines(select(_backward_speed("linear", "backward_speed_angle")(tables), series=series))
+        rows = rows.assign(distance=rows["depth"] - rows["layer"])
+        if rows["depth"].max() < 16:
+            raise Undecidable("the depth is below 16")
+        return slope(rows[rows["distance"] >= 4], "distance")
+
+    return compute
+
+
+for _series in ("MLP", "ResNet"):
+    register(f"exponent of the backward cosine in L - v, {_series}", _distance_exponent(_series))
+
+
+def _invariance(run: str, invariant: bool) -> Callable[[Tables], Estimate]:
+    """Largest relative difference at homogeneity -2; smallest over the other homogeneities (control)."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theorems"], case=f"invariance, {run}")
+        at_two = rows["series"] == "homogeneity -2"
+        if invariant:
+            return identity(rows[at_two]["value"])
+        return Estimate(float(rows[~at_two]["value"].min()), n=int((~at_two).sum()))
+
+    return compute
+
+
+for _run in ("rescaled layers", "reparameterized"):
+    register(f"difference of outputs at homogeneity -2, {_run}", _invariance(_run, True))
+    register(f"smallest difference of outputs at homogeneity 0, -1, -3, {_run}", _invariance(_run, False))
+
+
+for _series in ("1/(m |b|^2)", "sqrt(L)/(m |b|^2)"):
+    register(
+        f"zero readout: exponent of S in L, rate {_series}",
+        theorem_depth_exponent("zero readout", _series, "feature_sensitivity"),
+    )
+register("zero readout: exponent of cos theta in L", theorem_depth_exponent("zero readout", "f", "cos_bfa"))
+
+
+# --- what the notebook and the captions say ---------------------------------------------------------------------------
+
+
+def _angle_change(case: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: identity(select(tables["fsf_theorems"], case=case)["value"])
+
+
+register("change of the angle without beta in every layer", _angle_change("missing beta"))
+register("change of the angle without beta in every other layer", _angle_change("missing beta, every other layer"))
+
+
+@statistic("angle with five outputs minus angle with one")
+def outputs(tables: Tables) -> Estimate:
+    rows = select(tables["fsf_theorems"], case="outputs")
+    return mean_difference(select(rows, output_dim=5), select(rows, output_dim=1))
+
+
+@statistic("angle at beta=1/L minus angle at beta=1/sqrt(L)")
+def other_branch_scale(tables: Tables) -> Estimate:
+    batch = select(tables["fsf_theorems"], case="batch", n_inputs=1)
+    one = select(tables["fsf_theorems"], case="outputs", output_dim=1)
+    return mean_difference(batch[batch["depth"] == batch["depth"].max()], one)
+
+
+def _node_ratio(numerator: str, denominator: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theorems"], case="node")
+        by_net = rows.pivot_table(index="seed", columns="series", values="value")
+        return as_estimate(mean_interval((by_net[numerator] / by_net[denominator]).to_numpy()))
+
+    return compute
+
+
+register("S at g over S at f", _node_ratio("g", "f"))
+register("S at f over S at g", _node_ratio("f", "g"))
+
+
+@statistic("angle at m=200 minus angle at m=500, MLP, L=500")
+def width_of_figure_1c(tables: Tables) -> Estimate:
+    rows = select(tables["fsf_theorems"], case="width of figure 1c")
+    return mean_difference(select(rows, series="m=200"), select(rows, series="m=500"))
+
+
+@statistic("angle at L=30 minus angle at L=500, MLP")
+def depth_of_figure_1c(tables: Tables) -> Estimate:
+    rows = select(tables["fsf_fig1c"], estimator="sampler")
+    rows = rows[rows["branch_scale"] == 1.0]
+    return mean_difference(select(rows, depth=30), select(rows, depth=500))
