@@ -1,6 +1,6 @@
 """What the five panels of Figures 1 and 2 (arXiv:2311.18718) cost, beside the cost of their random numbers alone.
 
-    python benchmarks/feature_speed.py            # one repeat, about two minutes
+    python benchmarks/feature_speed.py            # one repeat, about a minute
     python benchmarks/feature_speed.py --repeats 3 --wide
     python benchmarks/feature_speed.py --smoke    # tiny sizes: a check that every row works, not a measurement
 

@@ -39,6 +39,7 @@ class PageInputs:
 
     claims: Path
     sensitivity: Path
+    published: Path
     tables: Sequence[Path]
     figures: Sequence[Path]
     stages: Sequence[Path]
@@ -59,6 +60,7 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
     sidecars = {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in inputs.sidecars}
     stages = {path.stem: path for path in inputs.stages}
     figures, tables = ({path.stem: path for path in paths} for paths in (inputs.figures, inputs.tables))
+    points = pd.read_csv(inputs.published, dtype={"figure": str, "x": str}).to_dict(orient="records")
     sections, versions = [], {}
     for artefact in (name for name in ARTEFACTS if name in stages):
         records = read_table(stages[artefact])
@@ -66,6 +68,7 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         versions |= provenance.get("versions", {})
         own = [claim for claim in claims if claim["artefact"] == artefact]
         section = _section(artefact, records, provenance, sidecars.get(artefact, {}), own, scale)
+        section["points"] = [point for point in points if f"fsf_fig{point['figure']}" == artefact]
         if artefact in figures:
             section |= _pictures(figures[artefact], tables[artefact], page)
         sections.append(section)
@@ -83,6 +86,7 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         "links": {
             "claims": _relative(inputs.claims, page),
             "sensitivity": _relative(inputs.sensitivity, page),
+            "published": _relative(inputs.published, page),
             "notebooks": [_relative(path, page) for path in inputs.notebooks],
         },
     }
@@ -154,8 +158,6 @@ def _section(
         "reading": facts.reading,
         "settings": settings,
         "claims": claims,
-        "open_claims": [claim for claim in claims if claim["verdict"] != "confirmed"],
-        "discrepancies": sum(claim["discrepancy"] for claim in claims),
         "rows": len(records),
         "estimators": sorted(records["estimator"].unique()),
         "provenance": {key: provenance[key] for key in ("script", "code_hash", "config_hash") if key in provenance},

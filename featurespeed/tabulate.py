@@ -89,23 +89,22 @@ def summaries(records: pd.DataFrame, x: str, panel: str, summarise: Callable[[np
     return pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS))
 
 
-def published(points: pd.DataFrame, figure: str, panel: str, points_averaged: int) -> pd.DataFrame:
+def published(points: pd.DataFrame, figure: str, panel: str) -> pd.DataFrame:
     """Points read off a published figure, with the 95% band of what was read.
 
     Args:
-        points: columns figure, series, x, y, y_sd (radians; sd over the ``points_averaged`` drawn lines or points); an
+        points: columns figure, series, x, y, y_sd, k (radians; sd over the k drawn lines or points behind a point); an
             x such as ``50-100`` is a range, placed at its middle.
         figure: value of the column ``figure``.
         panel: panel of the rows.
-        points_averaged: number of drawn points behind each y.
     """
     own = points[points["figure"] == figure]
-    half_width = 1.96 * np.sqrt(own["y_sd"] ** 2 / points_averaged + PIXEL**2)
+    half_width = 1.96 * np.sqrt(own["y_sd"] ** 2 / own["k"] + PIXEL**2)
     x = [float(np.mean([float(end) for end in str(where).split("-")])) for where in own["x"]]
     return pd.DataFrame(
         {
             "panel": panel, "series": own["series"], "x": x, "y": own["y"], "y_low": own["y"] - half_width,
-            "y_high": own["y"] + half_width, "n": points_averaged, "estimator": "published", "order": 0, "flag": "",
+            "y_high": own["y"] + half_width, "n": own["k"], "estimator": "published", "order": 0, "flag": "",
         }
     )  # fmt: skip
 

@@ -4,22 +4,25 @@ Reads the stage tables (Parquet) and ``workflow/claims/*.yaml``; writes ``claims
 included) and ``claims_sensitivity.csv`` (the verdicts at half and at twice each threshold). The verdicts are decided by
 ``featurespeed.claims.engine.decide`` alone; ``docs/claims.md`` explains them.
 
-Inputs: ``tables`` (list), ``criteria`` (one file or a list). Outputs: ``claims``,
-``sensitivity``. Parameter: ``scale``.
+Inputs: ``tables`` (list), ``criteria`` (one file or a list). Outputs: ``claims``, ``sensitivity`` and ``published``,
+the z-scores of the points read off the paper's figures. Parameter: ``scale``.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-import featurespeed.claims.feature_speed  # noqa: F401  (registers the statistics of the first paper)
 from featurespeed.claims.criteria import CriteriaError, Criterion, load_criteria
-from featurespeed.claims.engine import STATISTICS, StageTables, ledger
+from featurespeed.claims.engine import STATISTICS, MissingTable, StageTables, Undecidable, ledger
+from featurespeed.claims.feature_speed.angles import compare_with_published
 from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
 
 #: Six digits say more than any interval here is wide, and keep the files the same on every machine.
 FLOAT_FORMAT = "%.6g"
+
+#: Columns of ``published_points.csv``: a point, what this run has there, and how far apart the two are.
+PUBLISHED_COLUMNS = ("figure", "series", "x", "y", "y_sd", "k", "mean", "se", "n", "z")
 
 
 def read_criteria(paths: list[Path]) -> list[Criterion]:
@@ -38,6 +41,14 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
 
 
+def published_points(tables: StageTables) -> pd.DataFrame:
+    """Our angles at the published points with their z-scores; no rows where this run has other sizes."""
+    try:
+        return compare_with_published(tables)
+    except (Undecidable, MissingTable):
+        return pd.DataFrame(columns=list(PUBLISHED_COLUMNS))
+
+
 def main(task: Task) -> None:
     """Judge the claims of this run."""
     try:
@@ -49,6 +60,7 @@ def main(task: Task) -> None:
     claims, sensitivity = ledger(criteria, tables, task.params["scale"])
     write_csv(claims, task.outputs["claims"])
     write_csv(sensitivity, task.outputs["sensitivity"])
+    write_csv(published_points(tables)[list(PUBLISHED_COLUMNS)], task.outputs["published"])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from featurespeed.figures import fsf_draw, fsf_tables
 from featurespeed.plotting import new_figure, save_figure
+from featurespeed.published import read_published
 from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
 from featurespeed.tabulate import read_csv, write_csv
@@ -42,11 +43,6 @@ FIGURES: dict[str, Drawing] = {
     "fsf_table2": Drawing(fsf_tables.tabulate_table2, fsf_draw.draw_scaling_table, (9.0, 3.6)),
     "fsf_theory": Drawing(fsf_tables.tabulate_theory, fsf_draw.draw_theory_figure, (9.0, 3.6)),
 }
-
-
-def read_published(path: Path) -> pd.DataFrame:
-    """Points read off the paper's figures; ``x`` stays text, for it may be a range."""
-    return pd.read_csv(path, dtype={"figure": str, "series": str, "x": str})
 
 
 def make(

@@ -1,7 +1,7 @@
 """The page of a run: every figure, claim and setting of ``results/<scale>/`` in one self-contained HTML file.
 
-Inputs: ``claims``, ``sensitivity``, ``template``, and lists of ``tables``, ``figures`` (PNG or SVG, embedded),
-``stages``, ``sidecars`` and, where there are any, ``notebook``. Output: ``page``. Parameter: ``scale``.
+Inputs: ``claims``, ``sensitivity``, ``published``, ``template``, and lists of ``tables``, ``figures`` (PNG or SVG,
+embedded), ``stages``, ``sidecars`` and, where there are any, ``notebook``. Output: ``page``. Parameter: ``scale``.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from featurespeed.stage import Task, run_task
 def main(task: Task) -> None:
     """Gather, render, write."""
     several = {name: task.files(name) for name in ("tables", "figures", "stages", "sidecars")}
-    notebooks = task.files("notebook")
-    inputs = PageInputs(task.inputs["claims"], task.inputs["sensitivity"], notebooks=notebooks, **several)
+    ledgers = {name: task.inputs[name] for name in ("claims", "sensitivity", "published")}
+    inputs = PageInputs(**ledgers, notebooks=task.files("notebook"), **several)
     page = task.outputs["page"]
     content = gather(inputs, page, task.params["scale"], read_table)
     template = Path(task.inputs["template"]).read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from featurespeed.config import ARTEFACTS
 from featurespeed.figures import fsf_draw, fsf_tables
 from featurespeed.parameterization import FSF_EXPONENTS
 from featurespeed.plotting import draw_dots, new_figure, ordered_colors
+from featurespeed.published import read_published
 from featurespeed.records import frame
 from featurespeed.statistics import mean_interval, median_interval
 from featurespeed.tabulate import (
@@ -49,8 +50,8 @@ def script():
 
 
 @pytest.fixture(scope="module")
-def points(script):
-    return script.read_published(ROOT / "workflow" / "published" / "feature_speed_fig1ab.csv")
+def points():
+    return read_published()
 
 
 # --- small stage tables -----------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def test_published_points_carry_their_reading_error(points):
     row = own.query("series == 'beta=1' and x == 75").iloc[0]
     half_width = 1.96 * math.sqrt(0.0502**2 / 51 + 0.0026**2)
     assert (row.y, row.y_low, row.y_high) == pytest.approx((1.4196, 1.4196 - half_width, 1.4196 + half_width))
-    assert len(published(points, "1a", "mean", 5)) == 25
+    assert len(published(points, "1a", "mean")) == 25
 
 
 def test_fig1c_has_the_mean_of_the_draws_against_c(points):

@@ -20,6 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "": set(),
     "parameterization": set(),
     "statistics": set(),
+    "published": set(),
     "randomness": set(),
     "locks": set(),
     "records": set(),
@@ -34,14 +35,14 @@ ARROWS: dict[str, set[str]] = {
     "training": {"probes", "theory", "models", "parameterization", "specs", "randomness"},
     "panels": {"probes", "theory", "models", "parameterization", "specs", "randomness"},
     "tabulate": {"records", "statistics", "parameterization", "config"},
-    "claims": {"records", "statistics", "parameterization", "config"},
+    "claims": {"records", "statistics", "parameterization", "published"},
     "plotting": {"records", "statistics", "parameterization"},
     "papers": {"config", "parameterization"},
     "page": {"papers", "claims", "config", "records", "tabulate"},
     "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "config"},
 }
-TORCH_FREE = ("", "parameterization", "specs", "config", "records", "provenance", "stage", "locks", "statistics",
-              "tabulate", "claims", "plotting", "figures", "papers", "page")  # fmt: skip
+TORCH_FREE = ("", "published", "parameterization", "specs", "config", "records", "provenance", "stage", "locks",
+              "statistics", "tabulate", "claims", "plotting", "figures", "papers", "page")  # fmt: skip
 TORCH_FREE_SCRIPTS = ("figures_fsf", "claims", "page", "notebook")
 
 

@@ -71,10 +71,23 @@ def run(tmp_path) -> PageInputs:
     pd.DataFrame(claims()).to_csv(results / "claims.csv", index=False)
     moved = {"claim_id": "good", "verdict_halved": "inconclusive", "verdict_doubled": "confirmed", "moves": "yes"}
     pd.DataFrame([moved], columns=list(SENSITIVITY_COLUMNS)).to_csv(results / "claims_sensitivity.csv", index=False)
+    point = {
+        "figure": "1a",
+        "series": HOSTILE,
+        "x": "25",
+        "y": 0.5,
+        "y_sd": 0.1,
+        "k": 5,
+        "mean": 0.6,
+        "se": 0.01,
+        "n": 9,
+    }
+    pd.DataFrame([point | {"se": 0.01, "n": 9, "z": 2.17}]).to_csv(results / "published_points.csv", index=False)
     stages = [results / "stages" / f"{name}.parquet" for name in artefacts]
     return PageInputs(
         claims=results / "claims.csv",
         sensitivity=results / "claims_sensitivity.csv",
+        published=results / "published_points.csv",
         tables=[results / "tables" / f"{name}.csv" for name in artefacts[:2]],
         figures=[results / "figures" / f"{name}.png" for name in artefacts[:2]],
         stages=stages,
@@ -221,3 +234,10 @@ def test_numbers_and_times_read_well():
     assert [number(v) for v in (0.12345, -1e-13, 200.0, "", float("nan"))] == ["0.123", "−1e−13", "200", "", ""]
     assert [duration(s) for s in (1.25, 59, 180, 10_000)] == ["1.2 s", "59 s", "3.0 min", "2.8 h"]
     assert compact([0.001, 0.5]) == "0.001, 0.5"
+
+
+def test_published_points_stand_in_the_section_of_their_figure(content, html):
+    points = {section["id"]: section["points"] for section in content["sections"]}
+    assert len(points["fsf_fig1a"]) == 1 and points["fsf_fig1c"] == []
+    assert html.count("The 1 published points one by one: largest |z| 2.17") == 1
+    assert "+2.17" in html

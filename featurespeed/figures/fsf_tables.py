@@ -27,9 +27,6 @@ from featurespeed.tabulate import (
 
 DENSE = ("jvp", "finite step")
 
-#: Points averaged behind one published point: five draws in Figure 1a, 51 depths in Figure 1b.
-POINTS_AVERAGED = {"1a": 5, "1b": 51}
-
 #: Powers of the depth that Section 5 states for the sensitivity of the MLP; the inverse backward norm has L^-1/2 more.
 FIG2A_GUIDES = {
     "feature_sensitivity": {"NTK": 0.5, "MF+muP": 0.5, "FSC": 0.0},
@@ -55,12 +52,12 @@ def _angles(records: pd.DataFrame, x: str) -> pd.DataFrame:
 
 def tabulate_fig1a(records: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Backward-feature angle against the layer v (x), with the points read off Figure 1a."""
-    return artefact_table(_angles(records, "layer"), published(points, "1a", "mean", POINTS_AVERAGED["1a"]))
+    return artefact_table(_angles(records, "layer"), published(points, "1a", "mean"))
 
 
 def tabulate_fig1b(records: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Output angle theta_{L-1} against the depth L (x), with the points read off Figure 1b."""
-    return artefact_table(_angles(records, "depth"), published(points, "1b", "mean", POINTS_AVERAGED["1b"]))
+    return artefact_table(_angles(records, "depth"), published(points, "1b", "mean"))
 
 
 def tabulate_fig1c(records: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:

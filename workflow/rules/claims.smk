@@ -7,6 +7,7 @@ rule claims:
     output:
         claims=report(CLAIMS, caption="../report/claims.rst", category="Claims"),
         sensitivity=f"{RESULTS}/claims_sensitivity.csv",
+        published=f"{RESULTS}/published_points.csv",
     log:
         f"{LOGS}/claims/claims.log",
     benchmark:

@@ -26,6 +26,7 @@ rule page:
     input:
         claims=CLAIMS,
         sensitivity=rules.claims.output.sensitivity,
+        published=rules.claims.output.published,
         criteria=CRITERIA,
         tables=[f"{RESULTS}/tables/{name}.csv" for name in DRAWN],
         figures=[f"{RESULTS}/figures/{name}.svg" for name in DRAWN],
