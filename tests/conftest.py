@@ -7,11 +7,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run side by side
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from filelock import FileLock
@@ -49,6 +51,14 @@ def run_snakemake(
 def snakemake_command(*arguments: str, directory: Path) -> list[str]:
     """The command line of `run_snakemake`."""
     return [sys.executable, "-m", "snakemake", "--directory", str(directory), *arguments]
+
+
+def load_script(name: str) -> ModuleType:
+    """A script of `scripts/` as a module; importing one does no work."""
+    location = importlib.util.spec_from_file_location(name, REPOSITORY / f"scripts/{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(location)  # dataclasses look their module up
+    location.loader.exec_module(module)
+    return module
 
 
 def repository_files() -> frozenset[str]:

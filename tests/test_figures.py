@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import load_script
 from PIL import Image
 
 from featurespeed.config import ARTEFACTS
@@ -41,12 +41,7 @@ PROPERTIES = ("forward_rms", "feature_speed_rms", "loss_decay", "contribution_ra
 
 @pytest.fixture(scope="module")
 def script():
-    """``scripts/figures_fsf.py`` as a module: importing it does nothing."""
-    spec = importlib.util.spec_from_file_location("figures_fsf", ROOT / "scripts" / "figures_fsf.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["figures_fsf"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("figures_fsf")
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
 """The panels of Figures 1 and 2 as tables: complete, labelled, reproducible, and made of what the probes measure."""
 
-import importlib.util
 from collections.abc import Callable
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_script
 
 from featurespeed.config import load_config
 from featurespeed.panels import Panel, Series, dense_networks, dense_panel, sampled_panel, theory_panel
@@ -17,15 +15,6 @@ from featurespeed.probes.residual_mlp import SeriesProbe
 from featurespeed.randomness import derive_seed, generator
 from featurespeed.specs import InitSpec, SensitivitySpec
 from featurespeed.theory import cos_bfa_recursion
-
-
-def load_script(name: str) -> ModuleType:
-    """A stage script as a module."""
-    location = importlib.util.spec_from_file_location(name, REPOSITORY / f"scripts/{name}.py")
-    module = importlib.util.module_from_spec(location)
-    location.loader.exec_module(module)
-    return module
-
 
 init_bfa, sensitivity = load_script("init_bfa"), load_script("sensitivity")
 
