@@ -26,7 +26,8 @@ MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 #: Provenance and sidecar entries shown as they are, in this order.
 RUN_KEYS = (
-    "started", "host", "device", "platform", "python", "threads", "wall_seconds", "cpu_seconds", "peak_memory_mb",
+    "started", "host", "device", "processor", "platform", "python", "threads", "wall_seconds", "cpu_seconds",
+    "peak_memory_mb",
 )  # fmt: skip
 
 #: What tells one point of a stage table from another, its seed and estimator aside.
@@ -78,7 +79,10 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         "papers": [paper for paper in PAPERS if any(ARTEFACTS[name].group == paper.group for name in shown)],
         "counts": {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
         "claims": claims,
-        "open_claims": [claim for claim in claims if claim["verdict"] != "confirmed"],
+        "open_claims": sorted(
+            (claim for claim in claims if claim["verdict"] != "confirmed"),
+            key=lambda claim: VERDICTS.index(claim["verdict"]),
+        ),
         "discrepancies": sum(claim["discrepancy"] for claim in claims),
         "sections": sections,
         "machine": _machine(list(sidecars.values())),
@@ -221,6 +225,7 @@ def _machine(sidecars: list[dict]) -> dict[str, Any]:
     return {
         "host": distinct("host"),
         "device": distinct("device"),
+        "processor": distinct("processor"),
         "platform": distinct("platform"),
         "python": distinct("python"),
         "threads": distinct("threads"),

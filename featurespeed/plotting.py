@@ -81,36 +81,21 @@ def draw_band(ax: Axes, table: pd.DataFrame, color: object, alpha: float, marker
 
 def draw_dots(ax: Axes, table: pd.DataFrame, color: object, size: float = 2.6) -> None:
     """Single draws as dots; flagged ones hollow."""
-    clean = table[table["flag"] == ""]
-    ax.plot(
-        clean["x"],
-        clean["y"],
-        linestyle="",
-        marker="o",
-        markersize=size,
-        color=color,
-        alpha=0.45,
-        markeredgewidth=0,
-        zorder=3,
-    )
-    draw_flagged(ax, table, color)
+    _scatter(ax, table, color, size=size, alpha=0.45, zorder=3)
 
 
 def draw_cores(ax: Axes, table: pd.DataFrame, size: float = 1.2) -> None:
     """Finite-step estimates as small dark cores: they sit inside the dots of the exact tangent where the two agree."""
+    _scatter(ax, table, INK, size=size, alpha=0.6, zorder=3.5)
+
+
+def _scatter(ax: Axes, table: pd.DataFrame, color: object, size: float, alpha: float, zorder: float) -> None:
     clean = table[table["flag"] == ""]
     ax.plot(
-        clean["x"],
-        clean["y"],
-        linestyle="",
-        marker="o",
-        markersize=size,
-        color=INK,
-        alpha=0.6,
-        markeredgewidth=0,
-        zorder=3.5,
-    )
-    draw_flagged(ax, table, INK)
+        clean["x"], clean["y"], linestyle="", marker="o", markersize=size, color=color, alpha=alpha,
+        markeredgewidth=0, zorder=zorder,
+    )  # fmt: skip
+    draw_flagged(ax, table, color)
 
 
 def draw_flagged(ax: Axes, table: pd.DataFrame, color: object) -> None:

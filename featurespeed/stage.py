@@ -146,10 +146,22 @@ def _run_facts(started: datetime, wall_seconds: float, threads: int) -> dict[str
         "started": started.isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "processor": _processor(),
         "threads": threads,
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+
+
+def _processor() -> str:
+    """Number of cores and, where Linux tells it, the model of the CPU."""
+    model = platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{os.cpu_count()} cores, {model}"
 
 
 def _stage_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
