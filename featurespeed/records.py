@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 SCHEMA_VERSION = 1
+PART = ".part-"  # how the names of unfinished files and folders begin
 
 # Column -> kind, in the order of the file.
 COLUMNS: dict[str, type] = {
@@ -173,13 +175,22 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".part-*-{escape(path.name)}"):
         stale.unlink(missing_ok=True)
-    part = path.with_name(f".part-{uuid.uuid4().hex[:12]}-{path.name}")
+    part = path.with_name(f"{PART}{uuid.uuid4().hex[:12]}-{path.name}")
     try:
         yield part
         os.replace(part, path)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+def remove_parts(folder: Path | str) -> None:
+    """Remove what killed processes left unfinished anywhere under `folder`."""
+    for part in list(Path(folder).rglob(f"{PART}*")):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _check_keys(table: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ import papermill
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter
 
+from featurespeed.records import PART
 from featurespeed.stage import Task, run_task
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -34,7 +35,7 @@ def execute(source: Path, executed: Path) -> None:
     notebook = jupytext.read(source)
     notebook.metadata["kernelspec"] = KERNEL
     os.environ.pop("MPLBACKEND", None)  # with a backend of the caller's choice the kernel would keep no figures
-    with TemporaryDirectory(dir=executed.parent, prefix=".part-") as folder:
+    with TemporaryDirectory(dir=executed.parent, prefix=PART) as folder:
         plain = Path(folder) / f"{source.stem}.ipynb"
         jupytext.write(notebook, plain)
         papermill.execute_notebook(plain, executed, kernel_name=KERNEL["name"], cwd=Path.cwd(), progress_bar=False)

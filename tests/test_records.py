@@ -17,6 +17,7 @@ from featurespeed.records import (
     atomic_path,
     frame,
     read_table,
+    remove_parts,
     validate,
     write_table,
 )
@@ -136,3 +137,14 @@ def test_a_write_removes_what_a_killed_writer_of_the_same_file_left(tmp_path):
     with atomic_path(tmp_path / "table.csv") as part:
         part.write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "table.csv"]
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    kept = tmp_path / "tables" / "a.csv"
+    kept.parent.mkdir()
+    kept.write_text("x")
+    (tmp_path / "tables" / ".part-0123456789ab-a.csv").write_text("half")
+    (tmp_path / ".part-notebook" / "inner").mkdir(parents=True)
+    remove_parts(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*")) == [kept.parent, kept]
+    remove_parts(tmp_path / "not there")

@@ -17,6 +17,7 @@ os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYT
 from featurespeed.config import ARTEFACTS, ConfigError, load_config
 from featurespeed.locks import clear_stale_locks
 from featurespeed.provenance import code_hash
+from featurespeed.records import remove_parts
 
 
 def read_config():
@@ -68,6 +69,7 @@ GPUS = 1 if CONFIG.scale == "gpu" else 0
 ENVIRONMENT = BASE / "workflow/envs/featurespeed.yaml"  # for --software-deployment-method conda only
 
 if workflow.is_main_process and clear_stale_locks(STATE):
+    remove_parts("results")
     print("The last run here was killed: its locks are removed.", file=sys.stderr)
 
 
