@@ -17,7 +17,7 @@ from featurespeed.probes import measure_feature_speed
 from featurespeed.probes.backward_speed import measure_backward_speed
 from featurespeed.probes.feature_speed import Chain, descent_velocity
 from featurespeed.probes.kernel import backward_feature_kernel, cos_bfa_of_kernel, summarize_kernel
-from featurespeed.probes.residual_mlp import SeriesProbe, draw_dense_network
+from featurespeed.probes.residual_mlp import DenseNetwork, SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
@@ -297,8 +297,32 @@ def notebook_variants(spec: TheoremsSpec, seed: int) -> Rows:
         yield row(spec, "outputs", f"k={outputs}", "bfa", angle, seed, **keys)
 
 
+def finite_step_causes(spec: TheoremsSpec, seed: int) -> Rows:
+    """Error of the paper's finite step (dt = 0.001) in the deep MLP: in float32, in float64, and with ReLUs held."""
+    depth, width = max(spec.depths), spec.kernel_width
+    stream = generator(spec.seed, "finite step", seed)
+    single = draw_dense_network(width, depth, spec.input_dim, stream)
+    double = DenseNetwork(single.input_weight.double(), single.hidden.double(), single.readout.double())
+    x = torch.randn(spec.input_dim, generator=stream) / spec.input_dim**0.5
+    y = torch.randn(1, generator=stream)
+    probe = SeriesProbe(double, x.double(), y.double(), [1.0], [1.0 / width])
+    exact = probe.exact_tangent().angle[-1, 0]
+    steps = {
+        "float32": SeriesProbe(single, x, y, [1.0], [1.0 / width]).finite_step(1e-3),
+        "float64": probe.finite_step(1e-3),
+        "float64, ReLUs held": probe.finite_step(1e-3, hold_relus=True),
+    }
+    for series, step in steps.items():
+        error = (step.angle[-1, 0].double() - exact).abs()
+        keys = {"depth": depth, "width": width, "branch_scale": 1.0, "estimator": "finite step"}
+        yield row(spec, "finite step", series, "angle_difference", error, seed, **keys)
+
+
 def node_of_figure_2a(spec: TheoremsSpec, seed: int) -> Rows:
-    """Sensitivity of ``f_{L-1}`` and of ``g_{L-1} = phi(f_{L-1})`` in the network that the paper plots."""
+    """Sensitivity of ``f_{L-1}`` and of ``g_{L-1} = phi(f_{L-1})`` in the network that the paper plots.
+
+    There the readout reads f, and g is no cut node; a third row has a readout that reads g.
+    """
     depth = max(spec.depths)
     layers = network(spec, "node", seed, depth, 1.0)
     x, y = batch(spec, "node", seed, 1)
@@ -309,6 +333,9 @@ def node_of_figure_2a(spec: TheoremsSpec, seed: int) -> Rows:
     for node, speed in (("f", velocity), ("g", velocity * (features[-2] > 0))):
         sensitivity = speed.norm() / spec.width**0.5 / result.loss_decay[-2]
         yield row(spec, "node", node, "feature_sensitivity", sensitivity, seed, depth=depth)
+    reads_g = measure_feature_speed([*layers[:-1], nn.ReLU(), layers[-1]], linear_loss, (x, y))
+    at_g = reads_g.feature_sensitivity[-2]
+    yield row(spec, "node", "g, readout on g", "feature_sensitivity", at_g, seed, depth=depth)
 
 
 def width_of_figure_1c(spec: TheoremsSpec) -> Rows:
@@ -331,6 +358,7 @@ EXPERIMENTS: tuple[Callable[[TheoremsSpec, int], Rows], ...] = (
     forward_growth,
     zero_readout,
     notebook_variants,
+    finite_step_causes,
     node_of_figure_2a,
 )
 

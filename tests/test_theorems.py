@@ -97,5 +97,13 @@ def test_a_factor_common_to_all_rates_leaves_the_angle_alone(table):
 
 
 def test_masked_feature_moves_less(table):
-    f, g = (values(table, "node", series=s) for s in ("f", "g"))
-    assert (g < f).all()
+    f, g, own = (values(table, "node", series=s) for s in ("f", "g", "g, readout on g"))
+    assert (g < f).all() and (g < own).all()
+
+
+def test_finite_step_errs_by_switching_relus_and_not_by_rounding():
+    spec = SPEC.model_copy(update={"kernel_width": 64, "depths": [8, 16, 32]})
+    rows = pd.DataFrame([row for seed in range(6) for row in theorems.finite_step_causes(spec, seed)])
+    errors = rows.pivot_table(index="seed", columns="series", values="value")
+    np.testing.assert_allclose(errors["float32"], errors["float64"], atol=2e-4)
+    assert errors["float64, ReLUs held"].mean() < 0.7 * errors["float64"].mean()

@@ -107,14 +107,12 @@ class SeriesProbe:
         self.features = like.new_empty(network.depth - 1, len(branch), like.shape[1])
         self.features[0] = network.input_weight @ x
         for index, weight in enumerate(network.hidden):
-            self.features[index + 1] = self._block(weight, self.features[index])
+            f = self.features[index]
+            self.features[index + 1] = self.skip * f + self.branch * linear(torch.relu(f), weight)
         self.backward = self._backward()
         #: loss decay of each layer: the embedding is frozen, every hidden layer contributes 1/L
         self.contribution = like.new_full((network.depth - 1,), 1.0 / network.depth)
         self.contribution[0] = 0.0
-
-    def _block(self, weight: Tensor, f: Tensor) -> Tensor:
-        return self.skip * f + self.branch * linear(torch.relu(f), weight)
 
     def _backward(self) -> Tensor:
         """``b_1..b_{L-1}``; the readout of a series is ``readout_std`` times the drawn one."""
@@ -139,15 +137,20 @@ class SeriesProbe:
             velocity[index + 1] += through
         return self._one_step(velocity)
 
-    def finite_step(self, step: float) -> OneStep:
-        """The paper's own estimator: take the gradient step ``eta_l = step/(L |grad_l|^2)`` and subtract."""
+    def finite_step(self, step: float, hold_relus: bool = False) -> OneStep:
+        """The paper's own estimator: take the gradient step ``eta_l = step/(L |grad_l|^2)`` and subtract.
+
+        ``hold_relus`` keeps every ReLU at its state before the step: what is left of the error is smooth curvature.
+        """
         push = step * self._weight_velocity_on_features()
         moved = torch.empty_like(self.features)
         moved[0] = self.features[0]
         for index, weight in enumerate(self.network.hidden):
-            before, after = torch.relu(self.features[index]), torch.relu(moved[index])
+            before = torch.relu(self.features[index])
+            after = moved[index] * (self.features[index] > 0) if hold_relus else torch.relu(moved[index])
             overlap = (before * after).sum(-1, keepdim=True) / before.square().sum(-1, keepdim=True)
-            moved[index + 1] = self._block(weight, moved[index]) + push[index + 1] * overlap
+            through = self.skip * moved[index] + self.branch * linear(after, weight)
+            moved[index + 1] = through + push[index + 1] * overlap
         return self._one_step((moved - self.features) / step)
 
     def _one_step(self, velocity: Tensor) -> OneStep:

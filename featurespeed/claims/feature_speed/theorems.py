@@ -12,6 +12,7 @@ from featurespeed.claims.feature_speed.evidence import (
     Tables,
     as_estimate,
     cosines,
+    generator,
     identity,
     mean_difference,
     register,
@@ -19,7 +20,7 @@ from featurespeed.claims.feature_speed.evidence import (
     slope,
     theorem_depth_exponent,
 )
-from featurespeed.statistics import mean_interval, proportion_interval
+from featurespeed.statistics import bootstrap_interval, mean_interval, proportion_interval
 
 # --- Theorem 2.1 and signs --------------------------------------------------------------------------------------------
 
@@ -175,6 +176,23 @@ def _node_ratio(numerator: str, denominator: str) -> Callable[[Tables], Estimate
 
 register("S at g over S at f", _node_ratio("g", "f"))
 register("S at f over S at g", _node_ratio("f", "g"))
+register("S at g over S at f, readout on g", _node_ratio("g, readout on g", "f"))
+
+
+def _step_error_ratio(numerator: str, denominator: str) -> Callable[[Tables], Estimate]:
+    """Mean error of one finite step over that of another on the same networks; bootstrap over networks."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theorems"], case="finite step")
+        by_net = rows.pivot_table(index="seed", columns="series", values="value")
+        pair = by_net[[numerator, denominator]].to_numpy()
+        return as_estimate(bootstrap_interval(pair, lambda d: float(d[:, 0].sum() / d[:, 1].sum()), generator()))
+
+    return compute
+
+
+register("finite-step error with ReLUs held over the whole", _step_error_ratio("float64, ReLUs held", "float32"))
+register("finite-step error in float64 over float32", _step_error_ratio("float64", "float32"))
 
 
 @statistic("angle at m=200 minus angle at m=500, MLP, L=500")
