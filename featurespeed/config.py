@@ -11,11 +11,16 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from featurespeed.specs import InitSpec, ScalingSpec, SensitivitySpec, Spec, TheoremsSpec, TheorySpec
+from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
+from featurespeed.specs.along_training import AlongTrainingSpec
+from featurespeed.specs.feature_speed import InitSpec, ScalingSpec, SensitivitySpec, TheoremsSpec, TheorySpec
+from featurespeed.specs.super_consistency import CoordinateSpec, ParameterizationSpec
+from featurespeed.specs.training import TrainingSpec
+from featurespeed.specs.values import Positive, Spec
 
 ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
 SCALES: tuple[str, ...] = get_args(ScaleName)
@@ -46,6 +51,8 @@ def _artefact(id: str, stage: str, spec: type[Spec], title: str, **extra: Any) -
     return id, Artefact(id, f"{stage}.py", spec, title, **extra)
 
 
+SC = {"group": "sc", "paper": "arXiv:2402.17457"}
+
 ARTEFACTS: Mapping[str, Artefact] = dict(
     [
         _artefact("fsf_fig1a", "init_bfa", InitSpec, "Backward-feature angle through the layers"),
@@ -57,14 +64,41 @@ ARTEFACTS: Mapping[str, Artefact] = dict(
         _artefact("fsf_table2", "scaling_tables", ScalingSpec, "FSC scaling of the ResNet: measured exponents"),
         _artefact("fsf_theory", "theory", TheorySpec, "Infinite-width theory and finite-width corrections (ours)"),
         _artefact("fsf_theorems", "theorems", TheoremsSpec, "Theorems tested directly", drawn=False, gpu=False),
+        _artefact(
+            "fsf_training", "along_training", AlongTrainingSpec, "The formula along training", drawn=False, gpu=False
+        ),
+        _artefact("sc_fig28", "coordinate_check", CoordinateSpec, "Coordinate check over the width", **SC),
+        _artefact(
+            "sc_table1", "parameterizations", ParameterizationSpec, "Parameterizations: measured exponents", **SC
+        ),
     ]
 )
+
+
+class TrainingSettings(Spec):
+    """How training jobs run; what they compute does not depend on it, so a change repeats nothing.
+
+    Attributes:
+        checkpoint_minutes: between two checkpoints; what a killed job has to do again is less than that.
+        keep_weights: keep the weights at the probe steps after the stages that read them are done.
+        cuda_graph: on a GPU, replay each training step as one graph.
+    """
+
+    checkpoint_minutes: Positive
+    keep_weights: bool
+    cuda_graph: bool
+
+
+ContentHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Config(Spec):
     """The whole configuration of one run."""
 
     scale: ScaleName
+    data_dir: str | None
+    data_sha256: dict[Literal[tuple(DATASETS)], ContentHash]
+    training: TrainingSettings
     fsf_fig1a: InitSpec
     fsf_fig1b: InitSpec
     fsf_fig1c: InitSpec
@@ -74,6 +108,9 @@ class Config(Spec):
     fsf_table2: ScalingSpec
     fsf_theory: TheorySpec
     fsf_theorems: TheoremsSpec
+    fsf_training: AlongTrainingSpec
+    sc_fig28: CoordinateSpec
+    sc_table1: ParameterizationSpec
 
     def block(self, artefact: str) -> Spec:
         """Spec of one artefact; an unknown id raises :class:`ConfigError`."""
@@ -82,6 +119,29 @@ class Config(Spec):
     def params(self, artefact: str) -> dict[str, Any]:
         """The spec as plain JSON values, as rules and tables carry it."""
         return self.block(artefact).model_dump(mode="json", exclude_none=True)
+
+    def training_runs(self, artefact: str | None = None) -> dict[str, TrainingSpec]:
+        """Run id -> training job, of one artefact or of all."""
+        names = [artefact] if artefact else list(ARTEFACTS)
+        jobs = [job for name in names for job in getattr(self.block(name), "training_runs", {}).values()]
+        return {job.run: job for job in jobs}
+
+    def dataset(self, artefact: str) -> str | None:
+        """Name of the data set that the stage of an artefact reads, if any."""
+        data = getattr(self.block(artefact), "data", None)
+        return data.name if data else None
+
+    def environment(self) -> dict[str, str]:
+        """Settings that reach the jobs through the environment: they say where and how, and change no result."""
+        variables = {
+            "FEATURESPEED_CHECKPOINT_MINUTES": str(self.training.checkpoint_minutes),
+            "FEATURESPEED_CUDA_GRAPH": str(int(self.training.cuda_graph)),
+        }
+        if self.data_dir is not None:
+            variables[FOLDER_VARIABLE] = self.data_dir
+        if self.data_sha256:
+            variables[DIGEST_VARIABLE] = ",".join(f"{name}={digest}" for name, digest in self.data_sha256.items())
+        return variables
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -100,7 +160,19 @@ def merge(base: Mapping, changes: Mapping) -> dict:
     return merged
 
 
-_REPLACED_WHOLE = frozenset({"depths", "sampler_depths", "widths", "input_dims", "output_dims", "branch_scales"})
+_REPLACED_WHOLE = frozenset(
+    {
+        "depths",
+        "sampler_depths",
+        "widths",
+        "input_dims",
+        "output_dims",
+        "branch_scales",
+        "models",
+        "steps",
+        "data_sha256",
+    }
+)
 
 
 def check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -156,7 +228,7 @@ def config_schema() -> dict[str, Any]:
 def _one_line(error: ValidationError) -> str:
     faults = error.errors()
     first = faults[0]
-    path = tuple(str(part) for part in first["loc"])
+    path = tuple(str(part) for part in first["loc"] if part != "[key]")  # a wrong key of a mapping, not its value
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     if first["type"] == "extra_forbidden":
         return _unknown_key(path, first["input"], Config) + more

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 
-from featurespeed.locks import try_lock
+from featurespeed.locks import WAIT_SECONDS, try_lock
 
 LOCKS = Path(".snakemake") / "devices"
-WAIT_SECONDS = 0.5
 
 
 @contextmanager

@@ -6,7 +6,12 @@ import fcntl
 import os
 import shutil
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+WAIT_SECONDS = 0.5
 
 _held: list[int] = []  # descriptors that stay open, and locked, as long as this process lives
 
@@ -21,6 +26,29 @@ def try_lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextmanager
+def held_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on `path` alone, waiting for another process to give it back; the file goes at the end."""
+    descriptor = _take_lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take_lock(path: Path) -> int:
+    while True:
+        descriptor = try_lock(path)
+        if descriptor is None:
+            time.sleep(WAIT_SECONDS)
+            continue
+        # The file may have been removed, and made anew by a third process, between its opening and its locking.
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+        os.close(descriptor)
 
 
 def clear_stale_locks(state: Path) -> bool:

@@ -20,6 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from featurespeed.claims.engine import Verdict
 from featurespeed.config import ARTEFACTS
 from featurespeed.papers import FACTS, PAPERS, ArtefactFacts, Setting
+from featurespeed.parameterization import Parameterization
 
 VERDICTS = tuple(str(verdict) for verdict in Verdict)
 MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -73,11 +74,12 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         if artefact in figures:
             section |= _pictures(figures[artefact], tables[artefact], page)
         sections.append(section)
-    shown = {section["id"] for section in sections}
+    groups = _by_paper(sections, claims)
     return {
         "scale": scale,
-        "papers": [paper for paper in PAPERS if any(ARTEFACTS[name].group == paper.group for name in shown)],
-        "counts": {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
+        "papers": [group["paper"] for group in groups if group["paper"]],
+        "groups": groups,
+        "counts": _counts(claims),
         "claims": claims,
         "open_claims": sorted(
             (claim for claim in claims if claim["verdict"] != "confirmed"),
@@ -94,6 +96,22 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
             "notebooks": [_relative(path, page) for path in inputs.notebooks],
         },
     }
+
+
+def _by_paper(sections: list[dict], claims: list[dict]) -> list[dict[str, Any]]:
+    """Sections and claims of each paper, in the order of the papers; claims of no known paper come last."""
+    groups: list[dict[str, Any]] = []
+    for paper in PAPERS:
+        own = [section for section in sections if ARTEFACTS[section["id"]].group == paper.group]
+        stated = [claim for claim in claims if claim["paper"].startswith(f"arXiv:{paper.arxiv}")]
+        groups.append({"paper": paper, "sections": own, "claims": stated})
+    known = [claim for group in groups for claim in group["claims"]]
+    groups.append({"paper": None, "sections": [], "claims": [claim for claim in claims if claim not in known]})
+    return [group | {"counts": _counts(group["claims"])} for group in groups if group["sections"] or group["claims"]]
+
+
+def _counts(claims: list[dict]) -> dict[str, int]:
+    return {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS}
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -129,15 +147,29 @@ def setting_value(setting: Setting, records: pd.DataFrame, spec: Mapping[str, An
     if source == "text":
         return name
     if source == "spec":
-        return str(spec.get(name, "not in this run"))
+        return _spec_value(spec, name)
     measured = records[records["estimator"] != "theory"]
     if source == "series":
         return compact([name.replace("beta", "β").replace("sqrt", "√") for name in measured["series"].unique()])
+    if source == "column" and name == "parameterization":
+        return compact([known.label for known in Parameterization if known in set(measured[name])])
     if source == "column":
         return compact(sorted(measured[name].unique().tolist()))
     if source == "seeds":
         return _seeds(measured if name == "any" else measured[measured["estimator"] == name])
     raise ValueError(f"setting {setting.label!r}: unknown source {setting.run!r}")
+
+
+def _spec_value(spec: Mapping[str, Any], name: str) -> str:
+    """A setting of the spec as text; ``block.key`` looks inside a block."""
+    found: Any = spec
+    for part in name.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return "not in this run"
+        found = found[part]
+    if isinstance(found, Mapping):
+        return ", ".join(f"{key}: {value}" for key, value in found.items())
+    return compact(found) if isinstance(found, list) else str(found)
 
 
 def _seeds(records: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from featurespeed.probes.residual_mlp import DenseNetwork, OneStep, SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, Sample, sample_networks
 from featurespeed.randomness import generator
-from featurespeed.specs import NetworkSpec
+from featurespeed.specs.feature_speed import NetworkSpec
 from featurespeed.theory import cos_bfa_recursion
 
 DrawInput = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]

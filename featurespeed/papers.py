@@ -1,8 +1,9 @@
 """What the papers did: the facts that the page sets beside each run.
 
 A setting names one choice of a paper and says where this run's own value is found: ``column:NAME`` (values of a column
-of the stage table), ``spec:NAME`` (a setting stored in the table), ``seeds:ESTIMATOR`` (seeds behind one point),
-``series``, or ``text:...``. The page therefore shows what the records hold, not what somebody meant to run.
+of the stage table), ``spec:NAME`` (a setting stored in the table; ``NAME.KEY`` inside a block), ``seeds:ESTIMATOR``
+(seeds behind one point), ``series``, or ``text:...``. The page therefore shows what the records hold, not what somebody
+meant to run.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ class ArtefactFacts:
 
 @dataclass(frozen=True)
 class Paper:
-    """A replicated paper; ``group`` is the name of its target."""
+    """A replicated paper; ``group`` is the name of its target, ``short`` what the page calls it in its bar."""
 
     group: str
+    short: str
     title: str
     authors: str
     venue: str
@@ -41,7 +43,22 @@ class Paper:
 
 
 PAPERS: tuple[Paper, ...] = (
-    Paper("fsf", "The Feature Speed Formula", "L. Chizat and P. Netrapalli", "NeurIPS 2024", "2311.18718"),
+    Paper(
+        "fsf",
+        "Feature speed",
+        "The Feature Speed Formula",
+        "L. Chizat and P. Netrapalli",
+        "NeurIPS 2024",
+        "2311.18718",
+    ),
+    Paper(
+        "sc",
+        "Super consistency",
+        "Super Consistency of Neural Network Landscapes and Learning Rate Transfer",
+        "L. Noci, A. Meterez, T. Hofmann and A. Orvieto",
+        "NeurIPS 2024",
+        "2402.17457",
+    ),
 )
 
 _WIDTH = "column:width"
@@ -202,6 +219,66 @@ FACTS: Mapping[str, ArtefactFacts] = {
             Setting("Widths m", "any", _WIDTH),
             Setting("Depths L", "any", "column:depth"),
             Setting("Seeds", "none", "seeds:any"),
+        ),
+    ),
+    "fsf_training": ArtefactFacts(
+        "Training",
+        "The formula at every cut node of networks that minibatch SGD trains on images, measured in double "
+        "precision on the weights kept along training, each layer under its own learning rate. There is no "
+        "figure: the claims below read the stage table.",
+        (
+            Setting("How", "proved for any network and loss", "text:measured, relative error of the two sides"),
+            Setting("Networks", "ResNets and MLPs at initialisation", "series"),
+            Setting("Data", "one Gaussian input", "spec:data.name"),
+            Setting("Widths", "200 to 500", _WIDTH),
+            Setting("Base learning rates", "none: no training", "column:learning_rate"),
+            Setting("Measured after steps", "0", "column:step"),
+            Setting("Seeds", "1 to 5", "seeds:jvp"),
+        ),
+    ),
+    "sc_fig28": ArtefactFacts(
+        "Figure 28",
+        "How far the last hidden features have moved after a few steps from one base learning rate, against the "
+        "width. Under μP and Depth-μP the lines should be flat; SP grows, NTP falls, random features stand still."
+        " Next two lines: the parts of the update at the last step, by a layer's own weights (effective) and by "
+        "its moved input (propagating). Bottom: all slopes with intervals. Two further checks of μP: a wrong "
+        "rule, the readout multiplier of NTP, which must not come out flat; and outputs that start smaller (γ₀ > "
+        "1), because at a finite width they start at a size of 1/√N, which bends the slopes.",
+        (
+            Setting("Network", "ConvNet", "text:2-layer ConvNet; for Depth-μP a residual one"),
+            Setting("Parameterizations", "μP", "column:parameterization"),
+            Setting("Optimizers", "not given", "column:optimizer"),
+            Setting("Data", "CIFAR-10", "spec:data.name"),
+            Setting("Widths N", "not given", _WIDTH),
+            Setting("Steps", "not given", "column:step"),
+            Setting("Base learning rates", "not given", "spec:learning_rates"),
+            Setting("Batch size", "not given", "spec:batch_size"),
+            Setting("Seeds", "not given", "seeds:training"),
+            Setting("Intervals", "not given", "text:95%, mean of logarithms over seeds; slopes: one fit a seed"),
+        ),
+    ),
+    "sc_table1": ArtefactFacts(
+        "Table 1",
+        "Exponents in the width N, layer by layer: activations at initialisation, effective and propagating "
+        "updates of the first step, measured (dots, 95% intervals) beside those that the table's rules imply "
+        "(diamonds). Bottom, left: exponents in the depth L under Depth-μP and, as a control, under μP without "
+        "1/√L. Bottom, right: how far the training curves of the two published forms are apart, where they are "
+        "one network and where they are not. AdamW has no weight decay in the exponents, so its first step is "
+        "Adam's.",
+        (
+            Setting(
+                "How",
+                "stated; the table was rebuilt from the text and from μP theory",
+                "text:measured by regression",
+            ),
+            Setting("Network", "Eq. 1, plain and residual", "text:MLP; residual for Depth-μP and over the depth"),
+            Setting("Parameterizations", "NTP, μP, Depth-μP, and SP for comparison", "column:parameterization"),
+            Setting("Optimizers", "SGD and Adam", "column:optimizer"),
+            Setting("Data", "none measured", "spec:data.name"),
+            Setting("Widths N", "none measured", "spec:widths"),
+            Setting("Depths L", "none measured", "spec:over_depth.depths"),
+            Setting("Steps for the two forms", "none measured", "spec:forms.steps"),
+            Setting("Seeds", "none", "seeds:training"),
         ),
     ),
 }

@@ -1,31 +1,63 @@
-"""The scalings of the first paper as tables of numbers (arXiv:2311.18718, Tables 1 and 2).
+"""Parameterizations as one table of numbers by layer role (arXiv:2402.17457, Table 1; arXiv:2203.03466, Table 8).
 
-A scaling states how the initialisation standard deviations and the layer-wise learning rates of a network depend on
-the hidden width ``m``, the depth ``L`` (embedding and readout included), the input dimension ``d`` and the output
-dimension ``k``, in the dense setting ``|x| = sqrt(d)``, ``|dLoss/df_L| = 1/sqrt(k)``; every entry holds up to
-constants. The table images of the paper were not available: both tables are rebuilt from the proofs of its
-Propositions 5.3 and 5.4.
+A network ``h_1 = a_in W_in x``, ``h_{l+1} = tau h_l + r a_hid W_l phi(h_l)``, ``f = a_out W_out phi(h_L)`` has, for
+each role of a weight matrix, a multiplier ``a``, a standard deviation ``b`` of its Gaussian initialisation and a factor
+``c`` on the base learning rate; residual branches carry one more multiplier ``r`` a block. A parameterization says how
+these depend on the width ``N``, the depth ``L`` (residual blocks) and the input dimension ``D`` (channels of an image,
+entries of a vector). Nothing else knows a parameterization: models and optimizers multiply what stands here.
+
+Both published forms are given, and train alike. ``multipliers`` has unit variances and every size in the multipliers;
+``rescaled`` has variances 1/fan_in and multipliers of 1, except the readout's 1/N. They are one network with
+``a -> a s``, ``b -> b / s``, the learning rate ``-> c / s^2`` for SGD and ``-> c / s`` for Adam, whose epsilon goes
+``-> s epsilon``; ``s`` is ``sqrt(D)`` at the input, ``sqrt(N)`` at hidden layers, and 1 at the readout of muP.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
-#: The four size variables a scaling depends on.
-SIZE_VARIABLES = ("m", "L", "d", "k")
+
+class Parameterization(StrEnum):
+    """How multipliers, initialisation and learning rates depend on the sizes."""
+
+    SP = "SP"
+    NTP = "NTP"
+    MUP = "MUP"
+    DEPTH_MUP = "DEPTH_MUP"
+    RANDOM_FEATURES = "RANDOM_FEATURES"
+
+    @property
+    def label(self) -> str:
+        """Name in figures."""
+        return _LABELS[self]
 
 
-class Scaling(StrEnum):
-    """Labels of the first paper: the rows of its Table 1, and the ResNet of its Table 2."""
+_LABELS = {
+    Parameterization.SP: "SP",
+    Parameterization.NTP: "NTP",
+    Parameterization.MUP: "μP",
+    Parameterization.DEPTH_MUP: "Depth-μP",
+    Parameterization.RANDOM_FEATURES: "random features",
+}
 
-    NTK = "NTK"
-    MF_MUP = "MF+muP"
-    FSC = "FSC"
-    RESNET_FSC = "ResNet FSC"
+
+class OptimizerName(StrEnum):
+    """Optimizers that the table covers; Adam and AdamW share its rows."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+    ADAMW = "adamw"
+
+
+class Form(StrEnum):
+    """The two published forms of one parameterization."""
+
+    MULTIPLIERS = "multipliers"
+    RESCALED = "rescaled"
 
 
 class LayerRole(StrEnum):
@@ -34,6 +66,10 @@ class LayerRole(StrEnum):
     INPUT = "input"
     HIDDEN = "hidden"
     READOUT = "readout"
+
+
+class ParameterizationError(ValueError):
+    """An optimizer or a model that a parameterization does not cover; ``str(error)`` is one line with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -64,76 +100,212 @@ class PowerLaw:
         return {"m": self.m, "L": in_depth, "d": self.d, "k": self.k}
 
 
+def _power(m: float = 0.0, L: float = 0.0, d: float = 0.0) -> PowerLaw:
+    return PowerLaw(m=m, L=L, d=d)
+
+
+_ONE = PowerLaw()
+_NEVER = PowerLaw(constant=0.0)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """One parameterization, in the form ``multipliers``: a power law for each role (input, hidden, readout).
+
+    ``sgd`` and ``adam`` are the factors on the learning rate (None: not covered). ``epsilon`` is how the entries of the
+    gradient scale, and so what Adam's epsilon must be multiplied with to stay as small beside them at every size.
+    ``rescaling`` is the ``s`` that leads to the form ``rescaled``; ``branch`` multiplies residual branches.
+    """
+
+    multiplier: tuple[PowerLaw, PowerLaw, PowerLaw]
+    init_std: tuple[PowerLaw, PowerLaw, PowerLaw]
+    sgd: tuple[PowerLaw, PowerLaw, PowerLaw]
+    adam: tuple[PowerLaw, PowerLaw, PowerLaw] | None
+    epsilon: tuple[PowerLaw, PowerLaw, PowerLaw]
+    rescaling: tuple[PowerLaw, PowerLaw, PowerLaw]
+    branch: PowerLaw = _ONE
+
+
+_UNIT = (_ONE, _ONE, _ONE)
+_FAN_IN = (_power(d=-0.5), _power(m=-0.5), _power(m=-0.5))
+_MUP_MULTIPLIERS = (_power(d=-0.5), _power(m=-0.5), _power(m=-1))
+_MUP_EPSILON = (_power(m=-1, d=-0.5), _power(m=-1.5), _power(m=-1))
+_MUP_SGD = (_power(m=1),) * 3  # gamma^2 = N
+_MUP_RESCALING = (_power(d=0.5), _power(m=0.5), _ONE)
+_NTP_RESCALING = (_power(d=0.5), _power(m=0.5), _power(m=0.5))
+
+#: Table 1 of arXiv:2402.17457, rebuilt from its text (the image of the table was not available).
+_TABLE: Mapping[Parameterization, _Rules] = MappingProxyType(
+    {
+        # Variances 1/D, 1/N, 1/N and one learning rate; App. C.3.
+        Parameterization.SP: _Rules(_UNIT, _FAN_IN, _UNIT, _UNIT, _UNIT, _UNIT),
+        # gamma = gamma_0, alpha = 0; learning rate eta_0 gamma_0^2 everywhere. Stated for SGD only.
+        Parameterization.NTP: _Rules(_FAN_IN, _UNIT, _UNIT, None, _UNIT, _NTP_RESCALING),
+        # gamma = gamma_0 sqrt(N), alpha = 0; Adam: eta_0, eta_0 / sqrt(N), eta_0.
+        Parameterization.MUP: _Rules(
+            _MUP_MULTIPLIERS, _UNIT, _MUP_SGD, (_ONE, _power(m=-0.5), _ONE), _MUP_EPSILON, _MUP_RESCALING
+        ),
+        # muP with alpha = 1/2; SGD needs no factor in L, Adam's hidden layers take eta_0 / sqrt(N L).
+        Parameterization.DEPTH_MUP: _Rules(
+            _MUP_MULTIPLIERS,
+            _UNIT,
+            _MUP_SGD,
+            (_ONE, _power(m=-0.5, L=-0.5), _ONE),
+            (_power(m=-1, d=-0.5), _power(m=-1.5, L=-0.5), _power(m=-1)),
+            _MUP_RESCALING,
+            branch=_power(L=-0.5),
+        ),
+        # The network of NTP with gamma = 1; only the readout learns.
+        Parameterization.RANDOM_FEATURES: _Rules(_FAN_IN, _UNIT, (_NEVER, _NEVER, _ONE), None, _UNIT, _NTP_RESCALING),
+    }
+)
+_ROLES = tuple(LayerRole)
+_HAS_GAMMA = (Parameterization.NTP, Parameterization.MUP, Parameterization.DEPTH_MUP)
+
+
 @dataclass(frozen=True)
 class ScalingRule:
-    """Initialisation and learning rate of one layer role under one scaling."""
+    """What one weight matrix gets.
 
-    init_std: PowerLaw
-    learning_rate: PowerLaw
+    Attributes:
+        init_std: standard deviation of its Gaussian initialisation.
+        multiplier: factor on its output.
+        lr_scale: factor on the base learning rate; 0 where the layer does not learn.
+        epsilon_scale: factor on Adam's epsilon; 1 for SGD.
+    """
 
-
-_SQRT2 = math.sqrt(2.0)
-_INPUT_STD = PowerLaw(d=-0.5)
-_RELU_STD = PowerLaw(constant=_SQRT2, m=-0.5)
-
-#: Tables 1 and 2 of arXiv:2311.18718.
-SCALING_RULES: Mapping[Scaling, Mapping[LayerRole, ScalingRule]] = MappingProxyType(
-    {
-        Scaling.NTK: {
-            LayerRole.INPUT: ScalingRule(_INPUT_STD, PowerLaw(L=-1, d=-1)),
-            LayerRole.HIDDEN: ScalingRule(_RELU_STD, PowerLaw(L=-1, m=-1)),
-            LayerRole.READOUT: ScalingRule(PowerLaw(k=0.5, m=-0.5), PowerLaw(k=1, L=-1, m=-1)),
-        },
-        Scaling.MF_MUP: {
-            LayerRole.INPUT: ScalingRule(_INPUT_STD, PowerLaw(m=1, L=-1.5, d=-1)),
-            LayerRole.HIDDEN: ScalingRule(_RELU_STD, PowerLaw(L=-1.5)),
-            LayerRole.READOUT: ScalingRule(PowerLaw(k=0.5, m=-1), PowerLaw(k=1, m=-1, L=-1.5)),
-        },
-        Scaling.FSC: {
-            LayerRole.INPUT: ScalingRule(_INPUT_STD, PowerLaw(m=1, L=-2, d=-1)),
-            LayerRole.HIDDEN: ScalingRule(_RELU_STD, PowerLaw(L=-2)),
-            LayerRole.READOUT: ScalingRule(PowerLaw(k=0.5, L=0.5, m=-1), PowerLaw(k=1, L=-1, m=-1)),
-        },
-        Scaling.RESNET_FSC: {
-            LayerRole.INPUT: ScalingRule(_INPUT_STD, PowerLaw(m=1, L=-1, d=-1)),
-            # Table 2 prints 1/sqrt(m); a ReLU branch keeps the norm with sqrt(2/m), the same up to constants.
-            LayerRole.HIDDEN: ScalingRule(_RELU_STD, PowerLaw(L=-1, beta=-2)),
-            LayerRole.READOUT: ScalingRule(PowerLaw(k=0.5, m=-1), PowerLaw(k=1, L=-1, m=-1)),
-        },
-    }
-)
-
-#: Whether the paper states that a scaling has the properties SP, FL, LD, BC (Prop. 5.3 and 5.4).
-STATED_PROPERTIES: Mapping[Scaling, Mapping[str, bool]] = MappingProxyType(
-    {
-        Scaling.NTK: {"SP": True, "FL": False, "LD": True, "BC": True},
-        Scaling.MF_MUP: {"SP": True, "FL": True, "LD": False, "BC": True},
-        Scaling.FSC: {"SP": True, "FL": True, "LD": True, "BC": True},
-        Scaling.RESNET_FSC: {"SP": True, "FL": True, "LD": True, "BC": True},
-    }
-)
+    init_std: float
+    multiplier: float
+    lr_scale: float
+    epsilon_scale: float = 1.0
 
 
-def scaling_rule(scaling: Scaling, role: LayerRole) -> ScalingRule:
-    """Row ``role`` of ``scaling`` in Tables 1 and 2 of arXiv:2311.18718."""
-    return SCALING_RULES[Scaling(scaling)][LayerRole(role)]
+def covered_optimizers(parameterization: Parameterization) -> tuple[OptimizerName, ...]:
+    """Optimizers for which the parameterization states learning rates."""
+    adam = _TABLE[Parameterization(parameterization)].adam is not None
+    return tuple(OptimizerName) if adam else (OptimizerName.SGD,)
 
 
-def readout_std(scaling: Scaling, width: int, depth: int, output_dim: int = 1) -> float:
-    """Standard deviation of the readout; ``1/sqrt(m)``, ``1/m``, ``sqrt(L)/m`` for NTK, MF+muP, FSC at k = 1."""
-    return scaling_rule(scaling, LayerRole.READOUT).init_std(width, depth, 1, output_dim)
+def check_covered(parameterization: Parameterization, optimizer: OptimizerName) -> None:
+    """Raise :class:`ParameterizationError`, with the remedy, if the table has no rule for this pair."""
+    if optimizer not in covered_optimizers(parameterization):
+        others = ", ".join(name for name in Parameterization if optimizer in covered_optimizers(name))
+        raise ParameterizationError(
+            f"optimizer = {str(optimizer)!r}: {parameterization} is stated for sgd only;"
+            f" use sgd, or one of {others} with {optimizer}"
+        )
 
 
-def _stated_exponents(scaling: Scaling) -> dict[str, dict[str, float]]:
-    # Only the ResNet's rules depend on beta; its Table 2 is measured on the ray beta = c/sqrt(L).
-    exponents = {}
-    for role, rule in SCALING_RULES[scaling].items():
-        exponents[f"init_std_{role}"] = rule.init_std.exponents(-0.5)
-        exponents[f"learning_rate_{role}"] = rule.learning_rate.exponents(-0.5)
-    return exponents
+def scaling_rule(
+    parameterization: Parameterization,
+    role: LayerRole,
+    width: int,
+    depth: int = 1,
+    *,
+    input_dim: int = 1,
+    optimizer: OptimizerName = OptimizerName.SGD,
+    form: Form = Form.MULTIPLIERS,
+    gamma0: float = 1.0,
+) -> ScalingRule:
+    """Initialisation, multiplier and learning rate of one weight matrix.
+
+    Args:
+        parameterization, role: the cell of the table.
+        width: ``N``, hidden units or channels.
+        depth: ``L``, residual blocks; matters to DEPTH_MUP with Adam only (see :func:`branch_multiplier`).
+        input_dim: ``D``, entries of an input vector or channels of an image.
+        optimizer: decides on the learning rate.
+        form: ``multipliers`` (arXiv:2402.17457, Eq. 1 and Table 1) or ``rescaled`` (arXiv:2203.03466, Table 8).
+        gamma0: ``gamma_0``, divides the output of NTP and muP; SGD's learning rates carry ``gamma_0^2``.
+
+    Raises:
+        ParameterizationError: the table does not cover the optimizer, or has no ``gamma_0``.
+    """
+    parameterization, optimizer = Parameterization(parameterization), OptimizerName(optimizer)
+    check_covered(parameterization, optimizer)
+    if gamma0 != 1.0 and parameterization not in _HAS_GAMMA:
+        raise ParameterizationError(
+            f"gamma0 = {gamma0}: {parameterization} has no gamma_0; use {', '.join(_HAS_GAMMA)} or leave gamma0 at 1"
+        )
+    rules, index = _TABLE[parameterization], _ROLES.index(LayerRole(role))
+    adaptive = optimizer is not OptimizerName.SGD
+    sizes = (width, depth, input_dim, 1)
+    shift = rules.rescaling[index](*sizes) if form == Form.RESCALED else 1.0
+    rule = ScalingRule(
+        init_std=rules.init_std[index](*sizes) / shift,
+        multiplier=rules.multiplier[index](*sizes) * shift,
+        lr_scale=rules.adam[index](*sizes) / shift if adaptive else rules.sgd[index](*sizes) / shift**2 * gamma0**2,
+        epsilon_scale=rules.epsilon[index](*sizes) * shift / gamma0 if adaptive else 1.0,
+    )
+    return replace(rule, multiplier=rule.multiplier / gamma0) if role == LayerRole.READOUT else rule
 
 
-#: ``FSF_EXPONENTS[scaling][quantity] -> {"m": .., "L": .., "d": .., "k": ..}``: what the paper states.
-FSF_EXPONENTS: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType(
-    {str(scaling): _stated_exponents(scaling) for scaling in Scaling}
+def branch_multiplier(parameterization: Parameterization, depth: int) -> float:
+    """Factor on every residual branch of a network of ``depth`` blocks: ``L^-alpha``, alpha = 1/2 for Depth-muP."""
+    return _TABLE[Parameterization(parameterization)].branch(1, depth, 1, 1)
+
+
+# --- what the table implies -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WidthExponents:
+    """Exponents in the width ``N`` of what a coordinate check measures at one layer; None: the quantity is exactly 0.
+
+    Attributes:
+        role: of the layer.
+        activation: rms of its output ``a W_0 x_0`` at initialisation.
+        effective_update: rms of ``a (W_1 - W_0) x_1``, after one step.
+        propagating_update: rms of ``a W_0 (x_1 - x_0)``, after one step.
+    """
+
+    role: LayerRole
+    activation: float
+    effective_update: float | None
+    propagating_update: float | None
+
+    @property
+    def update(self) -> float | None:
+        """Exponent of the sum of both updates: the larger one."""
+        return max((e for e in (self.effective_update, self.propagating_update) if e is not None), default=None)
+
+
+def width_exponents(
+    parameterization: Parameterization, optimizer: OptimizerName, layers: int
+) -> tuple[WidthExponents, ...]:
+    """Exponents of a chain of ``layers`` weight matrices (input, hidden ..., readout), counted from the table.
+
+    The counting is that of arXiv:2011.14522 (Sec. 3): a sum over N terms grows as N where the terms are aligned (a
+    gradient step with its own input; the readout with the features that it has moved) and as sqrt(N) where they are
+    independent. It holds for the first step, from a loss whose derivative by the outputs does not depend on N.
+
+    Raises:
+        ParameterizationError: the table does not cover the optimizer.
+        ValueError: fewer than two layers.
+    """
+    check_covered(parameterization, optimizer)
+    if layers < 2:
+        raise ValueError(f"layers = {layers}: at least 2 are needed (input, readout)")
+    rules = _TABLE[Parameterization(parameterization)]
+    a, b = ([law.m for law in laws] for laws in (rules.multiplier, rules.init_std))
+    rates = rules.sgd if optimizer == OptimizerName.SGD else rules.adam
+    backward = a[2] + b[2]  # entries of dLoss/dh; the hidden layers of every parameterization leave this exponent alone
+    gradient = (a[0] + backward, a[1] + backward, a[2])
+    found: list[WidthExponents] = []
+    moved: float | None = None  # exponent of the change of the layer's input
+    for role in (0, *[1] * (layers - 2), 2):
+        own = gradient[role] if optimizer == OptimizerName.SGD else 0.0  # Adam's steps have the size of the rate
+        effective = None if rates[role].constant == 0 else a[role] + rates[role].m + own + (0.0 if role == 0 else 1.0)
+        propagating = None if moved is None else moved + a[role] + b[role] + (1.0 if role == 2 else 0.5)
+        activation = a[role] + b[role] + (0.0 if role == 0 else 0.5)
+        found.append(WidthExponents(_ROLES[role], activation, effective, propagating))
+        moved = found[-1].update
+    return tuple(found)
+
+
+#: Exponents in the depth ``L`` of a residual network under Depth-muP, after one step of SGD or Adam, counted from its
+#: rules: the features move by an amount that does not depend on L, to which each of the L branches adds 1/L. A branch
+#: is ``L^-1/2`` times its last layer's output, whose effective update therefore carries ``L^-1/2`` (arXiv:2310.02244).
+DEPTH_MUP_EXPONENTS: Mapping[str, float] = MappingProxyType(
+    {"feature_update": 0.0, "effective_update_hidden": -0.5, "effective_update_readout": 0.0}
 )

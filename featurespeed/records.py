@@ -26,6 +26,9 @@ COLUMNS: dict[str, type] = {
     "case": str,
     "series": str,
     "scaling": str,
+    "parameterization": str,
+    "optimizer": str,
+    "learning_rate": float,
     "branch_scale": float,
     "c": float,
     "width": int,
@@ -41,9 +44,22 @@ COLUMNS: dict[str, type] = {
     "value": float,
     "unit": str,
 }
-DEFAULTS: dict[str, object] = {"case": "", "series": "", "scaling": "", "n_inputs": 1, "step": 0, "c": math.nan}
-# A multilayer perceptron has no branch scale, and some rows no c: NaN says so there and nowhere else.
-MAY_BE_NAN = {"branch_scale", "c"}
+DEFAULTS: dict[str, object] = {
+    "case": "",
+    "series": "",
+    "scaling": "",
+    "parameterization": "",
+    "optimizer": "",
+    "learning_rate": math.nan,
+    "branch_scale": math.nan,
+    "c": math.nan,
+    "n_inputs": 1,
+    "step": 0,
+    "layer": 0,
+}
+# A multilayer perceptron has no branch scale, a network that is not trained no learning rate, and some rows no c: NaN
+# says so there and nowhere else.
+MAY_BE_NAN = {"learning_rate", "branch_scale", "c"}
 
 # Size variables of the papers (width, depth, input and output dimension) -> their columns.
 SIZE_COLUMNS: dict[str, str] = {"m": "width", "L": "depth", "d": "input_dim", "k": "output_dim"}
@@ -78,6 +94,19 @@ QUANTITIES: dict[str, str] = {
     "alignment_sign": "1",
     "relative_difference": "1",
     "log2_growth": "1",
+    # Training: the loss is the mean over the steps since the last record.
+    "training_loss": "1",
+    "test_loss": "1",
+    "test_accuracy": "1",
+    "diverged_step": "step",
+    "dead_step": "step",
+    # Coordinate checks: root mean squares over a batch and a layer.
+    "activation_rms": "1",
+    "update_rms": "1",
+    "effective_update_rms": "1",
+    "propagating_update_rms": "1",
+    "feature_update_rms": "1",
+    "curve_difference": "1",
 }
 
 

@@ -4,6 +4,7 @@ A stage computes one long table from one spec; a task turns named input files in
 
     if __name__ == "__main__":
         run_stage(main, InitSpec)      # main(spec: InitSpec) -> pd.DataFrame
+        run_stage(main, TrainingSpec)  # main(spec: TrainingSpec, task: Task) -> pd.DataFrame, with files besides
         run_task(main)                 # main(task: Task) -> None
 
 This is the only module that knows Snakemake's `snakemake` object. On import a script does nothing.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import inspect
 import json
 import os
 import platform
@@ -27,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from featurespeed.errors import UserError
 from featurespeed.provenance import canonical_json, table_metadata
 from featurespeed.records import atomic_path, read_table, write_table
 
@@ -43,6 +46,7 @@ class Task:
     inputs: Mapping[str, Path | list[Path]]
     outputs: Mapping[str, Path]
     params: Mapping[str, Any] = field(default_factory=dict)
+    at_end: ExitStack = field(default_factory=ExitStack)  # unwound once the table of a stage is written
 
     def files(self, name: str) -> list[Path]:
         """The files of one input, whether it is one, several or none."""
@@ -50,42 +54,43 @@ class Task:
         return list(found) if isinstance(found, list | tuple) else [Path(found)]
 
 
-def run_stage(main: Callable[[Any], Any], spec_type: Any, argv: Sequence[str] | None = None) -> None:
+def run_stage(main: Callable[..., Any], spec_type: Any, argv: Sequence[str] | None = None) -> None:
     """Run `main(spec) -> DataFrame` and write its table, with provenance inside and a sidecar `.run.json` beside.
 
-    `spec_type` is a pydantic model. A result that is not finite ends the process with status 1 and one line that holds
-    the spec; the table is then not written.
+    `spec_type` is a pydantic model. A `main` that takes two arguments gets its other files as a :class:`Task`; what it
+    puts into `outputs` it writes itself. A result that is not finite ends the process with status 1 and one line that
+    holds the spec; the table is then not written. So does any other failure that its text explains in one line: data
+    that are missing or altered, a full disk, too little memory.
     """
     job = _snakemake_job()
     if job is None:
         arguments = _stage_arguments(argv)
-        settings, out, threads = _read_settings(arguments.spec), arguments.out, arguments.threads
-        sidecar = out.with_suffix(".run.json")
+        settings, task, threads = _read_settings(arguments.spec), _stage_task(arguments), arguments.threads
+        out, sidecar = arguments.out, arguments.out.with_suffix(".run.json")
     else:
-        settings, threads = job.params.spec, job.threads
+        settings, task, threads = job.params.spec, _job_task(job), job.threads
         out, sidecar = Path(job.output[0]), Path(job.output[1])
     prepare_process(threads, job)
     spec = spec_type.model_validate(settings)
     started, clock, script = datetime.now(UTC), time.perf_counter(), _script()
+    with_files = len(inspect.signature(main).parameters) > 1
     try:
-        table = main(spec)
+        table = main(spec, task) if with_files else main(spec)
         write_table(table, out, table_metadata(spec, script))
     except FloatingPointError as error:
         sys.exit(f"{script.name}: not finite: {error}; spec: {canonical_json(spec.model_dump(mode='json'))}")
+    except UserError as error:
+        sys.exit(f"{script.name}: {error}")
     facts = _run_facts(started, time.perf_counter() - clock, threads)
     with atomic_path(sidecar) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    task.at_end.close()
 
 
 def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) -> None:
     """Run `main(task)` with the rule's named inputs, outputs and parameters, or with those of the command line."""
     job = _snakemake_job()
-    if job is None:
-        task, threads = _task_from_arguments(argv), 1
-    else:
-        inputs = {name: _paths(value) for name, value in job.input.items()}
-        outputs = {name: Path(value) for name, value in job.output.items()}
-        task, threads = Task(inputs, outputs, dict(job.params.items())), job.threads
+    task, threads = (_task_from_arguments(argv), 1) if job is None else (_job_task(job), job.threads)
     prepare_process(threads, job)
     with ExitStack() as finish:
         parts = {name: finish.enter_context(atomic_path(path)) for name, path in task.outputs.items()}
@@ -112,6 +117,13 @@ def progress(items: Iterable[Any], desc: str, total: int | None = None) -> Itera
 def _snakemake_job() -> Any | None:
     """The object that Snakemake puts into the script it runs; None on the command line."""
     return getattr(sys.modules["__main__"], "snakemake", None)
+
+
+def _job_task(job: Any) -> Task:
+    """The named files and the parameters of the rule."""
+    inputs = {name: _paths(value) for name, value in job.input.items()}
+    outputs = {name: Path(value) for name, value in job.output.items()}
+    return Task(inputs, outputs, dict(job.params.items()))
 
 
 def _script() -> Path:
@@ -169,27 +181,41 @@ def _stage_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--spec", type=Path, required=True, help="settings: .yaml, .json, or a .parquet table's own")
     parser.add_argument("--out", type=Path, required=True, help="table to write, .parquet")
     parser.add_argument("--threads", type=int, default=1)
+    _add_files(parser)
     return parser.parse_args(argv)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    several = "may be repeated for a list"
+    parser.add_argument("--input", type=_pair, action="append", default=[], metavar="NAME=PATH", help=several)
+    parser.add_argument("--output", type=_pair, action="append", default=[], metavar="NAME=PATH")
+
+
+def _stage_task(arguments: argparse.Namespace) -> Task:
+    return Task(_inputs(arguments), dict(arguments.output))
+
+
+def _inputs(arguments: argparse.Namespace) -> dict[str, Path | list[Path]]:
+    inputs: dict[str, Path | list[Path]] = {}
+    for name, path in arguments.input:
+        known = inputs.get(name)
+        inputs[name] = path if known is None else [*(known if isinstance(known, list) else [known]), path]
+    return inputs
 
 
 def _task_from_arguments(argv: Sequence[str] | None) -> Task:
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH", help="may be repeated for a list")
-    parser.add_argument("--output", action="append", default=[], metavar="NAME=PATH")
+    _add_files(parser)
     parser.add_argument("--params", type=Path, help="parameters of the task: .yaml or .json")
     arguments = parser.parse_args(argv)
-    inputs: dict[str, Path | list[Path]] = {}
-    for name, path in (_pair(text, parser) for text in arguments.input):
-        known = inputs.get(name)
-        inputs[name] = path if known is None else [*(known if isinstance(known, list) else [known]), path]
-    outputs = dict(_pair(text, parser) for text in arguments.output)
-    return Task(inputs, outputs, _read_settings(arguments.params) if arguments.params else {})
+    params = _read_settings(arguments.params) if arguments.params else {}
+    return Task(_inputs(arguments), dict(arguments.output), params)
 
 
-def _pair(text: str, parser: argparse.ArgumentParser) -> tuple[str, Path]:
+def _pair(text: str) -> tuple[str, Path]:
     name, separator, path = text.partition("=")
     if not (name and separator and path):
-        parser.error(f"expected NAME=PATH, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
     return name, Path(path)
 
 

@@ -7,31 +7,15 @@ Inputs: ``table`` (Parquet), ``published`` (CSV), and ``style`` unless it is the
 ``table``, ``pdf``, ``svg``, ``png``. Parameter: ``artefact``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-from matplotlib.figure import Figure
-
 from featurespeed.figures import fsf_draw, fsf_tables
-from featurespeed.plotting import new_figure, save_figure
+from featurespeed.figures.making import Drawing, make
 from featurespeed.published import read_published
 from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
-from featurespeed.tabulate import read_csv, write_csv
 
 STYLE = Path(__file__).resolve().with_name("figures.mplstyle")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How one artefact is made: (stage table, published points) -> artefact table -> figure of ``size`` inches."""
-
-    tabulate: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
-    draw: Callable[[pd.DataFrame, Figure], None]
-    size: tuple[float, float]
-
 
 FIGURES: dict[str, Drawing] = {
     "fsf_fig1a": Drawing(fsf_tables.tabulate_fig1a, fsf_draw.draw_fig1a, (7.2, 4.6)),
@@ -45,27 +29,12 @@ FIGURES: dict[str, Drawing] = {
 }
 
 
-def make(
-    drawing: Drawing,
-    records: pd.DataFrame,
-    points: pd.DataFrame,
-    table: Path,
-    images: dict[str, Path],
-    style: Path = STYLE,
-) -> None:
-    """Write the artefact table, then draw what was written into each of ``images`` (format -> path)."""
-    write_csv(drawing.tabulate(records, points), table)
-    figure = new_figure(style, *drawing.size)
-    drawing.draw(read_csv(table), figure)
-    save_figure(figure, images)
-
-
 def main(task: Task) -> None:
     """Make the artefact that the parameters name."""
     images = {kind: path for kind, path in task.outputs.items() if kind != "table"}
-    records, points = read_table(task.inputs["table"]), read_published(task.inputs["published"])
+    sources = read_table(task.inputs["table"]), read_published(task.inputs["published"])
     style = task.inputs.get("style", STYLE)
-    make(FIGURES[task.params["artefact"]], records, points, task.outputs["table"], images, style)
+    make(FIGURES[task.params["artefact"]], sources, task.outputs["table"], images, style)
 
 
 if __name__ == "__main__":

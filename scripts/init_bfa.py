@@ -11,7 +11,8 @@ import torch
 from featurespeed.device import acquire_device
 from featurespeed.panels import Panel, Series, dense_panel, sampled_panel, theory_panel
 from featurespeed.records import frame
-from featurespeed.specs import InitSpec, branch_scale
+from featurespeed.specs.feature_speed import InitSpec
+from featurespeed.specs.values import branch_scale
 from featurespeed.stage import progress, run_stage
 
 

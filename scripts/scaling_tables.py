@@ -17,11 +17,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from featurespeed.device import acquire_device
-from featurespeed.parameterization import LayerRole, Scaling, scaling_rule
+from featurespeed.parameterization import LayerRole
 from featurespeed.probes.sampler import Network, Sample, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
-from featurespeed.specs import ScalingSpec, branch_scale
+from featurespeed.scalings import Scaling, layer_scaling
+from featurespeed.specs.feature_speed import ScalingSpec
+from featurespeed.specs.values import branch_scale
 from featurespeed.stage import progress, run_stage
 
 Sizes = tuple[int, int, int, int]  # width m, depth L, input dimension d, output dimension k
@@ -39,7 +41,7 @@ def size_grid(spec: ScalingSpec) -> list[Sizes]:
 def stated_network(scaling: Scaling, sizes: Sizes, beta: float, trained: bool) -> Network:
     """The network that the table describes; ``trained`` uses its learning rates, else balanced ones."""
     _, depth, input_dim, output_dim = sizes
-    embedding, hidden, readout = (scaling_rule(scaling, role) for role in LayerRole)
+    embedding, hidden, readout = (layer_scaling(scaling, role) for role in LayerRole)
     rates = (embedding.learning_rate(*sizes, beta), hidden.learning_rate(*sizes, beta)) if trained else None
     return Network(
         depth=depth,
@@ -97,7 +99,7 @@ def properties(scaling: Scaling, sizes: Sizes, beta: float, sample: Sample) -> d
     width, _, _, output_dim = sizes
     decay = sample.loss_decay
     readout_gradient = float(sample.forward_rms[-1]) * width**0.5 * output_dim**-0.5
-    readout = scaling_rule(scaling, LayerRole.READOUT).learning_rate(*sizes, beta) * readout_gradient**2
+    readout = layer_scaling(scaling, LayerRole.READOUT).learning_rate(*sizes, beta) * readout_gradient**2
     hidden = float(decay[-1] - decay[0]) / (len(decay) - 1)
     contributions = (float(decay[0]), hidden, readout)
     return {

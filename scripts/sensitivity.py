@@ -10,9 +10,10 @@ import torch
 
 from featurespeed.device import acquire_device
 from featurespeed.panels import Panel, Series, dense_panel, sampled_panel
-from featurespeed.parameterization import readout_std
 from featurespeed.records import frame
-from featurespeed.specs import SensitivitySpec, branch_scale
+from featurespeed.scalings import readout_std
+from featurespeed.specs.feature_speed import SensitivitySpec
+from featurespeed.specs.values import branch_scale
 from featurespeed.stage import progress, run_stage
 
 

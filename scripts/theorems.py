@@ -21,7 +21,7 @@ from featurespeed.probes.residual_mlp import DenseNetwork, SeriesProbe, draw_den
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
-from featurespeed.specs import TheoremsSpec
+from featurespeed.specs.feature_speed import TheoremsSpec
 from featurespeed.stage import progress, run_stage
 from featurespeed.training.layerwise import train_layerwise
 

@@ -16,7 +16,7 @@ from featurespeed.device import acquire_device
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import derive_seed, generator
 from featurespeed.records import frame
-from featurespeed.specs import FiniteWidthSpec, PhiSpec, TheorySpec, WideMlpSpec
+from featurespeed.specs.feature_speed import FiniteWidthSpec, PhiSpec, TheorySpec, WideMlpSpec
 from featurespeed.stage import progress, run_stage
 from featurespeed.theory import cos_bfa_recursion, phi_limit, sample_mlp_cos_bfa
 

@@ -17,7 +17,8 @@ from featurespeed.config import (
     load_config,
     merge,
 )
-from featurespeed.specs import LogGrid, branch_scale
+from featurespeed.specs.feature_speed import LogGrid
+from featurespeed.specs.values import branch_scale
 
 
 def read(name: str) -> dict:
@@ -36,7 +37,10 @@ def load(user: dict | None = None) -> Config:
 
 BAD = {
     # unknown and misspelt keys
-    "unknown key": ({"colour": "red"}, ["colour", '"red"', "allowed: scale, fsf_fig1a"]),
+    "unknown key": (
+        {"colour": "red"},
+        ["colour", '"red"', "allowed: scale, data_dir, data_sha256, training, fsf_fig1a"],
+    ),
     "misspelt key": ({"scal": "smoke"}, ["scal", '"smoke"', "did you mean 'scale'?"]),
     "misspelt key of a block": ({"fsf_fig1a": {"widht": 3}}, ["fsf_fig1a.widht = 3", "allowed: width,", "'width'"]),
     "misspelt nested key": (
@@ -54,6 +58,43 @@ BAD = {
     "key that is a number": ({7: {"width": 3}}, ["7", "allowed: scale"]),
     "key of a block that is a number": ({"fsf_fig1a": {7: 3}}, ["fsf_fig1a", "7"]),
     "artefact cannot be renamed": ({"fsf_fig1a": {"artefact": "x"}}, ["fsf_fig1a.artefact", '"x"', "unknown key"]),
+    # data, models, parameterizations, training
+    "unknown data set": (
+        {"sc_fig28": {"data": {"name": "imagenet"}}},
+        ["sc_fig28.data.name", '"imagenet"', "'digits'"],
+    ),
+    "text where images are needed": ({"sc_fig28": {"data": {"name": "pydoc"}}}, ["sc_fig28.data.name", '"pydoc"']),
+    "more images than there are": (
+        {"sc_fig28": {"data": {"name": "digits", "examples": 1438}}},
+        ["sc_fig28.data", "examples = 1438", "1437"],
+    ),
+    "images that cannot be divided": ({"sc_fig28": {"data": {"downscale": 3}}}, ["downscale = 3", "8 x 8"]),
+    "batch larger than the data": ({"sc_fig28": {"batch_size": 1438}}, ["sc_fig28", "batch_size = 1438", "1437"]),
+    "probe batch larger than the data": ({"sc_table1": {"probe_images": 2000}}, ["probe_images = 2000", "1437"]),
+    "unknown model": ({"sc_fig28": {"plain": {"kind": "resnet"}}}, ["sc_fig28.plain.kind", '"resnet"', "'convnet'"]),
+    "unknown parameterization": (
+        {"sc_fig28": {"parameterizations": ["MUPP"]}},
+        ["sc_fig28.parameterizations.0", '"MUPP"', "'DEPTH_MUP'"],
+    ),
+    "Depth-muP without residual branches": (
+        {"fsf_training": {"parameterization": "DEPTH_MUP"}},
+        ["fsf_training", "parameterization = DEPTH_MUP", "tau: 1"],
+    ),
+    "residual model without branches": ({"sc_fig28": {"residual": {"tau": 0}}}, ["sc_fig28", "DEPTH_MUP", "tau: 1"]),
+    "alpha without branches": ({"sc_fig28": {"plain": {"alpha": 0.5}}}, ["sc_fig28.plain", "alpha = 0.5", "tau = 1"]),
+    "unknown optimizer": ({"sc_fig28": {"learning_rates": {"lamb": 1}}}, ["sc_fig28.learning_rates.lamb", "'adamw'"]),
+    "learning rate of 0": ({"fsf_training": {"learning_rates": [0.1, 0]}}, ["fsf_training.learning_rates.1 = 0", "0"]),
+    "negative learning rate": ({"fsf_training": {"learning_rates": [-0.1]}}, ["learning_rates.0 = -0.1", "than 0"]),
+    "learning rate twice": (
+        {"fsf_training": {"learning_rates": [0.1, 0.1]}},
+        ["learning_rates = [0.1, 0.1]", "repeat"],
+    ),
+    "no learning rate": ({"fsf_training": {"learning_rates": []}}, ["fsf_training.learning_rates = []", "at least 1"]),
+    "probe step after the end": ({"fsf_training": {"probe_steps": [201]}}, ["probe_steps = 201", "steps = 200"]),
+    "hash that is none": ({"data_sha256": {"cifar10": "abc"}}, ["data_sha256.cifar10", '"abc"', "64"]),
+    "hash of an unknown set": ({"data_sha256": {"cifar": "a" * 64}}, ["data_sha256.cifar", "'cifar10'"]),
+    "folder that is a number": ({"data_dir": 3}, ["data_dir = 3", "string"]),
+    "no time between checkpoints": ({"training": {"checkpoint_minutes": 0}}, ["training.checkpoint_minutes = 0"]),
     # artefacts and scales
     "unknown artefact": ({"fsf_fig9": {"width": 3}}, ["fsf_fig9", '{"width": 3}', "fsf_fig1a"]),
     "unknown scale": ({"scale": "huge"}, ["scale = 'huge'", "smoke, laptop, gpu, paper"]),

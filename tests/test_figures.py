@@ -15,11 +15,11 @@ from conftest import load_script
 from PIL import Image
 
 from featurespeed.config import ARTEFACTS
-from featurespeed.figures import fsf_draw, fsf_tables
-from featurespeed.parameterization import FSF_EXPONENTS
+from featurespeed.figures import fsf_draw, fsf_tables, making
 from featurespeed.plotting import draw_dots, new_figure, ordered_colors
 from featurespeed.published import read_published
 from featurespeed.records import frame
+from featurespeed.scalings import FSF_EXPONENTS
 from featurespeed.statistics import mean_interval, median_interval
 from featurespeed.tabulate import (
     ARTEFACT_COLUMNS,
@@ -135,7 +135,7 @@ def test_every_drawn_artefact_of_the_paper_has_a_drawing(script):
 def test_artefact_is_made_in_all_formats(script, points, artefact, tmp_path):
     drawing, records = script.FIGURES[artefact], stage_table(artefact)
     paths = {kind: tmp_path / f"a.{kind}" for kind in ("pdf", "svg", "png")}
-    script.make(drawing, records, points, tmp_path / "a.csv", paths)
+    making.make(drawing, (records, points), tmp_path / "a.csv", paths, script.STYLE)
     assert tuple(pd.read_csv(tmp_path / "a.csv").columns) == ARTEFACT_COLUMNS
     assert paths["pdf"].read_bytes().startswith(b"%PDF") and b"CreationDate" not in paths["pdf"].read_bytes()
     assert b"<svg" in paths["svg"].read_bytes() and b"<dc:date>" not in paths["svg"].read_bytes()
@@ -148,7 +148,8 @@ def test_artefact_is_made_in_all_formats(script, points, artefact, tmp_path):
 def test_a_figure_drawn_twice_is_the_same_file(script, points, tmp_path):
     for run in ("a", "b"):
         paths = {kind: tmp_path / f"{run}.{kind}" for kind in ("pdf", "svg", "png")}
-        script.make(script.FIGURES["fsf_table2"], stage_table("fsf_table2"), points, tmp_path / f"{run}.csv", paths)
+        sources = stage_table("fsf_table2"), points
+        making.make(script.FIGURES["fsf_table2"], sources, tmp_path / f"{run}.csv", paths, script.STYLE)
     for kind in ("csv", "pdf", "svg", "png"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 

@@ -16,9 +16,12 @@ MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
 
 # Part of the package -> parts that it may import (besides itself). What is not listed here may be imported by none.
+# fmt: off
 ARROWS: dict[str, set[str]] = {
     "": set(),
+    "errors": set(),
     "parameterization": set(),
+    "scalings": {"parameterization"},
     "statistics": set(),
     "published": set(),
     "randomness": set(),
@@ -26,24 +29,48 @@ ARROWS: dict[str, set[str]] = {
     "records": set(),
     "provenance": set(),
     "device": {"locks"},
-    "stage": {"records", "provenance"},
-    "specs": {"parameterization"},
-    "config": {"specs"},
-    "models": {"parameterization", "specs", "randomness"},
-    "probes": {"models", "parameterization", "specs", "randomness"},
-    "theory": {"parameterization", "specs", "randomness", "models"},
-    "training": {"probes", "theory", "models", "parameterization", "specs", "randomness"},
-    "panels": {"probes", "theory", "models", "parameterization", "specs", "randomness"},
-    "tabulate": {"records", "statistics", "parameterization", "config"},
-    "claims": {"records", "statistics", "parameterization", "published"},
-    "plotting": {"records", "statistics", "parameterization"},
-    "papers": {"config", "parameterization"},
-    "page": {"papers", "claims", "config", "records", "tabulate"},
-    "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "config"},
+    "stage": {"records", "provenance", "errors"},
+    "data": {"randomness", "records", "locks", "errors"},
+    "specs": {"parameterization", "scalings", "data"},
+    "config": {"specs", "data"},
+    "models": {"parameterization", "scalings", "specs", "randomness"},
+    "probes": {"models", "parameterization", "scalings", "specs", "randomness"},
+    "theory": {"parameterization", "scalings", "specs", "randomness", "models"},
+    "training": {"probes", "theory", "models", "data", "parameterization", "scalings", "specs", "randomness", "records",
+                 "errors"},
+    "panels": {"probes", "theory", "models", "parameterization", "scalings", "specs", "randomness"},
+    "coordinates": {"records", "statistics", "parameterization"},
+    "tabulate": {"records", "statistics", "parameterization", "scalings", "config"},
+    "claims": {"records", "statistics", "parameterization", "scalings", "published", "coordinates"},
+    "plotting": {"records", "statistics", "parameterization", "scalings"},
+    "papers": {"config", "parameterization", "scalings"},
+    "page": {"papers", "claims", "config", "records", "tabulate", "parameterization"},
+    "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "scalings", "config",
+                "coordinates"},
 }
-TORCH_FREE = ("", "published", "parameterization", "specs", "config", "records", "provenance", "stage", "locks",
-              "statistics", "tabulate", "claims", "plotting", "figures", "papers", "page")  # fmt: skip
-TORCH_FREE_SCRIPTS = ("figures_fsf", "claims", "page", "notebook")
+# fmt: on
+TORCH_FREE = (
+    "",
+    "errors",
+    "published",
+    "parameterization",
+    "scalings",
+    "specs",
+    "config",
+    "records",
+    "provenance",
+    "stage",
+    "locks",
+    "statistics",
+    "coordinates",
+    "tabulate",
+    "claims",
+    "plotting",
+    "figures",
+    "papers",
+    "page",
+)  # fmt: skip
+TORCH_FREE_SCRIPTS = ("figures_fsf", "figures_sc", "claims", "page", "notebook")
 
 
 def part_of(module: str) -> str:

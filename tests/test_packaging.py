@@ -93,7 +93,7 @@ def test_imports_of_the_package_are_declared():
     import ast
     import sys
 
-    modules = {"yaml": "pyyaml", "PIL": "pillow"}
+    modules = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
     declared = {canonicalize_name(requirement.name) for requirement in DECLARED}
     for folder in ("featurespeed", "scripts"):
         for path in (REPOSITORY / folder).rglob("*.py"):

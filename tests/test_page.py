@@ -192,10 +192,13 @@ def test_each_artefact_says_how_to_run_it_alone(html):
 
 def test_the_run_side_is_read_off_the_records(run):
     records = read_table(run.stages[0])
-    spec = records.attrs["provenance"]["spec"]
+    blocks = {"data": {"name": "digits"}, "rates": {"sgd": 0.1, "adam": 0.01}, "widths": [8, 16]}
+    spec = records.attrs["provenance"]["spec"] | blocks
     expected = {
         "column:depth": "10, 11, …, 19 (10 values)", "column:width": "200", "seeds:jvp": "5", "seeds:sampler": "none",
         "series": "β=1/√L", "spec:finite_step": "0.001", "spec:none": "not in this run", "text:a: b": "a: b",
+        "spec:data.name": "digits", "spec:data.none": "not in this run", "spec:rates": "sgd: 0.1, adam: 0.01",
+        "spec:widths": "8, 16",
     }  # fmt: skip
     assert {source: setting_value(Setting("s", "", source), records, spec) for source in expected} == expected
     with pytest.raises(ValueError, match="unknown source"):
@@ -210,7 +213,8 @@ def test_every_drawn_artefact_has_facts_with_known_sources():
             source, _, name = setting.run.partition(":")
             assert source in {"text", "spec", "column", "seeds", "series"}
             assert source != "column" or name in COLUMNS
-            assert source != "spec" or any(name in ARTEFACTS[a].spec.model_fields for a in drawn)
+            first = name.split(".")[0]
+            assert source != "spec" or any(first in ARTEFACTS[a].spec.model_fields for a in drawn)
 
 
 def test_a_run_without_figures_or_sidecars_still_has_a_page(run):
@@ -241,3 +245,45 @@ def test_published_points_stand_in_the_section_of_their_figure(content, html):
     assert len(points["fsf_fig1a"]) == 1 and points["fsf_fig1c"] == []
     assert html.count("The 1 published points one by one: largest |z| 2.17") == 1
     assert "+2.17" in html
+
+
+@pytest.fixture
+def two_papers(run) -> PageInputs:
+    """The small run with an artefact and claims of the second paper besides."""
+    stage = run.stages[0].with_name("sc_fig28.parquet")
+    records = read_table(run.stages[0]).assign(parameterization="DEPTH_MUP", optimizer="sgd", estimator="training")
+    write_table(records, stage, {"spec": {"data": {"name": "digits"}}})
+    own = [
+        claim("sc_one", "sc_fig28", "confirmed", paper="arXiv:2402.17457, Fig. 28"),
+        claim("sc_two", "sc_fig1", "not run", paper="arXiv:2402.17457, Fig. 1", note="no such stage"),
+        claim("stray", "elsewhere", "not run", paper="arXiv:0000.00000", note="of no known paper"),
+    ]
+    # Between the claims of the first paper: the ledger's order is no grouping.
+    pd.DataFrame([*own, *claims()]).to_csv(run.claims, index=False)
+    return replace(run, stages=[*run.stages, stage])
+
+
+def test_sections_and_claims_stand_with_their_paper(two_papers):
+    content = gather(two_papers, two_papers.claims.with_name("index.html"), "smoke", read_table)
+    groups = {group["paper"].group if group["paper"] else "": group for group in content["groups"]}
+    assert {name: [section["id"] for section in group["sections"]] for name, group in groups.items()} == {
+        "fsf": ["fsf_fig1a", "fsf_fig1c", "fsf_theorems"], "sc": ["sc_fig28"], "": [],
+    }  # fmt: skip
+    assert [claim["claim_id"] for claim in groups["sc"]["claims"]] == ["sc_one", "sc_two"]
+    assert [claim["claim_id"] for claim in groups[""]["claims"]] == ["stray"]
+    assert groups["sc"]["counts"] == {"confirmed": 1, "contradicted": 0, "inconclusive": 0, "not run": 1}
+    assert sum(len(group["claims"]) for group in groups.values()) == len(content["claims"]) == 7
+
+
+def test_page_of_two_papers_leads_to_both_and_lists_every_claim_once(two_papers):
+    html = render(TEMPLATE, gather(two_papers, two_papers.claims.with_name("index.html"), "smoke", read_table))
+    tags = Tags(html)
+    assert tags.open == []
+    targets = {attributes["href"][1:] for attributes in tags.all("a") if attributes["href"].startswith("#")}
+    ids = [attributes["id"] for attributes in tags.all("section", "header", "tr", "th") if "id" in attributes]
+    assert {"paper-fsf", "paper-sc", "sc_fig28", "ledger"} <= targets <= set(ids)
+    assert len(ids) == len(set(ids))
+    for claim_id in ("sc_one", "sc_two", "stray", "good", "bad"):
+        assert html.count(f'id="claim-{claim_id}"') == 1
+    assert "Other papers" in html and "What was not run: 3 claims" in html
+    assert "Depth-μP" in html  # the parameterization of the run, as a reader should see it

@@ -13,7 +13,7 @@ from featurespeed.config import load_config
 from featurespeed.panels import Panel, Series, dense_networks, dense_panel, sampled_panel, theory_panel
 from featurespeed.probes.residual_mlp import SeriesProbe
 from featurespeed.randomness import derive_seed, generator
-from featurespeed.specs import InitSpec, SensitivitySpec
+from featurespeed.specs.feature_speed import InitSpec, SensitivitySpec
 from featurespeed.theory import cos_bfa_recursion
 
 init_bfa, sensitivity = load_script("init_bfa"), load_script("sensitivity")

@@ -1,189 +1,318 @@
-"""Tables 1 and 2 of arXiv:2311.18718 as literal numbers, and what the scalings imply by the paper's propositions."""
+"""Every number of the table of parameterizations, and what the table implies, measured on networks."""
 
 import math
+from functools import cache
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_cases import CLASSES, DOUBLE, images, initialised
 
 from featurespeed.parameterization import (
-    FSF_EXPONENTS,
-    SCALING_RULES,
-    STATED_PROPERTIES,
+    Form,
     LayerRole,
-    PowerLaw,
-    Scaling,
-    readout_std,
+    OptimizerName,
+    Parameterization,
+    ParameterizationError,
+    branch_multiplier,
+    covered_optimizers,
     scaling_rule,
+    width_exponents,
 )
-from featurespeed.theory import cos_bfa_recursion
+from featurespeed.randomness import generator
+from featurespeed.specs.training import OptimizerSpec
+from featurespeed.training.optimizers import MemberOptimizer
 
-# Sizes m = 100, L = 16, d = 4, k = 9 (and beta = 1/4 = L^-1/2): every entry of the tables is a number one can check by
-# hand, with the relation written beside it.
-SIZES = (100, 16, 4, 9)
-RELU_STD = 0.1414213562373095  # sqrt(2/m)
-TABLE_1 = {
-    ("NTK", "input"): (0.5, 1 / 64),  # 1/sqrt(d), 1/(L d)
-    ("NTK", "hidden"): (RELU_STD, 1 / 1600),  # sqrt(2/m), 1/(L m)
-    ("NTK", "readout"): (0.3, 9 / 1600),  # sqrt(k/m), k/(L m)
-    ("MF+muP", "input"): (0.5, 100 / 256),  # 1/sqrt(d), m/(L^1.5 d)
-    ("MF+muP", "hidden"): (RELU_STD, 1 / 64),  # sqrt(2/m), L^-1.5
-    ("MF+muP", "readout"): (0.03, 9 / 6400),  # sqrt(k)/m, k/(m L^1.5)
-    ("FSC", "input"): (0.5, 100 / 1024),  # 1/sqrt(d), m/(L^2 d)
-    ("FSC", "hidden"): (RELU_STD, 1 / 256),  # sqrt(2/m), L^-2
-    ("FSC", "readout"): (0.12, 9 / 1600),  # sqrt(k L)/m, k/(L m)
+# N = 100, L = 16, D = 4: every entry is a number that one can check by hand, with the formula beside it. Each row holds
+# the standard deviation of the initialisation, the multiplier, SGD's and Adam's factor on the learning rate and the
+# factor on Adam's epsilon, which stays as small beside the gradient as at N = L = D = 1.
+N, L, D = 100, 16, 4
+NO = None
+
+# arXiv:2402.17457, Eq. 1 and Table 1: unit variances.
+MULTIPLIERS = {
+    # 1/sqrt(D), 1/sqrt(N), 1/sqrt(N); one learning rate
+    ("SP", "input"): (0.5, 1, 1, 1, 1),
+    ("SP", "hidden"): (0.1, 1, 1, 1, 1),
+    ("SP", "readout"): (0.1, 1, 1, 1, 1),
+    # multipliers 1/sqrt(D), 1/sqrt(N), 1/(gamma_0 sqrt(N)); eta_0 gamma_0^2
+    ("NTP", "input"): (1, 0.5, 1, NO, NO),
+    ("NTP", "hidden"): (1, 0.1, 1, NO, NO),
+    ("NTP", "readout"): (1, 0.1, 1, NO, NO),
+    # gamma = gamma_0 sqrt(N), eta_0 gamma^2; Adam eta_0, eta_0/sqrt(N), eta_0; gradients 1/(N sqrt(D)), 1/N^1.5, 1/N
+    ("MUP", "input"): (1, 0.5, 100, 1, 0.005),
+    ("MUP", "hidden"): (1, 0.1, 100, 0.1, 0.001),
+    ("MUP", "readout"): (1, 0.01, 100, 1, 0.01),
+    # muP but for Adam's hidden layers: eta_0/sqrt(N L), gradients 1/(N^1.5 sqrt(L))
+    ("DEPTH_MUP", "input"): (1, 0.5, 100, 1, 0.005),
+    ("DEPTH_MUP", "hidden"): (1, 0.1, 100, 0.025, 0.00025),
+    ("DEPTH_MUP", "readout"): (1, 0.01, 100, 1, 0.01),
+    # NTP with gamma = 1, but nothing learns before the readout
+    ("RANDOM_FEATURES", "input"): (1, 0.5, 0, NO, NO),
+    ("RANDOM_FEATURES", "hidden"): (1, 0.1, 0, NO, NO),
+    ("RANDOM_FEATURES", "readout"): (1, 0.1, 1, NO, NO),
 }
-TABLE_2 = {
-    ("ResNet FSC", "input"): (0.5, 100 / 64),  # 1/sqrt(d), m/(L d)
-    ("ResNet FSC", "hidden"): (RELU_STD, 1.0),  # 1/sqrt(m) up to the ReLU's sqrt(2); 1/(L beta^2)
-    ("ResNet FSC", "readout"): (0.03, 9 / 1600),  # sqrt(k)/m, k/(L m)
+# arXiv:2203.03466, Table 8: variances 1/fan_in, 1/fan_in, 1 and a readout multiplier of 1/fan_in; Adam's learning rates
+# 1, 1/fan_in, 1 and SGD's fan_out, 1, fan_in hold up to the dimension of the input, which that table takes as constant.
+RESCALED = {
+    ("SP", "input"): (0.5, 1, 1, 1, 1),
+    ("SP", "hidden"): (0.1, 1, 1, 1, 1),
+    ("SP", "readout"): (0.1, 1, 1, 1, 1),
+    # learning rates 1/D, 1/N, 1/N
+    ("NTP", "input"): (0.5, 1, 1 / 4, NO, NO),
+    ("NTP", "hidden"): (0.1, 1, 1 / 100, NO, NO),
+    ("NTP", "readout"): (0.1, 1, 1 / 100, NO, NO),
+    # SGD N/D, 1, N; Adam 1/sqrt(D), 1/N, 1; epsilon 1/N, 1/N, 1/N
+    ("MUP", "input"): (0.5, 1, 100 / 4, 1 / 2, 0.01),
+    ("MUP", "hidden"): (0.1, 1, 1, 1 / 100, 0.01),
+    ("MUP", "readout"): (1, 0.01, 100, 1, 0.01),
+    # Adam's hidden layers 1/(N sqrt(L)), epsilon the same
+    ("DEPTH_MUP", "input"): (0.5, 1, 100 / 4, 1 / 2, 0.01),
+    ("DEPTH_MUP", "hidden"): (0.1, 1, 1, 1 / 400, 0.0025),
+    ("DEPTH_MUP", "readout"): (1, 0.01, 100, 1, 0.01),
+    ("RANDOM_FEATURES", "input"): (0.5, 1, 0, NO, NO),
+    ("RANDOM_FEATURES", "hidden"): (0.1, 1, 0, NO, NO),
+    ("RANDOM_FEATURES", "readout"): (0.1, 1, 1 / 100, NO, NO),
 }
+CELLS = [(form, *cell) for form, table in (("multipliers", MULTIPLIERS), ("rescaled", RESCALED)) for cell in table]
 
 
-@pytest.mark.parametrize(("entry", "expected"), [*TABLE_1.items(), *TABLE_2.items()], ids=str)
-def test_every_entry_of_the_tables(entry, expected):
-    rule = scaling_rule(Scaling(entry[0]), LayerRole(entry[1]))
-    assert rule.init_std(*SIZES) == pytest.approx(expected[0], rel=1e-12)
-    assert rule.learning_rate(*SIZES, branch_scale=0.25) == pytest.approx(expected[1], rel=1e-12)
+def numbers(parameterization, role, optimizer, form="multipliers", **options):
+    rule = scaling_rule(parameterization, role, N, L, input_dim=D, optimizer=optimizer, form=form, **options)
+    return rule.init_std, rule.multiplier, rule.lr_scale, rule.epsilon_scale
 
 
-# Exponents of (m, L, d, k), from the same tables; the ResNet on the ray beta = c/sqrt(L).
-EXPONENTS = {
-    "NTK": {
-        "init_std_input": (0, 0, -0.5, 0),
-        "init_std_hidden": (-0.5, 0, 0, 0),
-        "init_std_readout": (-0.5, 0, 0, 0.5),
-        "learning_rate_input": (0, -1, -1, 0),
-        "learning_rate_hidden": (-1, -1, 0, 0),
-        "learning_rate_readout": (-1, -1, 0, 1),
-    },
-    "MF+muP": {
-        "init_std_input": (0, 0, -0.5, 0),
-        "init_std_hidden": (-0.5, 0, 0, 0),
-        "init_std_readout": (-1, 0, 0, 0.5),
-        "learning_rate_input": (1, -1.5, -1, 0),
-        "learning_rate_hidden": (0, -1.5, 0, 0),
-        "learning_rate_readout": (-1, -1.5, 0, 1),
-    },
-    "FSC": {
-        "init_std_input": (0, 0, -0.5, 0),
-        "init_std_hidden": (-0.5, 0, 0, 0),
-        "init_std_readout": (-1, 0.5, 0, 0.5),
-        "learning_rate_input": (1, -2, -1, 0),
-        "learning_rate_hidden": (0, -2, 0, 0),
-        "learning_rate_readout": (-1, -1, 0, 1),
-    },
-    "ResNet FSC": {
-        "init_std_input": (0, 0, -0.5, 0),
-        "init_std_hidden": (-0.5, 0, 0, 0),
-        "init_std_readout": (-1, 0, 0, 0.5),
-        "learning_rate_input": (1, -1, -1, 0),
-        "learning_rate_hidden": (0, 0, 0, 0),
-        "learning_rate_readout": (-1, -1, 0, 1),
-    },
-}
+@pytest.mark.parametrize(("form", "parameterization", "role"), CELLS)
+def test_every_cell_of_the_table(form, parameterization, role):
+    std, multiplier, sgd, adam, epsilon = {"multipliers": MULTIPLIERS, "rescaled": RESCALED}[form][
+        parameterization, role
+    ]
+    assert numbers(parameterization, role, "sgd", form) == pytest.approx((std, multiplier, sgd, 1), rel=1e-12)
+    for optimizer in ("adam", "adamw") if adam is not NO else ():
+        assert numbers(parameterization, role, optimizer, form) == pytest.approx(
+            (std, multiplier, adam, epsilon), rel=1e-12
+        )
 
 
-def test_stated_exponents_are_those_of_the_tables():
-    found = {
-        scaling: {name: tuple(law[size] for size in "mLdk") for name, law in quantities.items()}
-        for scaling, quantities in FSF_EXPONENTS.items()
-    }
-    assert found == EXPONENTS
+def test_the_tables_above_are_complete():
+    cells = {(str(p), str(role)) for p in Parameterization for role in LayerRole}
+    assert set(MULTIPLIERS) == set(RESCALED) == cells
+    without_adam = {p for (p, _), row in MULTIPLIERS.items() if row[3] is NO}
+    assert without_adam == {str(p) for p in Parameterization if covered_optimizers(p) == (OptimizerName.SGD,)}
+    assert all(covered_optimizers(p) == tuple(OptimizerName) for p in Parameterization if str(p) not in without_adam)
 
 
-@pytest.mark.parametrize(("scaling", "std"), [("NTK", 1 / 20), ("MF+muP", 1 / 400), ("FSC", 5 / 400)])
-def test_readouts_of_figure_2(scaling, std):
-    """``1/sqrt(m)``, ``1/m`` and ``sqrt(L)/m`` at m = 400, L = 25, one output."""
-    assert readout_std(scaling, 400, 25) == pytest.approx(std, rel=1e-12)
+@pytest.mark.parametrize("parameterization", Parameterization)
+@settings(derandomize=True, database=None, deadline=None, max_examples=30)
+@given(sizes=st.tuples(st.integers(2, 10**5), st.integers(1, 500), st.integers(1, 10**4)))
+def test_the_two_forms_are_one_network_rescaled(parameterization, sizes):
+    """``a -> a s, b -> b/s``, SGD's rate ``-> c/s^2``, Adam's ``-> c/s``, epsilon ``-> s epsilon``, at every size."""
+    width, depth, input_dim = sizes
+    for role in LayerRole:
+        for optimizer in covered_optimizers(parameterization):
+            one, other = (
+                scaling_rule(parameterization, role, width, depth, input_dim=input_dim, optimizer=optimizer, form=form)
+                for form in Form
+            )
+            s = other.multiplier / one.multiplier
+            sgd = optimizer == OptimizerName.SGD
+            assert other.init_std == pytest.approx(one.init_std / s, rel=1e-12)
+            assert other.lr_scale == pytest.approx(one.lr_scale / (s**2 if sgd else s), rel=1e-12)
+            assert other.epsilon_scale == pytest.approx(one.epsilon_scale * (1 if sgd else s), rel=1e-12)
 
 
-def test_stated_properties_are_those_of_propositions_5_3_and_5_4():
-    failing = {
-        str(scaling): {name for name, holds in row.items() if not holds} for scaling, row in STATED_PROPERTIES.items()
-    }
-    assert failing == {"NTK": {"FL"}, "MF+muP": {"LD"}, "FSC": set(), "ResNet FSC": set()}
-    assert all(set(row) == {"SP", "FL", "LD", "BC"} for row in STATED_PROPERTIES.values())
-    assert set(SCALING_RULES) == set(Scaling) == set(STATED_PROPERTIES)
+def test_only_depth_mup_scales_residual_branches():
+    """``L^-alpha`` with alpha = 1/2 for Depth-muP and 0 elsewhere."""
+    found = {str(p): branch_multiplier(p, 16) for p in Parameterization}
+    assert found == pytest.approx({"SP": 1, "NTP": 1, "MUP": 1, "DEPTH_MUP": 0.25, "RANDOM_FEATURES": 1})
 
 
-# --- Proposition 4.1 --------------------------------------------------------------------------------------------------
-
-reproducible = settings(derandomize=True, database=None, deadline=None)
-sizes = st.tuples(*(st.integers(low, high) for low, high in ((50, 10**6), (10, 400), (1, 1000), (1, 1000))))
-
-
-def conditions(scaling: Scaling, m: int, L: int, d: int, k: int) -> tuple[float, dict[str, float]]:
-    """``m cos(theta) rms(b_{L-1})`` and ``L eta_l |grad_l|^2`` of a wide net with the stated numbers, dense setting.
-
-    All signals have rms 1; ``b`` keeps its norm down to layer 1, so ``|b_l| = sigma_L sqrt(m) |dLoss/df_L|``.
-    """
-    beta = L**-0.5 if scaling == Scaling.RESNET_FSC else 1.0
-    rules = {role: scaling_rule(scaling, role) for role in LayerRole}
-    backward_square = m * rules[LayerRole.READOUT].init_std(m, L, d, k) ** 2 / k
-    gradient_square = {
-        LayerRole.INPUT: backward_square * d,
-        LayerRole.HIDDEN: beta**2 * backward_square * m / 2,  # a ReLU halves the square
-        LayerRole.READOUT: m / k,
-    }
-    cos = cos_bfa_recursion(L, beta)[-1]
-    rates = {role: rule.learning_rate(m, L, d, k, beta) for role, rule in rules.items()}
-    contributions = {str(role): L * rates[role] * square for role, square in gradient_square.items()}
-    return m**0.5 * cos * backward_square**0.5, contributions
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("parameterization", ["NTP", "MUP", "DEPTH_MUP"])
+def test_gamma0_divides_the_output_and_multiplies_the_rate_of_sgd_with_its_square(parameterization, form):
+    """gamma_0 = 2: readout multiplier / 2, eta_0 gamma_0^2 at every layer; gradients, and so epsilon, shrink by 2."""
+    for role in LayerRole:
+        std, multiplier, sgd, _ = numbers(parameterization, role, "sgd", form)
+        halved = multiplier / 2 if role == LayerRole.READOUT else multiplier
+        assert numbers(parameterization, role, "sgd", form, gamma0=2.0) == pytest.approx((std, halved, 4 * sgd, 1))
+        if parameterization != "NTP":
+            _, _, adam, epsilon = numbers(parameterization, role, "adam", form)
+            found = numbers(parameterization, role, "adam", form, gamma0=2.0)
+            assert found == pytest.approx((std, halved, adam, epsilon / 2))
 
 
-@pytest.mark.parametrize("scaling", [Scaling.FSC, Scaling.RESNET_FSC])
-@reproducible
-@given(sizes=sizes)
-def test_fsc_meets_both_conditions_of_proposition_4_1_at_every_size(scaling, sizes):
-    """Both are of order 1: between 1/2 and 3/2 from depth 10 to 400, whatever width and dimensions."""
-    backward, contributions = conditions(scaling, *sizes)
-    assert 0.5 < backward < 1.5
-    assert all(0.49 < value < 1.5 for value in contributions.values())
+@pytest.mark.parametrize("parameterization", ["SP", "RANDOM_FEATURES"])
+def test_gamma0_of_a_parameterization_that_has_none_raises_and_names_those_that_have(parameterization):
+    with pytest.raises(ParameterizationError, match=r"^gamma0 = 2.0: .*use NTP, MUP, DEPTH_MUP or leave gamma0 at 1$"):
+        scaling_rule(parameterization, "readout", N, gamma0=2.0)
 
 
-@pytest.mark.parametrize(
-    ("scaling", "broken"), [(Scaling.NTK, "backward"), (Scaling.MF_MUP, "contributions")], ids=["NTK", "MF+muP"]
-)
-def test_the_other_scalings_miss_the_condition_of_the_property_they_lack(scaling, broken):
-    """Negative control. NTK has no feature learning: ``m cos rms(b)`` grows as sqrt(m/L); its contributions are right.
-    MF+muP has no loss decay: its contributions shrink, all alike, as L^-1/2."""
-    (b1, c1), (b2, c2) = conditions(scaling, 10**4, 50, 8, 4), conditions(scaling, 10**6, 200, 8, 4)
-    if broken == "backward":
-        assert b2 / b1 == pytest.approx((100 / 4) ** 0.5, rel=0.02)
-        assert all(0.49 < value < 1.5 for value in (*c1.values(), *c2.values()))
-    else:
-        assert {name: c2[name] / c1[name] for name in c1} == pytest.approx(dict.fromkeys(c1, 0.5), rel=1e-9)
+@pytest.mark.parametrize("parameterization", ["NTP", "RANDOM_FEATURES"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_an_optimizer_that_is_not_covered_raises_with_the_remedy(parameterization, optimizer):
+    remedy = rf"{parameterization} is stated for sgd only; use sgd, or one of SP, MUP, DEPTH_MUP with {optimizer}$"
+    for call in (
+        lambda: scaling_rule(parameterization, "hidden", N, optimizer=optimizer),
+        lambda: width_exponents(parameterization, optimizer, 3),
+    ):
+        with pytest.raises(ParameterizationError, match=remedy):
+            call()
 
 
-# --- the tools --------------------------------------------------------------------------------------------------------
-
-
-@reproducible
-@given(sizes=sizes)
-def test_power_law_is_a_product_of_powers(sizes):
-    m, L, d, k = sizes
-    law = PowerLaw(constant=3.0, m=-0.5, L=1.5, d=-1, k=2, beta=-2)
-    assert law(m, L, d, k, 0.1) == pytest.approx(3 * m**-0.5 * L**1.5 / d * k**2 * 100, rel=1e-9)
-    assert law.exponents(-0.5) == {"m": -0.5, "L": 2.5, "d": -1, "k": 2}
-
-
-def test_branch_scale_enters_only_where_it_is_stated():
-    """A branch scale of 0 has no logarithm: laws without beta do not look at it."""
-    assert PowerLaw(m=1.0)(7, 5, 1, 1, branch_scale=0.0) == pytest.approx(7)
-    with pytest.raises(ValueError):
-        PowerLaw(beta=1.0)(7, 5, 1, 1, branch_scale=0.0)
-    assert math.isclose(readout_std(Scaling.RESNET_FSC, 10, 99), 0.1)
-
-
-@pytest.mark.parametrize(("scaling", "role"), [("SP", "input"), ("NTK", "middle")])
-def test_unknown_names_raise(scaling, role):
+@pytest.mark.parametrize(("parameterization", "role"), [("MUPP", "input"), ("MUP", "middle")])
+def test_unknown_names_raise(parameterization, role):
     with pytest.raises(ValueError, match="is not a valid"):
-        scaling_rule(scaling, role)
+        scaling_rule(parameterization, role, N)
 
 
-def test_tables_cannot_be_changed():
-    with pytest.raises(TypeError):
-        SCALING_RULES[Scaling.NTK] = {}
-    with pytest.raises(AttributeError):
-        scaling_rule(Scaling.NTK, LayerRole.INPUT).init_std = PowerLaw()
+# --- exponents of the coordinate check --------------------------------------------------------------------------------
+
+# Exponents in N of (activation, effective update, propagating update) for input, first and second hidden layer and
+# readout, counted by hand. muP: every update is of order 1 although the readout starts at 1/sqrt(N). NTP: the output
+# moves, the features do not. SP: the output blows up. Random features: only the readout moves.
+EXPONENTS = {
+    ("MUP", "sgd"): [(0, 0, NO), (0, 0, 0), (0, 0, 0), (-0.5, 0, 0)],
+    ("MUP", "adam"): [(0, 0, NO), (0, 0, 0), (0, 0, 0), (-0.5, 0, 0)],
+    ("NTP", "sgd"): [(0, -0.5, NO), (0, -0.5, -0.5), (0, -0.5, -0.5), (0, 0, 0)],
+    ("SP", "sgd"): [(0, -0.5, NO), (0, 0.5, -0.5), (0, 0.5, 0.5), (0, 1, 1)],
+    ("SP", "adam"): [(0, 0, NO), (0, 1, 0), (0, 1, 1), (0, 1, 1.5)],
+    ("RANDOM_FEATURES", "sgd"): [(0, NO, NO), (0, NO, NO), (0, NO, NO), (0, 0, NO)],
+}
+WIDTHS = (64, 256, 1024)
+SEEDS = range(3)
+
+
+@pytest.mark.parametrize(("parameterization", "optimizer"), EXPONENTS)
+def test_exponents_of_the_coordinate_check_are_those_counted_by_hand(parameterization, optimizer):
+    found = width_exponents(parameterization, optimizer, 4)
+    assert [layer.role for layer in found] == ["input", "hidden", "hidden", "readout"]
+    rows = [(layer.activation, layer.effective_update, layer.propagating_update) for layer in found]
+    assert rows == EXPONENTS[parameterization, optimizer]
+
+
+def test_exponents_of_depth_mup_and_adamw_are_those_of_mup_and_adam():
+    for optimizer in OptimizerName:
+        assert width_exponents("DEPTH_MUP", optimizer, 5) == width_exponents("MUP", optimizer, 5)
+    assert width_exponents("SP", "adamw", 3) == width_exponents("SP", "adam", 3)
+
+
+def test_the_update_is_the_larger_of_its_two_parts():
+    *_, readout = width_exponents("SP", "adam", 4)
+    assert readout.update == 1.5
+    assert width_exponents("RANDOM_FEATURES", "sgd", 2)[0].update is None
+
+
+def test_exponents_of_a_chain_without_a_readout_raise():
+    with pytest.raises(ValueError, match="^layers = 1: at least 2"):
+        width_exponents("MUP", "sgd", 1)
+
+
+def inputs_of_layers(network, x):
+    """What goes into each weight layer, and the outputs."""
+    seen = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
+        for layer in network.weighted.values()
+    ]
+    outputs = network(x)
+    for hook in hooks:
+        hook.remove()
+    return seen, outputs
+
+
+def one_step(network, optimizer, rate, x):
+    """One step on ``<f, y>``, whose derivative by the outputs is the same at every width; features before and after."""
+    y = torch.randn(1, 4, CLASSES, generator=generator(0, "outputs"), dtype=DOUBLE)
+    before, outputs = inputs_of_layers(network, x[None])
+    old = [layer.weight.detach().clone() for layer in network.weighted.values()]
+    stepper = MemberOptimizer(network, optimizer, [rate])
+    stepper.prepare(0)
+    stepper.step(torch.autograd.grad((outputs * y).sum() / 4, stepper.weights))
+    after, moved = inputs_of_layers(network, x[None])
+    return before, after, old, outputs.detach(), moved.detach()
+
+
+@cache
+def measured_exponents(parameterization, optimizer, form):
+    """Slopes of log rms in log N over the widths, mean over seeds; at a rate so small that a step is linear.
+
+    ``[layers, 3]``; NaN where the rms is exactly 0. The input has 2 entries: SP moves the first layer in proportion to
+    their number, and the others in proportion to N, which must be the larger one for the exponents to show.
+    """
+
+    def rms(z):
+        size = float(z.square().mean().sqrt())
+        return math.log(size) if size else math.nan
+
+    spec = OptimizerSpec(name=optimizer, epsilon=0.0 if optimizer == "adam" else 1e-8)
+    model = {"kind": "mlp", "depth": 3}
+    x = torch.randn(4, 2, 1, 1, generator=generator(0, "inputs"), dtype=DOUBLE)
+    table = []
+    for width in WIDTHS:
+        runs = []
+        for seed in SEEDS:
+            network = initialised(
+                model,
+                parameterization,
+                width=width,
+                seeds=[seed],
+                optimizer=optimizer,
+                form=form,
+                input_shape=(2, 1, 1),
+            )
+            before, after, old, *_ = one_step(network, spec, 1e-6, x)
+            runs.append(
+                [
+                    (
+                        rms(layer.apply_weight(w, x0)),
+                        rms(layer.apply_weight(layer.weight.detach() - w, x1)),
+                        rms(layer.apply_weight(w, x1 - x0)),
+                    )
+                    for layer, w, x0, x1 in zip(network.weighted.values(), old, before, after, strict=True)
+                ]
+            )
+        table.append(np.mean(runs, axis=0))
+    logs = np.log(WIDTHS) - np.log(WIDTHS).mean()
+    return np.tensordot(logs, table, 1) / (logs @ logs)
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize(("parameterization", "optimizer"), EXPONENTS)
+def test_measured_exponents_are_the_stated_ones(parameterization, optimizer, form):
+    """One step of an MLP of four layers at N = 64, 256, 1024. The exponents of different parameterizations differ by
+    0.5 or more somewhere, so a tolerance of 0.15 tells them apart."""
+    measured = measured_exponents(parameterization, optimizer, form)
+    for index, (layer, row) in enumerate(zip(measured, EXPONENTS[parameterization, optimizer], strict=True)):
+        for name, found, stated in zip(("activation", "effective", "propagating"), layer, row, strict=True):
+            if stated is NO:
+                assert math.isnan(found), (index, name)
+            else:
+                assert found == pytest.approx(stated, abs=0.15), (index, name)
+
+
+FORM_CASES = [
+    ("MUP", "sgd", {"kind": "mlp", "depth": 3}),
+    ("MUP", "adam", {"kind": "convnet", "depth": 3}),
+    ("NTP", "sgd", {"kind": "mlp", "depth": 3}),
+    ("SP", "adam", {"kind": "mlp", "depth": 3}),
+    ("RANDOM_FEATURES", "sgd", {"kind": "mlp", "depth": 3}),
+    ("DEPTH_MUP", "sgd", {"kind": "mlp", "depth": 3, "tau": 1}),
+    ("DEPTH_MUP", "adam", {"kind": "convnet", "depth": 3, "tau": 1, "layers_per_block": 2}),
+]
+
+
+@pytest.mark.parametrize(("parameterization", "optimizer", "model"), FORM_CASES, ids=lambda value: str(value)[:40])
+def test_both_forms_take_the_same_first_step(parameterization, optimizer, model):
+    """Same numbers drawn, so the same function, the same outputs before and, to rounding, the same change of them."""
+    x, _ = images(4, "one step")
+    results = []
+    for form in Form:
+        network = initialised(model, parameterization, width=32, optimizer=optimizer, form=form)
+        results.append(one_step(network, OptimizerSpec(name=optimizer, epsilon=1e-3), 0.1, x))
+    (*_, first, first_moved), (*_, second, second_moved) = results
+    torch.testing.assert_close(second, first, rtol=1e-12, atol=1e-12 * float(first.abs().max()))
+    change = first_moved - first
+    assert float(change.abs().max()) > 1e-4
+    torch.testing.assert_close(second_moved - second, change, rtol=0, atol=1e-12 * float(change.abs().max()))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import load_script
 
-from featurespeed.parameterization import FSF_EXPONENTS, Scaling
 from featurespeed.records import SIZE_COLUMNS, validate
-from featurespeed.specs import ScalingSpec
+from featurespeed.scalings import FSF_EXPONENTS, Scaling
+from featurespeed.specs.feature_speed import ScalingSpec
 from featurespeed.statistics import loglog_exponents
 
 scaling_tables = load_script("scaling_tables")

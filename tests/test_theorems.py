@@ -8,7 +8,7 @@ import pytest
 from conftest import load_script
 
 from featurespeed.records import validate
-from featurespeed.specs import TheoremsSpec
+from featurespeed.specs.feature_speed import TheoremsSpec
 
 theorems = load_script("theorems")
 SPEC = TheoremsSpec(

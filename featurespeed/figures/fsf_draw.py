@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featurespeed.figures.exponents import draw_measured, draw_stated, quantity_axis
 from featurespeed.figures.fsf_tables import INFINITE
-from featurespeed.parameterization import STATED_PROPERTIES
 from featurespeed.plotting import (
     INK,
     angle_axis,
@@ -27,6 +27,7 @@ from featurespeed.plotting import (
     rows,
     unordered_colors,
 )
+from featurespeed.scalings import STATED_PROPERTIES
 
 #: Series in the order of their branch scale, smallest first.
 BRANCH_ORDER = ("beta=1/L", "beta=0.5/sqrtL", "beta=1/sqrtL", "beta=2/sqrtL", "beta=1")
@@ -229,21 +230,11 @@ def _exponent_legend(table: pd.DataFrame, figure: Figure) -> None:
 def _draw_exponents(ax: Axes, table: pd.DataFrame, scaling: str) -> None:
     """One panel: quantities downwards, hyper-parameters above the four properties."""
     quantities = [name for name in QUANTITY_LABELS if name in set(table["series"])]
-    height = {name: -i - (0.6 if name in PROPERTIES else 0.0) for i, name in enumerate(quantities)}
+    y = [-i - (0.6 if name in PROPERTIES else 0.0) for i, name in enumerate(quantities)]
     own = table.set_index("series").loc[quantities]
-    y = np.array([height[name] for name in quantities])
-    ax.axvline(0, color="#dddddd", linewidth=0.8, zorder=0)
-    for name in quantities:
-        color = "#009e73" if name in PROPERTIES else "#0072b2"
-        row = own.loc[name]
-        ax.plot([row["y_low"], row["y_high"]], [height[name]] * 2, color=color, linewidth=1.6, zorder=4)
-        face = color if row["flag"] == "" else "white"
-        ax.plot(row["y"], height[name], marker="o", markersize=4.6, color=color, markerfacecolor=face, zorder=5)
-    ax.plot(own["x"], y, linestyle="", marker="D", markersize=8.5, markerfacecolor="none", color="#666666", zorder=3)
-    ax.set_yticks(y, [_quantity_label(name, scaling) for name in quantities])
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set_ylim(y.min() - 0.7, 0.7)
+    draw_measured(ax, own, y, ["#009e73" if name in PROPERTIES else "#0072b2" for name in quantities])
+    draw_stated(ax, own, y)
+    quantity_axis(ax, y, [_quantity_label(name, scaling) for name in quantities])
     low, high = min(own["x"].min(), own["y_low"].min(), -0.25), max(own["x"].max(), own["y_high"].max(), 0.25)
     left, right = ax.get_xlim() if ax.get_autoscalex_on() is False else (low, high)
     ax.set_xlim(min(left, low - 0.15), max(right, high + 0.15))

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from featurespeed.parameterization import FSF_EXPONENTS
 from featurespeed.records import SIZE_COLUMNS
+from featurespeed.scalings import FSF_EXPONENTS
 from featurespeed.statistics import loglog_exponents, mean_interval
 from featurespeed.tabulate import (
     artefact_table,

@@ -66,6 +66,9 @@ CRITERIA = sorted((SOURCES / "workflow/claims").glob("*.yaml"))
 PUBLISHED = SOURCES / "workflow/published/feature_speed_fig1ab.csv"
 PAGE = f"{RESULTS}/index.html"
 GPUS = 1 if CONFIG.scale == "gpu" else 0
+TRAINING_GPUS = 1 if CONFIG.scale in ("gpu", "paper") else 0
+TRAINING_MINUTES = {"smoke": 10, "laptop": 60, "gpu": 240}.get(CONFIG.scale, 2880)
+os.environ.update(CONFIG.environment())
 ENVIRONMENT = BASE / "workflow/envs/featurespeed.yaml"  # for --software-deployment-method conda only
 
 if workflow.is_main_process and clear_stale_locks(STATE):

@@ -1,9 +1,11 @@
-# The stages of one step at initialisation: one rule a script, one job an artefact.
+# The stages that measure: one rule a script, one job an artefact.
 for SCRIPT in STAGE_SCRIPTS:
 
     rule:
         name:
             Path(SCRIPT).stem
+        input:
+            unpack(stage_inputs),
         output:
             table=f"{RESULTS}/stages/{{artefact}}.parquet",
             sidecar=f"{RESULTS}/stages/{{artefact}}.run.json",

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.claims.engine import Estimate, Undecidable, statistic
-from featurespeed.claims.feature_speed.evidence import (
+from featurespeed.claims.evidence import (
     Tables,
     as_estimate,
-    cosines,
     generator,
     identity,
     register,
     select,
     slope,
 )
+from featurespeed.claims.feature_speed.evidence import cosines
 from featurespeed.published import read_published
 from featurespeed.statistics import bootstrap_interval, coverage_interval, mean_interval, z_score
 

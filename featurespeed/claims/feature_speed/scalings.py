@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from featurespeed.claims.engine import Estimate, Undecidable, statistic
-from featurespeed.claims.feature_speed.evidence import (
+from featurespeed.claims.evidence import (
     Tables,
     as_estimate,
     generator,
+    largest_deviation,
     register,
     select,
-    theorem_depth_exponent,
 )
-from featurespeed.parameterization import FSF_EXPONENTS, SIZE_VARIABLES, Scaling
+from featurespeed.claims.feature_speed.evidence import theorem_depth_exponent
 from featurespeed.records import SIZE_COLUMNS
+from featurespeed.scalings import FSF_EXPONENTS, SIZE_VARIABLES, Scaling
 from featurespeed.statistics import Interval, bootstrap_interval, loglog_exponents, mean_interval
 
 # --- Proposition 4.1, Figure 2 ----------------------------------------------------------------------------------------
@@ -98,19 +99,6 @@ def exponents(rows: pd.DataFrame) -> dict[str, Interval]:
     """Exponents of ``value`` in m, L, d, k."""
     by_column = loglog_exponents(rows, list(SIZE_COLUMNS.values()), "value")
     return {variable: by_column[column] for variable, column in SIZE_COLUMNS.items()}
-
-
-def largest_deviation(measured: Mapping[str, Interval], stated: Mapping[str, float]) -> Estimate:
-    """Largest ``|measured - stated|`` over the size variables, with an interval that holds for all of them."""
-    deviations = []
-    for variable, interval in measured.items():
-        low, high = interval.low - stated[variable], interval.high - stated[variable]
-        inside = low <= 0.0 <= high
-        nearest = 0.0 if inside else min(abs(low), abs(high))
-        deviations.append((abs(interval.value - stated[variable]), nearest, max(abs(low), abs(high)), interval.n))
-    values, lows, highs, n = zip(*deviations, strict=True)
-    note = ", ".join(f"{v}: {i.value:.3f}" for v, i in measured.items())
-    return Estimate(max(values), max(lows), max(highs), min(n), f"measured exponents {note}")
 
 
 def _rule_deviation(scaling: Scaling, quantity: str, offset: float) -> Callable[[Tables], Estimate]:

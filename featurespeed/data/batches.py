@@ -1,0 +1,180 @@
+"""Batches of several streams at once, each a pure function of its seed and the step.
+
+Nothing need be stored to go on after an interruption, and learning rates that share a seed see the same images in the
+same order (common random numbers): permutation and augmentation of an epoch are drawn on the CPU from generators that
+are named by seed and epoch, and go to the device once an epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from featurespeed.data.augment import Augmentation, AugmentationDraws, apply, draw_augmentation, stack
+from featurespeed.data.subset import stratified_subset
+from featurespeed.randomness import generator
+
+_ROWS = 4096  # images whose moments are summed at a time
+
+Images = torch.Tensor | np.ndarray
+
+
+class BatchStream:
+    """Training batches of S streams, a probe batch and the test set, all standardised alike.
+
+    Standardised: pixels over the pixel maximum, minus the mean and over the standard deviation of their channel in
+    these training images as they are. Augmentation comes first, so that added pixels are black, not grey.
+
+    Args:
+        images: whole numbers [n, C, H, W], 0 to `pixel_maximum`; moved to `device` once.
+        labels: [n], classes.
+        seeds: one a stream. A stream depends on its own seed only.
+        batch_size: images a batch; None for the full batch: all images, in order, with no augmentation.
+        pixel_maximum: value of a white pixel.
+        augmentation: what is done to the training batches.
+        test: images and labels of the test set.
+        device, dtype: of the batches.
+        downscale: squares of so many pixels a side are averaged, once, before anything else.
+
+    Raises ValueError, one line, for a batch larger than the data and for sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Images,
+        *,
+        seeds: Sequence[int],
+        batch_size: int | None,
+        pixel_maximum: int = 255,
+        augmentation: Augmentation | None = None,
+        test: tuple[Images, Images] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        downscale: int = 1,
+    ) -> None:
+        self.seeds, self.device, self.dtype = tuple(seeds), torch.device(device), dtype
+        self.augmentation = augmentation or Augmentation()
+        self._images = _block_sums(torch.as_tensor(images), downscale).to(self.device)
+        self._labels = torch.as_tensor(labels).to(self.device, torch.int64)
+        self._test = test
+        self._downscale = downscale
+        self._check(batch_size)
+        self.batch_size = batch_size
+        self._white = pixel_maximum * downscale**2
+        self.mean, self.std = _moments(self._images, self._white)
+        self._scale = (1 / (self._white * self.std)).to(self.device, dtype)
+        self._shift = (-self.mean / self.std).to(self.device, dtype)
+        self._epoch: int | None = None
+        self._order: torch.Tensor
+        self._draws: AugmentationDraws
+        self._whole: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        """Number of training images n."""
+        return len(self._images)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch; the last, incomplete one is dropped."""
+        return len(self) // (self.batch_size or len(self))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a batch's images."""
+        return tuple(self._images.shape[1:])
+
+    def for_seeds(self, seeds: Sequence[int]) -> BatchStream:
+        """Other streams of the same images, which are shared, not copied."""
+        other = copy.copy(self)
+        other.seeds, other._epoch = tuple(seeds), None
+        other._check(self.batch_size)
+        return other
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [S, B, C, H, W] and classes int64 [S, B] of a step, counted from 0; streams may share memory."""
+        if step < 0:
+            raise ValueError(f"step = {step}: must be 0 or more")
+        streams = len(self.seeds)
+        if self.batch_size is None:
+            if self._whole is None:
+                self._whole = self._standardized(self._images)
+            return self._whole.expand(streams, *self._whole.shape), self._labels.expand(streams, -1)
+        epoch, position = divmod(step, self.steps_per_epoch)
+        self._enter(epoch)
+        rows = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        chosen = self._order[:, rows]
+        images = self._images[chosen.reshape(-1)]
+        if self.augmentation.active:
+            images = apply(images, self._draws[:, rows].flatten())
+        images = self._standardized(images)
+        return images.reshape(streams, self.batch_size, *self.shape), self._labels[chosen]
+
+    def fixed_batch(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A probe batch: stratified choice of training images [count, C, H, W], not augmented, and classes [count]."""
+        chosen = torch.from_numpy(stratified_subset(self._labels.cpu().numpy(), count, seed)).to(self.device)
+        return self._standardized(self._images[chosen]), self._labels[chosen]
+
+    def test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Test images [m, C, H, W], standardised with the training images' moments, and classes int64 [m]."""
+        if self._test is None:
+            raise ValueError("no test set: this stream was built without `test`")
+        images, labels = (torch.as_tensor(values) for values in self._test)
+        images = _block_sums(images, self._downscale).to(self.device)
+        return self._standardized(images), labels.to(self.device, torch.int64)
+
+    def _standardized(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self._shift, images.to(self.dtype), self._scale)
+
+    def _enter(self, epoch: int) -> None:
+        """Draw the epoch's order, int64 [S, used], and augmentation, unless they are there."""
+        if epoch == self._epoch:
+            return
+        used = self.steps_per_epoch * self.batch_size
+        orders = [torch.randperm(len(self), generator=generator(seed, "batches", epoch))[:used] for seed in self.seeds]
+        self._order = torch.stack(orders).to(self.device)
+        if self.augmentation.active:
+            draws = [
+                draw_augmentation(self.augmentation, used, generator(seed, "augmentation", epoch))
+                for seed in self.seeds
+            ]
+            self._draws = stack(draws).to(self.device)
+        self._epoch = epoch
+
+    def _check(self, batch_size: int | None) -> None:
+        if not self.seeds:
+            raise ValueError("seeds = []: at least one stream")
+        if not len(self) or len(self._labels) != len(self):
+            raise ValueError(f"{len(self)} images and {len(self._labels)} labels: must be equal and above 0")
+        if batch_size is None and self.augmentation.active:
+            raise ValueError(f"batch_size = None: the full batch takes no augmentation, found {self.augmentation}")
+        if batch_size is not None and not 1 <= batch_size <= len(self):
+            raise ValueError(f"batch_size = {batch_size}: must be 1 to {len(self)}, the number of training images")
+
+
+def _block_sums(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Sums over squares of `side` x `side` pixels: whole numbers still, so that nothing is rounded twice."""
+    if side < 1 or images.shape[-2] % side or images.shape[-1] % side:
+        raise ValueError(f"downscale = {side}: must divide the image size {tuple(images.shape[-2:])}")
+    if side == 1:
+        return images
+    count, channels, height, width = images.shape
+    blocks = images.reshape(count, channels, height // side, side, width // side, side)
+    return blocks.sum(dim=(3, 5), dtype=torch.int32)
+
+
+def _moments(images: torch.Tensor, white: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel, float64 [C, 1, 1], of pixels over `white`; sums are exact."""
+    total = torch.zeros(2, images.shape[1], dtype=torch.int64, device=images.device)
+    for rows in images.split(_ROWS):
+        values = rows.to(torch.int64)
+        total += torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
+    pixels = images.shape[0] * images.shape[2] * images.shape[3]
+    first, second = (total.cpu().to(torch.float64) / pixels).unbind()
+    variance = second - first.square()
+    if not bool((variance > 0).all()):
+        raise ValueError("a channel of the training images is constant: it cannot be standardised")
+    return tuple((moment / white).reshape(-1, 1, 1) for moment in (first, variance.sqrt()))

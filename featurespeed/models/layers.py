@@ -1,0 +1,177 @@
+"""Layers that hold the weights of several networks, the members of an ensemble, side by side.
+
+A weight has the members as its first dimension, ``[E, out, in]`` or ``[E, out, in, 3, 3]``; one network is the case
+E = 1. Vectors travel as ``[E, batch, features]``, images as ``[batch, E * channels, height, width]``, the layout of one
+grouped convolution, so that nothing is copied between layers. No layer has a bias.
+
+The first layer may be given fewer inputs than there are members, ``S`` with ``E`` a multiple of it: the first ``E / S``
+members then see the first input, and so on. Members that differ in the learning rate alone share their batches.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from featurespeed.parameterization import LayerRole, ScalingRule
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "tanh": torch.tanh,
+    "linear": lambda z: z,
+}
+
+
+class AveragePool(torch.autograd.Function):
+    """2x2 average pooling whose backward pass copies; PyTorch's own on a GPU takes five times as long as its forward.
+
+    Derivatives of every kind and order, and ``torch.vmap``, work as for any other operation.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return functional.avg_pool2d(x, 2)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.sides = inputs[0].shape[-2:]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        spread = functional.interpolate(0.25 * gradient, scale_factor=2, mode="nearest")
+        odd = [whole - even for whole, even in zip(ctx.sides, spread.shape[-2:], strict=True)]
+        return functional.pad(spread, (0, odd[1], 0, odd[0])) if any(odd) else spread
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor) -> Tensor:
+        return functional.avg_pool2d(tangent, 2)
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """2x2 average pooling of images ``[B, C, H, W]``; a last odd row or column is left out."""
+    return AveragePool.apply(x) if x.is_cuda else functional.avg_pool2d(x, 2)
+
+
+class Weighted(nn.Module, ABC):
+    """A layer with one weight, its role, and its row of the table of parameterizations."""
+
+    def __init__(self, shape: tuple[int, ...], role: LayerRole, rule: ScalingRule):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape), requires_grad=rule.lr_scale != 0)
+        self.role = role
+        self.rule = rule
+
+    @property
+    def members(self) -> int:
+        """Number of networks side by side."""
+        return self.weight.shape[0]
+
+    @abstractmethod
+    def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
+        """The layer's output at any weight of the same shape; linear in both arguments."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_weight(self.weight, x)
+
+
+class MemberLinear(Weighted):
+    """``x -> a W x``; ``[E, B, in] -> [E, B, out]``, or ``[S, B, in] -> [E, B, out]`` with shared inputs."""
+
+    def __init__(self, members: int, fan_in: int, fan_out: int, role: LayerRole, rule: ScalingRule):
+        super().__init__((members, fan_out, fan_in), role, rule)
+
+    def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
+        # beta = 0 ignores the first argument; alpha multiplies inside the matrix product, at no cost.
+        nothing, inputs = x.new_zeros(()), x.shape[0]
+        shared = weight.reshape(inputs, -1, weight.shape[-1])  # members with one input as one matrix
+        z = torch.baddbmm(nothing, x, shared.transpose(1, 2), beta=0.0, alpha=self.rule.multiplier)
+        if inputs == self.members:
+            return z
+        return z.unflatten(2, (-1, weight.shape[1])).transpose(1, 2).flatten(0, 1)
+
+
+class MemberConv(Weighted):
+    """3x3 convolution, stride 1, zero padding; ``[B, E * in, H, W]`` or ``[B, S * in, H, W]`` to
+    ``[B, E * out, H, W]``.
+    """
+
+    def __init__(self, members: int, channels_in: int, channels_out: int, role: LayerRole, rule: ScalingRule):
+        super().__init__((members, channels_out, channels_in, 3, 3), role, rule)
+
+    def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
+        kernel = (weight * self.rule.multiplier).flatten(0, 1)
+        return functional.conv2d(x, kernel, padding=1, groups=x.shape[1] // weight.shape[2])
+
+
+class InputVectors(nn.Module):
+    """First layer of an MLP: images ``[S, B, C, H, W]`` as vectors, ``h_1 = a W x``."""
+
+    def __init__(self, layer: MemberLinear):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(2))
+
+
+class InputImages(nn.Module):
+    """First layer of a ConvNet: images ``[S, B, C, H, W]`` side by side as channels, ``h_1 = a W * x``."""
+
+    def __init__(self, layer: MemberConv):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.transpose(0, 1).flatten(1, 2))
+
+
+class Block(nn.Module):
+    """``h -> tau h + r a_k W_k phi(... a_1 W_1 phi(h))`` (arXiv:2402.17457, Eq. 1); ``tau = 0``, ``r = 1`` is plain.
+
+    With ``pool``, 2x2 average pooling of ``phi(h)`` comes first (plain blocks only: a skip needs
+    images of one size).
+    """
+
+    def __init__(self, layers: list[Weighted], activation: str, tau: float, branch: float, pool: bool = False):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activation = ACTIVATIONS[activation]
+        self.tau, self.branch, self.pool = tau, branch, pool
+
+    def forward(self, h: Tensor) -> Tensor:
+        z = h
+        for index, layer in enumerate(self.layers):
+            z = self.activation(z)
+            if self.pool and index == 0:
+                z = average_pool(z)
+            z = layer(z)
+        if self.branch != 1.0:
+            z = self.branch * z
+        if self.tau == 0.0:
+            return z
+        return h + z if self.tau == 1.0 else self.tau * h + z
+
+
+class Readout(nn.Module):
+    """``f = a W phi(h)`` on flattened features or on their mean over the image; the result is ``[E, B, classes]``."""
+
+    def __init__(self, layer: MemberLinear, activation: str, pooled: bool = False):
+        super().__init__()
+        self.layer = layer
+        self.activation = ACTIVATIONS[activation]
+        self.pooled = pooled
+
+    def forward(self, h: Tensor) -> Tensor:
+        z = self.activation(h)
+        if z.ndim == 4:  # images: [B, E * C, H, W] -> [E, B, C * H * W]
+            batch, members = z.shape[0], self.layer.members
+            z = z.mean((2, 3)) if self.pooled else z
+            z = z.reshape(batch, members, -1).transpose(0, 1)
+        return self.layer(z)

@@ -1,0 +1,42 @@
+"""Which members train side by side: all that is fast together and fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from featurespeed.specs.training import TrainingSpec
+
+MEMORY_SHARE = 0.4  # of a GPU's free memory: looks at the losses and probes run beside a graph that keeps its own
+# On a CPU a batched product beats one network after the other while a layer has so little to do that the cost of
+# calling it dominates: weights x batch up to this (benchmarks/training.py). All else, and convolutions, run one by one.
+CPU_BATCHED_WORK = 2**23
+
+OutOfMemory = torch.cuda.OutOfMemoryError
+
+
+def chunks(members: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Consecutive groups of at most ``size`` members, as even as possible."""
+    count = -(-len(members) // size)
+    bounds = [round(index * len(members) / count) for index in range(count + 1)]
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        yield list(members[start:stop])
+
+
+def plan_groups(spec: TrainingSpec, device: torch.device, bytes_per_member: Callable[[], int]) -> list[list[int]]:
+    """The members of the job in groups that train side by side, in order.
+
+    Args:
+        spec: the job.
+        device: where it runs.
+        bytes_per_member: measures the memory of one member's step; called on a GPU only.
+    """
+    members = list(range(len(spec.members)))
+    if device.type == "cpu":
+        work = spec.width**2 * (spec.batch_size or spec.data.available)
+        tiny = spec.model.kind != "convnet" and work <= CPU_BATCHED_WORK
+        return [members] if tiny else [[member] for member in members]
+    free = torch.cuda.mem_get_info(device)[0]
+    size = max(1, int(MEMORY_SHARE * free / max(bytes_per_member(), 1)))
+    return list(chunks(members, size))

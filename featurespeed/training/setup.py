@@ -1,0 +1,85 @@
+"""From a spec and a data set to a job: the network and the batches that the trainer asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from featurespeed.data.augment import Augmentation
+from featurespeed.data.batches import BatchStream
+from featurespeed.data.store import ImageData
+from featurespeed.data.subset import stratified_subset
+from featurespeed.errors import UserError
+from featurespeed.models.networks import Network, build_network
+from featurespeed.randomness import derive_seed
+from featurespeed.specs.training import DataSpec, TrainingSpec
+from featurespeed.training.job import Job
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def training_set(data: ImageData, spec: DataSpec, seed: int) -> torch.Tensor | slice:
+    """Which training images a spec uses: all, or a stratified subset that depends on the root seed only."""
+    if spec.examples is None:
+        return slice(None)
+    return torch.from_numpy(stratified_subset(data.y_train, spec.examples, derive_seed(seed, "subset")))
+
+
+def image_shape(data: ImageData, spec: DataSpec) -> tuple[int, int, int]:
+    """Channels, height and width that the network sees."""
+    channels, height, width = data.shape
+    return channels, height // spec.downscale, width // spec.downscale
+
+
+def make_stream(data: ImageData, spec: TrainingSpec, device: torch.device) -> BatchStream:
+    """The batches of a job, for any seeds (see :meth:`BatchStream.for_seeds`)."""
+    settings, chosen = spec.data, training_set(data, spec.data, spec.seed)
+    return BatchStream(
+        torch.from_numpy(data.x_train)[chosen],
+        torch.from_numpy(data.y_train)[chosen],
+        seeds=[spec.seed],
+        batch_size=spec.batch_size,
+        pixel_maximum=data.pixel_maximum,
+        augmentation=Augmentation(settings.crop, settings.flip, settings.rotation),
+        test=(data.x_test, data.y_test),
+        device=device,
+        dtype=DTYPES[spec.dtype],
+        downscale=settings.downscale,
+    )
+
+
+def make_network(spec: TrainingSpec, shape: tuple[int, int, int], classes: int, members: int) -> Network:
+    """The uninitialised network of a job, on the CPU."""
+    return build_network(
+        spec.model,
+        spec.width,
+        spec.parameterization,
+        input_shape=shape,
+        classes=classes,
+        members=members,
+        optimizer=spec.optimizer.name,
+        form=spec.form,
+        gamma0=spec.gamma0,
+    )
+
+
+def make_job(spec: TrainingSpec, data: ImageData, device: torch.device) -> Job:
+    """The job of a spec on a data set.
+
+    Raises:
+        UserError: the data do not hold what the spec asks for (examples, a batch).
+    """
+    try:
+        stream = make_stream(data, spec, device)
+    except ValueError as error:
+        raise UserError(f"run {spec.run}: {data.name}: {error}") from None
+    shape = image_shape(data, spec.data)
+
+    def network(members: int) -> Network:
+        return make_network(spec, shape, data.classes, members).to(device=device, dtype=DTYPES[spec.dtype])
+
+    def batches(seeds: Sequence[int]) -> BatchStream:
+        return stream.for_seeds(seeds)
+
+    return Job(spec, network, batches, spec.batch_size or len(stream), device)

@@ -1,0 +1,90 @@
+"""Weights kept at probe steps: one safetensors file a member and step, so that a later stage loads what it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from featurespeed.errors import UserError
+from featurespeed.models.networks import Network
+from featurespeed.records import atomic_path
+from featurespeed.specs.training import TrainingSpec
+
+SPARE_BYTES = 64 * 2**20  # for tables, logs and whatever else writes to the same disk
+
+
+class DiskFull(UserError, OSError):
+    """Not enough room for what a job will keep; one line with what is needed and what there is."""
+
+
+def weights_path(folder: Path, member: int, step: int) -> Path:
+    """File of one member's weights after ``step`` updates."""
+    return Path(folder) / f"member_{member:04d}" / f"step_{step:07d}.safetensors"
+
+
+def save_weights(folder: Path, network: Network, index: int, member: int, step: int) -> None:
+    """Keep the weights of the ``index``-th network of an ensemble as those of ``member``; atomic."""
+    tensors = {name: layer.weight.detach()[index].contiguous().cpu() for name, layer in network.weighted.items()}
+    with atomic_path(weights_path(folder, member, step)) as part:
+        save_file(tensors, part)
+
+
+def load_weights(folder: Path, network: Network, members: Sequence[int], step: int) -> Network:
+    """Fill an ensemble, one network a member in the order given, with weights kept after ``step`` updates.
+
+    Raises:
+        FileNotFoundError: a member has no weights there (it was frozen earlier, or the step is no probe step).
+    """
+    for index, member in enumerate(members):
+        tensors = load_file(weights_path(folder, member, step))
+        for name, layer in network.weighted.items():
+            layer.weight.data[index] = tensors[name].to(layer.weight)
+    return network
+
+
+def link_weights(source: Path, target: Path) -> None:
+    """Make the files of ``source`` appear under ``target`` as well, without a second copy where the disk allows it.
+
+    The source stays until the whole job has ended: a job killed in between finds it there.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    Path(target).mkdir(parents=True)
+    if Path(source).exists():
+        shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copy2(source, target)
+
+
+def bytes_needed(spec: TrainingSpec, weights_per_member: int) -> int:
+    """Disk that a job takes at most: weights at the probe steps, and two checkpoints while one replaces the other."""
+    size = {"float32": 4, "float64": 8}[spec.dtype]
+    copies = {"sgd": 1 + bool(spec.optimizer.momentum)}.get(spec.optimizer.name, 3)
+    members = len(spec.members)
+    losses = 8 * spec.steps * members
+    return members * weights_per_member * size * (len(spec.probe_steps) + 2 * copies) + 2 * losses
+
+
+def check_disk(spec: TrainingSpec, weights_per_member: int, folder: Path) -> None:
+    """Raise :class:`DiskFull` if the disk of ``folder`` has no room for the job; before any work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = bytes_needed(spec, weights_per_member) + SPARE_BYTES, shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(
+            f"run {spec.run}: {needed / 2**30:.3g} GiB are needed for the weights of {len(spec.members)} networks at"
+            f" {len(spec.probe_steps)} probe steps and for checkpoints, {free / 2**30:.3g} GiB are free in {folder};"
+            " free some, or take fewer probe_steps, learning_rates or seeds"
+        )
+
+
+def weights_of(network: Network) -> int:
+    """Number of weights of one member."""
+    return sum(layer.weight[0].numel() for layer in network.weighted.values())

@@ -1,0 +1,93 @@
+"""The feature speed formula along training (arXiv:2311.18718, Thm 2.1).
+
+Reads the weights that training kept at its probe steps and measures, at every cut node of every network, the feature
+speed under the learning rates of that training (each layer's own), the backward-feature angle, the loss decay, and the
+relative error of the formula that relates them. In double precision, on a fixed batch.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from featurespeed.data.store import ImageData, load_dataset
+from featurespeed.models.layers import Weighted
+from featurespeed.models.networks import Network
+from featurespeed.probes.feature_speed import measure_feature_speed
+from featurespeed.records import frame, read_table
+from featurespeed.specs.along_training import AlongTrainingSpec
+from featurespeed.specs.training import TrainingSpec
+from featurespeed.stage import Task, progress, run_stage
+from featurespeed.training.ensemble import LOSSES
+from featurespeed.training.job import Row
+from featurespeed.training.setup import image_shape, make_network, make_stream
+from featurespeed.training.weights import load_weights
+
+
+def layer_rates(network: Network, learning_rate: float) -> list[float]:
+    """The learning rate of each cut of the chain: base rate times the factor of the layer's role."""
+    factors = [next(m.rule.lr_scale for m in module.modules() if isinstance(m, Weighted)) for module in network]
+    return [learning_rate * factor for factor in factors]
+
+
+def measure(network: Network, rate: float, loss: str, batch: tuple[Tensor, Tensor]) -> Iterator[Row]:
+    """Rows of every node of one network; ``batch`` is ``x [B, C, H, W], y [B]``."""
+    x, y = batch[0][None], batch[1][None]
+    found = measure_feature_speed(
+        list(network), lambda outputs, labels: LOSSES[loss](outputs, labels).sum(), (x, y), layer_rates(network, rate)
+    )
+    quantities = {
+        "formula_error": found.formula_error,
+        "bfa": found.angle,
+        "feature_speed": found.feature_speed,
+        "loss_decay": found.loss_decay,
+        "backward_rms": found.backward_norm / found.size.sqrt(),
+    }
+    for quantity, values in quantities.items():
+        for layer, value in enumerate(values.tolist(), start=1):
+            yield {"layer": layer, "quantity": quantity, "value": value}
+
+
+def run_rows(run: TrainingSpec, data: ImageData, images: int, records: pd.DataFrame, weights) -> Iterator[Row]:
+    """Rows of all networks of one training job at all its probe steps, but for networks that were frozen before."""
+    stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
+    end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
+    shape = image_shape(data, run.data)
+    batch = make_stream(data, run, torch.device("cpu")).fixed_batch(images, run.seed)
+    batch = (batch[0].double(), batch[1])
+    for member, (rate, seed) in enumerate(run.members):
+        for step in run.probe_steps:
+            if step > end.get((rate, seed), run.steps):
+                continue
+            network = load_weights(weights, make_network(run, shape, data.classes, 1), [member], step).double()
+            keys = {"learning_rate": rate, "seed": seed, "step": step}
+            yield from (keys | row for row in measure(network, rate, run.loss, batch))
+
+
+def main(spec: AlongTrainingSpec, task: Task) -> pd.DataFrame:
+    """All models as a long table; the series are their labels."""
+    data = load_dataset(task.inputs["data"])
+    tables = {path.stem: path for path in task.files("records")}
+    folders = {path.name: path for path in task.files("weights")}
+    rows: list[Row] = []
+    for label, run in progress(spec.training_runs.items(), spec.artefact, len(spec.models)):
+        keys = {
+            "case": "along training",
+            "series": label,
+            "parameterization": str(run.parameterization),
+            "optimizer": str(run.optimizer.name),
+            "width": run.width,
+            "depth": run.model.depth,
+            "input_dim": data.x_train[0].size,
+            "output_dim": data.classes,
+            "n_inputs": spec.images,
+            "estimator": "jvp",
+        }
+        found = run_rows(run, data, spec.images, read_table(tables[run.run]), folders[run.run])
+        rows += [keys | row for row in found]
+    return frame(rows)
+
+
+if __name__ == "__main__":
+    run_stage(main, AlongTrainingSpec)

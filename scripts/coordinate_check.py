@@ -1,0 +1,52 @@
+"""Coordinate check over the width: activations and updates of every layer (arXiv:2402.17457, Fig. 28).
+
+For every parameterization with each optimizer that it covers, networks of several widths take a few steps from the same
+base learning rate. At each of the given steps, on a fixed batch, every layer's output, its change since the
+initialisation, and the parts of the change are measured: the effective update by the layer's own weights and the
+propagating update by its moved input. More checks of muP stand beside them: with a wrong rule, the readout multiplier
+of NTP, and, for Depth-muP too, with outputs that start much smaller: their size at a finite width bends the slopes.
+"""
+
+import dataclasses
+
+import pandas as pd
+
+from featurespeed.data.store import load_dataset
+from featurespeed.device import acquire_device
+from featurespeed.models.networks import Network
+from featurespeed.parameterization import LayerRole, OptimizerName, Parameterization
+from featurespeed.records import frame
+from featurespeed.specs.super_consistency import CoordinateSpec
+from featurespeed.stage import Task, progress, run_stage
+from featurespeed.training.coordinates import coordinate_rows
+
+WRONG_RULE, SMALL_OUTPUTS = "wrong rule", "small outputs"
+
+
+def spoil_readout(network: Network, width: int) -> Network:
+    """MuP with one wrong rule: the readout is multiplied with 1/sqrt(N), as in NTP, in place of 1/N."""
+    readout = next(layer for layer in network.weighted.values() if layer.role is LayerRole.READOUT)
+    readout.rule = dataclasses.replace(readout.rule, multiplier=readout.rule.multiplier * width**0.5)
+    return network
+
+
+def main(spec: CoordinateSpec, task: Task) -> pd.DataFrame:
+    """All cases of one artefact as a long table."""
+    data = load_dataset(task.inputs["data"])
+    jobs = []
+    for width in spec.widths:
+        jobs += [(spec.model_of(name).kind, spec.training(name, opt, width), None) for name, opt in spec.cases]
+        mup = spec.training(Parameterization.MUP, OptimizerName.SGD, width)
+        jobs.append((WRONG_RULE, mup, lambda network, width=width: spoil_readout(network, width)))
+        for name in (Parameterization.MUP, Parameterization.DEPTH_MUP):
+            jobs.append((SMALL_OUTPUTS, spec.with_small_outputs(name, width), None))
+    rows = []
+    with acquire_device() as device:
+        for case, job, change in progress(jobs, spec.artefact):
+            found = coordinate_rows(job, data, device, spec.probe_images, change)
+            rows += [{"case": case} | row for row in found]
+    return frame(rows)
+
+
+if __name__ == "__main__":
+    run_stage(main, CoordinateSpec)

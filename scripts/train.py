@@ -1,0 +1,113 @@
+"""Train one job: all learning rates and seeds of one architecture and size (arXiv:2402.17457, Sec. 2 and App. J.4).
+
+The table has the training loss of every network (mean over the steps since the last record), its test loss and accuracy
+at the end, and the step at which a network diverged or died, if it did. The weights at the probe steps go into the
+folder of the output ``weights``, for the stages that measure them.
+
+A job that was killed goes on from its last checkpoint, under ``checkpoints``, which is removed when the job has ended.
+
+Inputs: ``data`` (npz). Outputs: ``weights`` (folder) beside the table.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featurespeed.data.store import load_dataset
+from featurespeed.device import acquire_device
+from featurespeed.locks import held_lock
+from featurespeed.provenance import canonical_json, table_metadata
+from featurespeed.records import frame
+from featurespeed.specs.training import TrainingSpec
+from featurespeed.stage import Task, run_stage
+from featurespeed.training.checkpoint import Checkpoint
+from featurespeed.training.evaluate import scores_on_test_set
+from featurespeed.training.job import Job, Probe, Row, Training
+from featurespeed.training.setup import make_job, make_stream
+from featurespeed.training.trainer import Trainer
+from featurespeed.training.weights import check_disk, link_weights, save_weights, weights_of
+
+
+def records(job: Job, training: Training, scores: dict[int, dict[str, float]]) -> Iterator[Row]:
+    """The rows of every member: losses by step, scores at the end, what froze it."""
+    for member, (rate, seed) in enumerate(job.spec.members):
+        keys = {"learning_rate": rate, "seed": seed}
+        for step, value in mean_losses(training.losses[member], job.spec.record_every):
+            yield keys | {"step": step, "quantity": "training_loss", "value": value}
+        for quantity, value in scores.get(member, {}).items():
+            yield keys | {"step": job.spec.steps, "quantity": quantity, "value": value}
+        if member in training.frozen:
+            what, step = training.frozen[member]
+            yield keys | {"step": step, "quantity": f"{what}_step", "value": float(step)}
+
+
+def mean_losses(losses: np.ndarray, every: int) -> Iterator[tuple[int, float]]:
+    """(updates done, mean loss of the steps since the last record) while a member trained."""
+    used = losses[np.isfinite(losses)]
+    for start in range(0, len(used), every):
+        part = used[start : start + every]
+        yield start + len(part), float(part.mean())
+
+
+def keep_weights(folder: Path, probe: Probe) -> list[Row]:
+    """A probe that measures nothing: the weights go to the disk."""
+    for index, member in enumerate(probe.members):
+        save_weights(folder, probe.network, index, member, probe.step)
+    return []
+
+
+def remove_if_empty(folder: Path) -> None:
+    """The folder of all checkpoints goes with the last job."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def train(spec: TrainingSpec, job: Job, folder: Path, identity: str) -> Training:
+    """Train the job, from its checkpoint in ``folder`` if there is one."""
+    check_disk(spec, weights_of(job.make_network(1)), folder)
+    trainer = Trainer(
+        job,
+        checkpoint=Checkpoint(folder / "state.pt", identity),
+        checkpoint_seconds=60.0 * float(os.environ.get("FEATURESPEED_CHECKPOINT_MINUTES", "10")),
+        on_probe=lambda probe: keep_weights(folder / "weights", probe),
+        cuda_graph=os.environ.get("FEATURESPEED_CUDA_GRAPH", "1") == "1",
+    )
+    return trainer.run()
+
+
+def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
+    """Train the job and return its records."""
+    data = load_dataset(task.inputs["data"])
+    folder = Path(task.params.get("checkpoints", Path("checkpoints") / spec.run))
+    task.at_end.callback(remove_if_empty, folder.parent)
+    # A job that has outlived its killed workflow may still be at work on the same files.
+    task.at_end.enter_context(held_lock(folder.with_suffix(".lock")))
+    identity = canonical_json(table_metadata(spec, __file__) | {"data": data.facts["content_sha256"]})
+    with acquire_device() as device:
+        job = make_job(spec, data, device)
+        training = train(spec, job, folder, identity)
+        scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
+    link_weights(folder / "weights", task.outputs["weights"])
+    task.at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+    sizes = {
+        "case": spec.model.kind,
+        "series": spec.run,
+        "parameterization": str(spec.parameterization),
+        "optimizer": str(spec.optimizer.name),
+        "width": spec.width,
+        "depth": spec.model.depth,
+        "input_dim": data.x_train[0].size,
+        "output_dim": data.classes,
+        "n_inputs": job.batch_size,
+        "estimator": "training",
+    }
+    return frame([sizes | row for row in records(job, training, scores)])
+
+
+if __name__ == "__main__":
+    run_stage(main, TrainingSpec)
