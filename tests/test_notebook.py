@@ -17,6 +17,7 @@ from conftest import REPOSITORY
 
 import featurespeed
 from featurespeed.config import ARTEFACTS, SCALES
+from featurespeed.data.registry import DATASETS
 
 DRAWN = {name for name, artefact in ARTEFACTS.items() if artefact.drawn}
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -121,7 +122,7 @@ def test_there_are_code_blocks_to_run():
 
 
 def test_readme_lists_exactly_the_artefacts_that_are_drawn():
-    rows = re.findall(r"^\| `(fsf_\w+)` \|", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `((?:fsf|sc)_\w+)` \|", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) == len(set(rows)) and set(rows) == DRAWN
 
 
@@ -178,12 +179,16 @@ def test_snakemake_commands_are_understood_and_name_what_exists(line):
     from snakemake.cli import parse_args
 
     _, arguments = parse_args(shlex.split(line)[1:])
-    assert set(arguments.targets) <= DRAWN | {"fsf", "claims", "all"}
+    data = {f"resources/data/{name}/{name}.npz" for name in DATASETS}
+    assert set(arguments.targets) <= DRAWN | data | {"fsf", "sc", "claims", "all"}
     for path in arguments.configfile or []:
         assert path.name == "my.yaml" or (REPOSITORY / path).is_file()
     for pair in arguments.config or []:
         key, _, value = pair.partition("=")
-        assert value in SCALES if key == "scale" else key in ARTEFACTS and isinstance(yaml.safe_load(value), dict)
+        if key == "scale":
+            assert value in SCALES
+        elif key != "data_dir":
+            assert key in (*ARTEFACTS, "data_sha256", "training") and isinstance(yaml.safe_load(value), dict)
 
 
 def test_example_of_a_changed_setting_is_valid():

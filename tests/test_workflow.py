@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, repository_files, run_snakemake
 
-from featurespeed.config import ARTEFACTS, SCALES
+from featurespeed.config import ARTEFACTS, SCALES, Config, load_config
 from featurespeed.provenance import code_hash, imported_modules
 from featurespeed.records import read_table
 
@@ -20,6 +20,12 @@ SCRIPTS = REPOSITORY / "scripts"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 STAGES = {Path(artefact.script).stem: artefact.script for artefact in ARTEFACTS.values()}  # rule -> script
 TABLE_HEADER = "panel,series,x,y,y_low,y_high,n,estimator,order,flag"
+
+
+def smoke_config() -> Config:
+    """The configuration of the smoke run."""
+    scales = {"smoke": yaml.safe_load((REPOSITORY / "workflow/scales/smoke.yaml").read_text())}
+    return load_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text()), scales, {"scale": "smoke"})
 
 
 def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
@@ -43,6 +49,9 @@ def test_smoke_run_makes_every_output(smoke_results):
         name for name in expected if not (smoke_results / name).is_file() or not (smoke_results / name).stat().st_size
     ]
     assert missing == []
+    runs = [f"training/{path.stem}" for path in (smoke_results / "training").glob("*.parquet")]
+    assert {run.split("/")[1] for run in runs} == set(smoke_config().training_runs())
+    expected += [f"{run}.{kind}" for run in runs for kind in ("parquet", "run.json")]
     known = set(expected) | {str(p.relative_to(smoke_results)) for p in (smoke_results / "benchmarks").rglob("*")}
     found = {str(path.relative_to(smoke_results)) for path in smoke_results.rglob("*") if path.is_file()}
     assert found <= known
@@ -98,9 +107,10 @@ def test_every_scale_has_a_plan_by_file_and_by_name(snakemake, scale):
     by_file = snakemake("-n", "--configfile", f"workflow/scales/{scale}.yaml")
     assert by_name.returncode == by_file.returncode == 0, by_name.stderr + by_file.stderr
     assert jobs_of(by_name) == jobs_of(by_file)
-    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "claims", "notebook", "page", "all"}
+    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "data", "train", "claims", "notebook", "page", "all"}
     assert f"results/{scale}/index.html" in by_file.stdout
-    assert ("gpu=1" in by_name.stdout) == (scale == "gpu")  # nothing else asks a scheduler for a GPU
+    # What asks a scheduler for a GPU: the stages of scale gpu, and training of real size.
+    assert ("gpu=1" in by_name.stdout) == (scale in ("gpu", "paper"))
 
 
 def test_laptop_is_the_default_scale(snakemake):
@@ -121,8 +131,33 @@ def test_one_artefact_needs_its_own_stage_only(snakemake, name):
     assert len(jobs_of(done)) == 2 and name in jobs_of(done)
 
 
+def test_a_trained_artefact_needs_its_data_and_its_training_only(snakemake):
+    jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig28"))
+    assert jobs == {"data": 1, "coordinate_check": 1, "sc_fig28": 1}
+    jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "results/smoke/stages/fsf_training.parquet"))
+    assert jobs == {"data": 1, "train": 2, "along_training": 1}
+
+
+def test_weights_are_removed_unless_they_are_to_be_kept(snakemake, tmp_path, smoke_results):
+    assert not (smoke_results / "weights").exists()
+    ask = ("--cores", "1", "--config", "scale=smoke", "training={keep_weights: true}")
+    done = snakemake(*ask, "--", "results/smoke/stages/fsf_training.parquet")
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept = {path.parents[1].name for path in (tmp_path / "results/smoke/weights").rglob("step_0000010.safetensors")}
+    assert kept == set(smoke_config().training_runs())
+
+
+def test_how_training_runs_and_where_data_lie_repeat_nothing(smoke_run, tmp_path):
+    for change in ("training={checkpoint_minutes: 3, cuda_graph: false}", f"data_dir={tmp_path}"):
+        again = run_snakemake("-n", "--config", "scale=smoke", change, directory=smoke_run.directory)
+        assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
+
+
 def test_group_target_makes_all_of_its_paper(snakemake):
-    assert set(jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "fsf"))) >= {*DRAWN, *STAGES, "claims", "page"}
+    for group in ("fsf", "sc"):
+        own = {name for name in DRAWN if ARTEFACTS[name].group == group}
+        jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", group))
+        assert set(jobs) >= {*own, "claims", "page"}
 
 
 def test_one_artefact_on_demand(snakemake, tmp_path, smoke_results):

@@ -49,6 +49,12 @@ def artefacts_of(script):
     return "|".join(name for name, artefact in ARTEFACTS.items() if artefact.script == script)
 
 
+def gpus(artefact):
+    """GPUs that the stage of an artefact asks for: all that use one at scale gpu, those that train at scale paper."""
+    trains = CONFIG.dataset(artefact) is not None
+    return int(ARTEFACTS[artefact].gpu and (CONFIG.scale == "gpu" or (trains and TRAINING_GPUS)))
+
+
 def script_hash(name):
     """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule."""
     return code_hash(BASE / "scripts" / name)
@@ -65,7 +71,6 @@ CLAIMS = f"{RESULTS}/claims.csv"
 CRITERIA = sorted((SOURCES / "workflow/claims").glob("*.yaml"))
 PUBLISHED = SOURCES / "workflow/published/feature_speed_fig1ab.csv"
 PAGE = f"{RESULTS}/index.html"
-GPUS = 1 if CONFIG.scale == "gpu" else 0
 TRAINING_GPUS = 1 if CONFIG.scale in ("gpu", "paper") else 0
 TRAINING_MINUTES = {"smoke": 10, "laptop": 60, "gpu": 240}.get(CONFIG.scale, 2880)
 os.environ.update(CONFIG.environment())

@@ -21,7 +21,7 @@ for SCRIPT in STAGE_SCRIPTS:
         resources:
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=60,
-            gpu=lambda wildcards: GPUS if ARTEFACTS[wildcards.artefact].gpu else 0,
+            gpu=lambda wildcards: gpus(wildcards.artefact),
         params:
             spec=lambda wildcards: CONFIG.params(wildcards.artefact),
             script=SCRIPT,  # the path below is read when the job runs, and so cannot name the loop's variable

@@ -7,7 +7,10 @@ def data_files(dataset):
     """The files of a data set, by the names that stages use; none for a stage that reads no data."""
     if dataset is None:
         return {}
-    return {"data": rules.data.output.npz.format(dataset=dataset), "facts": rules.data.output.facts.format(dataset=dataset)}
+    return {
+        "data": rules.data.output.npz.format(dataset=dataset),
+        "facts": rules.data.output.facts.format(dataset=dataset),
+    }
 
 
 def stage_inputs(wildcards):
