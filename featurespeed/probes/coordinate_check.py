@@ -78,14 +78,18 @@ def compare(network: Network, now: Snapshot, start: Snapshot) -> list[LayerCoord
     """Activations and updates of every layer between two snapshots of one network on one batch."""
     found = []
     for index, (name, layer) in enumerate(network.weighted.items()):
-        effective = layer.apply_weight(now.weights[index] - start.weights[index], now.inputs[index])
-        propagating = layer.apply_weight(start.weights[index], now.inputs[index] - start.inputs[index])
+        update = now.outputs[index] - start.outputs[index]
+        if torch.equal(now.inputs[index], start.inputs[index]):
+            effective, propagating = update, torch.zeros_like(update)
+        else:  # the second part is what the first leaves: the layer is linear in both
+            effective = layer.apply_weight(now.weights[index] - start.weights[index], now.inputs[index])
+            propagating = update - effective
         found.append(
             LayerCoordinates(
                 name,
                 layer.role,
                 activation=member_rms(now.outputs[index], network.members),
-                update=member_rms(now.outputs[index] - start.outputs[index], network.members),
+                update=member_rms(update, network.members),
                 effective=member_rms(effective, network.members),
                 propagating=member_rms(propagating, network.members),
             )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featurespeed.data.store import ImageData
 from featurespeed.models.networks import Network
-from featurespeed.probes.coordinate_check import compare, feature_update, snapshot
+from featurespeed.probes.coordinate_check import Snapshot, compare, feature_update, snapshot
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.training.job import Probe, Row
 from featurespeed.training.setup import make_job, make_stream
@@ -47,19 +47,33 @@ def coordinate_rows(
         "n_inputs": images,
         "estimator": "training",
     }
-    rows = Trainer(job, on_probe=lambda probe: layer_rows(probe, x), cuda_graph=False).run().rows
+    rows = Trainer(job, on_probe=CoordinateProbe(x), cuda_graph=False).run().rows
     return [keys | row for row in rows]
 
 
-def layer_rows(probe: Probe, x: Tensor) -> Iterator[Row]:
-    """Rows of every layer and member at one step.
+class CoordinateProbe:
+    """Called at probe steps: compares a group of members with its initialisation on the batch ``x [B, C, H, W]``.
 
-    The initialisation is drawn again, so that nothing need be kept since then. At step 0 there are activations only.
+    The initialisation is drawn again when a group is first met, so that nothing need be kept in a checkpoint.
     """
+
+    def __init__(self, x: Tensor):
+        self.x = x
+        self.members: list[int] = []
+        self.start: Snapshot | None = None
+
+    def __call__(self, probe: Probe) -> list[Row]:
+        batch = self.x.expand(len(probe.members), *self.x.shape)
+        if probe.members != self.members:
+            self.start = None  # before the next one is made
+            network = probe.job.make_network(len(probe.members)).initialise(probe.job.seeds(probe.members))
+            self.members, self.start = list(probe.members), snapshot(network, batch)
+        return list(layer_rows(probe, snapshot(probe.network, batch), self.start))
+
+
+def layer_rows(probe: Probe, now: Snapshot, start: Snapshot) -> Iterator[Row]:
+    """Rows of every layer and member at one step; at step 0 there are activations only."""
     job, members = probe.job, probe.members
-    batch = x.expand(len(members), *x.shape)
-    start = snapshot(job.make_network(len(members)).initialise(job.seeds(members)), batch)
-    now = snapshot(probe.network, batch)
     layers = compare(probe.network, now, start)
     features = feature_update(now, start, len(members)).tolist()
     for index, member in enumerate(members):
