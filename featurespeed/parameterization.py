@@ -3,8 +3,9 @@
 A network ``h_1 = a_in W_in x``, ``h_{l+1} = tau h_l + r a_hid W_l phi(h_l)``, ``f = a_out W_out phi(h_L)`` has, for
 each role of a weight matrix, a multiplier ``a``, a standard deviation ``b`` of its Gaussian initialisation and a factor
 ``c`` on the base learning rate; residual branches carry one more multiplier ``r`` a block. A parameterization says how
-these depend on the width ``N``, the depth ``L`` (residual blocks) and the input dimension ``D`` (channels of an image,
-entries of a vector). Nothing else knows a parameterization: models and optimizers multiply what stands here.
+these depend on the width ``N``, the depth ``L`` (residual blocks) and the input dimension ``D`` (inputs of one unit of
+the first layer: entries of a vector, 9 pixels of each channel). Nothing else knows a parameterization: models and
+optimizers multiply what stands here.
 
 Both published forms are given, and train alike. ``multipliers`` has unit variances and every size in the multipliers;
 ``rescaled`` has variances 1/fan_in and multipliers of 1, except the readout's 1/N. They are one network with
@@ -213,7 +214,8 @@ def scaling_rule(
         parameterization, role: the cell of the table.
         width: ``N``, hidden units or channels.
         depth: ``L``, residual blocks; matters to DEPTH_MUP with Adam only (see :func:`branch_multiplier`).
-        input_dim: ``D``, entries of an input vector or channels of an image.
+        input_dim: ``D``, inputs of one unit of the first layer: entries of a vector, 9 times the channels for a
+            3x3 convolution.
         optimizer: decides on the learning rate.
         form: ``multipliers`` (arXiv:2402.17457, Eq. 1 and Table 1) or ``rescaled`` (arXiv:2203.03466, Table 8).
         gamma0: ``gamma_0``, divides the output of NTP and muP; SGD's learning rates carry ``gamma_0^2``.

@@ -290,3 +290,12 @@ def test_the_gpu_sees_the_batches_of_the_cpu():
         (x, y), (gpu_x, gpu_y) = here.batch(step), there.batch(step)
         assert gpu_x.is_cuda and torch.equal(gpu_y.cpu(), y)
         torch.testing.assert_close(gpu_x.cpu(), x, atol=1e-6, rtol=0)
+
+
+def test_centred_pixels_keep_their_variance():
+    centred = stream(unit_variance=False)
+    x, _ = centred.fixed_batch(len(centred), 0)
+    unit, _ = stream().fixed_batch(len(centred), 0)
+    assert torch.allclose(x.mean((0, 2, 3)), torch.zeros(x.shape[1], dtype=x.dtype), atol=1e-9)
+    assert torch.allclose(x / centred.std, unit, atol=1e-9)
+    assert x.abs().max() <= 1

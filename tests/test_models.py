@@ -139,7 +139,7 @@ def test_models_that_do_not_exist_are_refused(settings, message):
 PHI = {"relu": functional.relu, "gelu": functional.gelu, "tanh": torch.tanh, "linear": lambda z: z}
 # Width 6, 2 channels, 8 x 8: the multipliers of input, hidden and readout, written out. The input dimension of images
 # is their 2 channels, that of vectors their 128 entries; a flat readout still has the multiplier of the width.
-A_IN = {"images": 1 / math.sqrt(2), "vectors": 1 / math.sqrt(128)}
+A_IN = {"images": 1 / math.sqrt(18), "vectors": 1 / math.sqrt(128)}  # 9 pixels of two channels, 2 x 8 x 8 entries
 MULTIPLIERS = {
     "SP": (dict.fromkeys(A_IN, 1.0), 1.0, 1.0),
     "NTP": (A_IN, 1 / math.sqrt(6), 1 / math.sqrt(6)),

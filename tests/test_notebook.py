@@ -122,7 +122,9 @@ def test_there_are_code_blocks_to_run():
 
 
 def test_readme_lists_exactly_the_artefacts_that_are_drawn():
-    rows = re.findall(r"^\| `((?:fsf|sc)_\w+)` \|", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `((?:fsf|sc)_\w+)` \|", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(rows) == len(set(rows)) and set(rows) == DRAWN
 
 

@@ -38,6 +38,7 @@ class BatchStream:
         test: images and labels of the test set.
         device, dtype: of the batches.
         downscale: squares of so many pixels a side are averaged, once, before anything else.
+        unit_variance: False leaves out the division by the standard deviation: pixels over their maximum, centred.
 
     Raises ValueError, one line, for a batch larger than the data and for sizes that do not fit.
     """
@@ -55,6 +56,7 @@ class BatchStream:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         downscale: int = 1,
+        unit_variance: bool = True,
     ) -> None:
         self.seeds, self.device, self.dtype = tuple(seeds), torch.device(device), dtype
         self.augmentation = augmentation or Augmentation()
@@ -66,8 +68,9 @@ class BatchStream:
         self.batch_size = batch_size
         self._white = pixel_maximum * downscale**2
         self.mean, self.std = _moments(self._images, self._white)
-        self._scale = (1 / (self._white * self.std)).to(self.device, dtype)
-        self._shift = (-self.mean / self.std).to(self.device, dtype)
+        divisor = self.std if unit_variance else torch.ones_like(self.std)
+        self._scale = (1 / (self._white * divisor)).to(self.device, dtype)
+        self._shift = (-self.mean / divisor).to(self.device, dtype)
         self._epoch: int | None = None
         self._order: torch.Tensor
         self._draws: AugmentationDraws

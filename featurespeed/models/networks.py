@@ -7,6 +7,7 @@ the network into a chain: ``list(network)`` are the modules between them, as ``m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -33,6 +34,7 @@ from featurespeed.parameterization import (
 from featurespeed.randomness import generator
 from featurespeed.specs.training import ModelSpec, check_model
 
+KERNEL_PLACES = 9  # of a 3x3 convolution: what one unit of the first layer sees of each channel
 Rule = Callable[[LayerRole, bool], ScalingRule]  # role, in a residual branch
 
 
@@ -114,7 +116,8 @@ def build_network(
     """
     check_model(parameterization, model)
     convolutional = model.kind == "convnet"
-    input_dim = input_shape[0] if convolutional else input_shape[0] * input_shape[1] * input_shape[2]
+    # D of the first layer counts all that one unit sees; hidden convolutions have 1/sqrt(N), without the places.
+    fan_in = input_shape[0] if convolutional else math.prod(input_shape)
 
     def rule(role: LayerRole, in_branch: bool = False) -> ScalingRule:
         return scaling_rule(
@@ -122,7 +125,7 @@ def build_network(
             role,
             width,
             model.depth if in_branch else 1,
-            input_dim=input_dim,
+            input_dim=fan_in * KERNEL_PLACES if convolutional else fan_in,
             optimizer=optimizer,
             form=form,
             gamma0=gamma0,
@@ -135,7 +138,7 @@ def build_network(
         )  # fmt: skip
 
     kind = MemberConv if convolutional else MemberLinear
-    first = kind(members, input_dim, width, LayerRole.INPUT, rule(LayerRole.INPUT))
+    first = kind(members, fan_in, width, LayerRole.INPUT, rule(LayerRole.INPUT))
     blocks, side = _blocks(model, width, members, rule, _branch(model, parameterization), min(input_shape[1:]))
     flat = width * _pixels(input_shape, side) if convolutional and model.readout == "flat" else width
     last = MemberLinear(members, flat, classes, LayerRole.READOUT, rule(LayerRole.READOUT))

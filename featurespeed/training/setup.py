@@ -46,6 +46,7 @@ def make_stream(data: ImageData, spec: TrainingSpec, device: torch.device) -> Ba
         device=device,
         dtype=DTYPES[spec.dtype],
         downscale=settings.downscale,
+        unit_variance=settings.pixels == "standardised",
     )
 
 
