@@ -24,7 +24,7 @@ JOB = {
     "width": 6,
     "parameterization": "MUP",
     "optimizer": {"name": "sgd", "momentum": 0.5},
-    "learning_rates": [0.05, 0.3, 1e9],
+    "learning_rates": [0.3, 1.0, 1e9],
     "seeds": 2,
     "batch_size": 32,
     "steps": 300,
@@ -82,13 +82,13 @@ def whole(tmp_path_factory, digits) -> Path:
 def test_the_table_has_losses_scores_and_what_became_of_each_member(whole):
     table = read_table(whole / "train.parquet")
     trained = table[table["quantity"] == "training_loss"]
-    good = trained[trained["learning_rate"] < 1]
+    good = trained[trained["learning_rate"] < 2]
     assert (good.groupby(["learning_rate", "seed"])["step"].max() == JOB["steps"]).all()
     assert len(good) == 4 * JOB["steps"] / 10  # record_every
     first, last = (good[good["step"] == step]["value"].mean() for step in (10, JOB["steps"]))
-    assert last < 0.8 * first
+    assert last < 0.9 * first
     accuracy = table[table["quantity"] == "test_accuracy"]
-    assert set(accuracy["learning_rate"]) == {0.05, 0.3} and accuracy["value"].mean() > 0.2
+    assert set(accuracy["learning_rate"]) == {0.3, 1.0} and accuracy["value"].mean() > 0.2
     frozen = table[table["quantity"].isin(["diverged_step", "dead_step"])]
     assert sorted(frozen["seed"]) == [0, 1] and (frozen["learning_rate"] == 1e9).all()
     assert (frozen["value"] == frozen["step"]).all() and (frozen["step"] < 20).all()
