@@ -126,7 +126,8 @@ def _draw_parts(ax: Axes, table: pd.DataFrame, slopes: pd.DataFrame, steps: dict
         zeros += [series] if len(own) and (own["y"] == 0).all() else []
     if zeros:
         text = "exactly 0:\n" + "\n".join(zeros)
-        ax.text(0.5, 0.05, text, transform=ax.transAxes, ha="center", fontsize=7.6, linespacing=1.1, color=INK)
+        style = {"ha": "center", "va": "top", "fontsize": 7.6, "linespacing": 1.1, "color": INK}
+        ax.text(0.5, 0.96, text, transform=ax.transAxes, **style)
 
 
 def _signed(value: float) -> str:
@@ -144,7 +145,8 @@ def _width_axis(ax: Axes, table: pd.DataFrame, panel: str) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(widths[0] / 1.25, widths[-1] * 1.25)
-    ax.set_ylim(own["y"].min() / 12, own["y"].max() * 2.2)
+    low, high = own["y"].min(), own["y"].max()
+    ax.set_ylim(low * (low / high) ** 0.4, high * 2.2)  # room for the slopes below the curves
 
 
 def _draw_slopes(figure: Figure, cells, table: pd.DataFrame, names: Sequence[str], steps: dict[int, tuple]) -> None:
