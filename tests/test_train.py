@@ -16,6 +16,7 @@ import pytest
 from conftest import REPOSITORY, load_script
 
 from featurespeed.records import read_table
+from featurespeed.specs.training import TrainingSpec
 
 JOB = {
     "run": "kill_test",
@@ -155,3 +156,8 @@ def test_an_altered_data_file_is_told_in_one_line(tmp_path, digits):
     run = start(tmp_path / "job", copy)
     _, messages = run.communicate(timeout=120)
     assert run.returncode == 1 and "digits.npz" in messages and "Traceback" not in messages
+
+
+def test_a_full_batch_survives_the_way_to_the_job():
+    spec = TrainingSpec.model_validate(JOB | {"batch_size": None, "data": {"name": "digits"}})
+    assert TrainingSpec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec

@@ -55,12 +55,38 @@ def gpus(artefact):
     return int(ARTEFACTS[artefact].gpu and (CONFIG.scale == "gpu" or (trains and TRAINING_GPUS)))
 
 
+def data_files(dataset):
+    """The files of a data set, by the names that stages use; none for a stage that reads no data."""
+    if dataset is None:
+        return {}
+    return {
+        "data": rules.data.output.npz.format(dataset=dataset),
+        "facts": rules.data.output.facts.format(dataset=dataset),
+    }
+
+
+def stage_inputs(wildcards):
+    """What a stage reads: its data set, and the records and weights of its training jobs."""
+    runs = list(CONFIG.training_runs(wildcards.artefact))
+    jobs = {
+        "records": [f"{RESULTS}/training/{run}.parquet" for run in runs],
+        "weights": [f"{RESULTS}/weights/{run}" for run in runs],
+    }
+    return data_files(CONFIG.dataset(wildcards.artefact)) | (jobs if runs else {})
+
+
+def kept(folder):
+    """The folder of weights as an output: temporary unless the configuration keeps it."""
+    return directory(folder) if CONFIG.training.keep_weights else temp(directory(folder))
+
+
 def script_hash(name):
     """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule."""
     return code_hash(BASE / "scripts" / name)
 
 
 CONFIG = read_config()
+RUNS = CONFIG.training_runs()
 RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
