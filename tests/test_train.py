@@ -72,6 +72,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def stamp(path: Path) -> int:
+    """When a file was written last; 0 without one."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, digits) -> Path:
     """The job, run once without interruption."""
@@ -121,13 +129,20 @@ def test_a_job_killed_at_random_moments_goes_on_to_the_same_bytes(tmp_path, digi
     clock = time.monotonic()
     finish(tmp_path / "timed", digits)
     seconds = time.monotonic() - clock
-    resumed = 0
-    for _ in range(KILLS):
+    state, resumed = tmp_path / "killed/checkpoints/kill_test/state.pt", 0
+    for kill in range(KILLS):
+        before = stamp(state)
         run = start(tmp_path / "killed", digits)
-        time.sleep(moments.uniform(0.3, 0.95) * seconds)
-        os.killpg(run.pid, signal.SIGKILL)
+        if kill == 0:  # anywhere, the imports included
+            time.sleep(moments.uniform(0.1, 0.95) * seconds)
+        else:  # while it trains
+            while run.poll() is None and stamp(state) == before:
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0.0, 0.3) * seconds)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
-        resumed += (tmp_path / "killed/checkpoints/kill_test/state.pt").exists()
+        resumed += state.exists()
     finish(tmp_path / "killed", digits)
     assert resumed, "no kill left a checkpoint: the moments test nothing"
     assert content(tmp_path / "killed") == content(whole)
