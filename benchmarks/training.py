@@ -44,12 +44,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
 from featurespeed.data.registry import DATASETS
+from featurespeed.device import tf32
 from featurespeed.models.networks import Network
 from featurespeed.randomness import generator
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.stage import prepare_process
 from featurespeed.training import trainer
-from featurespeed.training.ensemble import tf32
 from featurespeed.training.job import Job, Probe
 from featurespeed.training.setup import make_network
 

@@ -1,4 +1,4 @@
-"""Where to compute: a GPU of one's own if there is one, else the CPU."""
+"""Where to compute: a GPU of one's own if there is one, else the CPU; and how precisely."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def acquire_device(locks: Path = LOCKS) -> Iterator[torch.device]:
         yield torch.device("cuda", index)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether matrix products and convolutions on a GPU may round their factors to TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def _take_gpu(locks: Path) -> tuple[int, int]:

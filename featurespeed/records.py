@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PART = ".part-"  # how the names of unfinished files and folders begin
 
 # Column -> kind, in the order of the file.
 COLUMNS: dict[str, type] = {
+    "run_id": str,
     "case": str,
     "series": str,
     "scaling": str,
@@ -41,10 +42,15 @@ COLUMNS: dict[str, type] = {
     "seed": int,
     "estimator": str,
     "quantity": str,
+    "index": int,
     "value": float,
     "unit": str,
+    "residual": float,
+    "products": int,
+    "converged": bool,
 }
 DEFAULTS: dict[str, object] = {
+    "run_id": "",
     "case": "",
     "series": "",
     "scaling": "",
@@ -56,15 +62,22 @@ DEFAULTS: dict[str, object] = {
     "n_inputs": 1,
     "step": 0,
     "layer": 0,
+    "index": 0,
+    "residual": math.nan,
+    "products": 0,
+    "converged": True,
 }
-# A multilayer perceptron has no branch scale, a network that is not trained no learning rate, and some rows no c: NaN
-# says so there and nowhere else.
-MAY_BE_NAN = {"learning_rate", "branch_scale", "c"}
+# A multilayer perceptron has no branch scale, a network that is not trained no learning rate, some rows no c, and only
+# eigenvalues have a residual: NaN says so there and nowhere else.
+MAY_BE_NAN = {"learning_rate", "branch_scale", "c", "residual"}
 
 # Size variables of the papers (width, depth, input and output dimension) -> their columns.
 SIZE_COLUMNS: dict[str, str] = {"m": "width", "L": "depth", "d": "input_dim", "k": "output_dim"}
 
-ESTIMATORS = ("jvp", "finite step", "sampler", "theory", "published", "training")
+ESTIMATORS = (
+    "jvp", "finite step", "sampler", "theory", "published", "training", "Lanczos", "Hutchinson", "one product",
+    "power iteration", "ARPACK",
+)  # fmt: skip
 
 # Quantity -> unit. "1" is a pure number; time is that of the gradient flow, so dt cancels.
 QUANTITIES: dict[str, str] = {
@@ -107,6 +120,21 @@ QUANTITIES: dict[str, str] = {
     "propagating_update_rms": "1",
     "feature_update_rms": "1",
     "curve_difference": "1",
+    # Curvature of the mean loss in units of each layer's learning rate, D^1/2 A D^1/2, so that it compares with
+    # 2 / base learning rate; a preconditioned one holds the base learning rate and compares with a number.
+    "sharpness": "1/learning rate",
+    "smallest_eigenvalue": "1/learning rate",
+    "gauss_newton_eigenvalue": "1/learning rate",
+    "residual_eigenvalue": "1/learning rate",
+    "layer_sharpness": "1/learning rate",
+    "directional_sharpness": "1/learning rate",
+    "hessian_trace": "1/learning rate",
+    "ntk_eigenvalue": "1/learning rate",
+    "preconditioned_sharpness": "1",
+    "warm_start_disagreement": "1",
+    "overflow_step": "step",
+    # How sharpness is measured: error of one measurement relative to the true value.
+    "relative_error": "1",
 }
 
 
@@ -236,8 +264,10 @@ def _check_keys(table: pd.DataFrame) -> None:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     try:
+        whole = {int: _whole, bool: _truth}
         typed = {
-            name: _whole(table[name]) if kind is int else table[name].astype(kind) for name, kind in COLUMNS.items()
+            name: whole[kind](table[name]) if kind in whole else table[name].astype(kind)
+            for name, kind in COLUMNS.items()
         }
     except (TypeError, ValueError) as error:
         raise RecordError(f"a column has the wrong type: {error}") from error
@@ -251,6 +281,12 @@ def _whole(column: pd.Series) -> pd.Series:
     return whole
 
 
+def _truth(column: pd.Series) -> pd.Series:
+    if not column.isin([True, False]).all():
+        raise ValueError(f"{column.name} must be true or false")
+    return column.astype(bool)
+
+
 def _keys(rows: pd.DataFrame, limit: int = 3) -> str:
     shown = [name for name in rows.columns if name != "unit"]
     return json.dumps(json.loads(rows.head(limit)[shown].to_json(orient="records")))
@@ -259,4 +295,4 @@ def _keys(rows: pd.DataFrame, limit: int = 3) -> str:
 def _arrow_type(kind: type):
     import pyarrow as pa
 
-    return {str: pa.string(), int: pa.int64(), float: pa.float64()}[kind]
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[kind]

@@ -57,7 +57,7 @@ def mean_losses(losses: np.ndarray, every: int) -> Iterator[tuple[int, float]]:
 def keep_weights(folder: Path, probe: Probe) -> list[Row]:
     """A probe that measures nothing: the weights go to the disk."""
     for index, member in enumerate(probe.members):
-        save_weights(folder, probe.network, index, member, probe.step)
+        save_weights(folder, probe.network, index, member, probe.step, probe.second)
     return []
 
 
@@ -95,6 +95,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
     link_weights(folder / "weights", task.outputs["weights"])
     task.at_end.callback(shutil.rmtree, folder, ignore_errors=True)
     sizes = {
+        "run_id": spec.run,
         "case": spec.model.kind,
         "series": spec.run,
         "parameterization": str(spec.parameterization),

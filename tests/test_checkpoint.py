@@ -302,9 +302,9 @@ def test_weights_that_were_not_kept_are_missed(tmp_path):
 
 
 def test_disk_needed_is_that_of_probes_and_two_checkpoints(tmp_path):
-    """float32: 4 bytes a weight; a checkpoint holds weights and moments, and the losses in float64."""
+    """float32: 4 bytes a weight; a checkpoint holds weights and moments, a probe weights and second moments."""
     spec = make_spec(dtype="float32", optimizer={"name": "adam"}, probe_steps=[0, 10, 50])
-    assert bytes_needed(spec, 1000) == 4 * (3 * 4000 + 2 * (3 * 4000 + 8 * 50))
+    assert bytes_needed(spec, 1000) == 4 * (2 * 3 * 4000 + 2 * (3 * 4000 + 8 * 50))
     spec = make_spec(dtype="float64", probe_steps=[0])
     assert bytes_needed(spec, 1000) == 4 * (8000 + 2 * (8000 + 8 * 50))
     with_momentum = make_spec(optimizer={"momentum": 0.9}, probe_steps=[0])
@@ -318,7 +318,7 @@ def test_disk_needed_covers_what_a_job_writes(monkeypatch, tmp_path):
 
     def on_probe(probe):
         for index, member in enumerate(probe.members):
-            save_weights(tmp_path / "weights", probe.network, index, member, probe.step)
+            save_weights(tmp_path / "weights", probe.network, index, member, probe.step, probe.second)
         return []
 
     checkpoint = Checkpoint(tmp_path / "job.pt", "")

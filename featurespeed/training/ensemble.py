@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from featurespeed.device import tf32
 from featurespeed.models.networks import Network
 from featurespeed.specs.training import OptimizerSpec
 from featurespeed.training.optimizers import MemberOptimizer
@@ -19,9 +20,9 @@ WARM_UP_RUNS = 3  # before a capture: libraries choose their kernels and take th
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each member; ``[E, B, classes], [E, B] -> [E]``."""
-    losses = functional.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none")
-    return losses.view(labels.shape).mean(1)
+    """Mean cross-entropy of each member, over tokens, too; ``[E, B, ..., classes], [E, B, ...] -> [E]``."""
+    losses = functional.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="none")
+    return losses.view(len(labels), -1).mean(1)
 
 
 def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -31,17 +32,6 @@ def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, MemberLoss] = {"cross_entropy": cross_entropy, "mse": mean_squared_error}
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether matrix products and convolutions on a GPU may round their factors to TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

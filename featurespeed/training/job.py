@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +51,8 @@ class Probe:
     """What a probe sees: some members of the job after ``step`` updates; it must not change the network.
 
     ``members`` are their numbers in ``job.spec.members``, in the order of the network; ``batch`` is what the
-    next update would use, ``x [E, B, C, H, W], y [E, B]``.
+    next update would use, ``x [E, B, C, H, W], y [E, B]``; ``second`` are Adam's second moments of the layers that
+    learn, and empty without Adam.
     """
 
     job: Job
@@ -59,6 +60,7 @@ class Probe:
     members: list[int]
     network: Network
     batch: tuple[Tensor, Tensor]
+    second: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

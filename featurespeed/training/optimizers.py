@@ -23,6 +23,11 @@ def warmup_factor(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
+def layer_epsilon(spec: OptimizerSpec, rule: ScalingRule) -> float:
+    """Adam's epsilon at one layer."""
+    return spec.epsilon * (rule.epsilon_scale if spec.epsilon_by_layer else 1.0)
+
+
 class MemberOptimizer:
     """Updates the trained weights of a network with one base learning rate for each member.
 
@@ -36,9 +41,10 @@ class MemberOptimizer:
 
     def __init__(self, network: Network, spec: OptimizerSpec, learning_rates: Sequence[float]):
         self.spec = spec
-        layers = [layer for layer in network.weighted.values() if layer.weight.requires_grad]
-        self.weights = [layer.weight for layer in layers]
-        self.rules: list[ScalingRule] = [layer.rule for layer in layers]
+        layers = {name: layer for name, layer in network.weighted.items() if layer.weight.requires_grad}
+        self.names = list(layers)
+        self.weights = [layer.weight for layer in layers.values()]
+        self.rules: list[ScalingRule] = [layer.rule for layer in layers.values()]
         like = self.weights[0]
         self.rates = torch.tensor(learning_rates, dtype=torch.float64).to(device=like.device, dtype=like.dtype)
         self.negative_rates = [-self.rates.view(-1, *[1] * (w.ndim - 1)) for w in self.weights]
@@ -88,7 +94,7 @@ class MemberOptimizer:
         spec, rule = self.spec, self.rules[index]
         first = self.state["first"][index].lerp_(gradient, 1.0 - spec.betas[0])
         second = self.state["second"][index].mul_(spec.betas[1]).addcmul_(gradient, gradient, value=1.0 - spec.betas[1])
-        epsilon = spec.epsilon * (rule.epsilon_scale if spec.epsilon_by_layer else 1.0)
+        epsilon = layer_epsilon(spec, rule)
         size = self._ratio[: first.numel()].view_as(first)
         torch.div(second, self.schedule[2], out=size).sqrt_().add_(epsilon)
         if epsilon == 0.0:
@@ -96,6 +102,10 @@ class MemberOptimizer:
             size.masked_fill_(torch.eq(size, 0.0, out=zero), float("inf"))
         rate = self.negative_rates[index] * (self.schedule[0] / self.schedule[1])
         self.weights[index].addcmul_(torch.div(first, size, out=size), rate, value=rule.lr_scale)
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """Adam's running means of squared gradients, by layer; none for SGD."""
+        return dict(zip(self.names, self.state.get("second", []), strict=False))
 
     def take(self, network: Network, members: Tensor) -> MemberOptimizer:
         """The optimizer of some of the members, whose weights are already in ``network``; its state is copied."""

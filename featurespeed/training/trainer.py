@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featurespeed.device import tf32
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network
 from featurespeed.training.checkpoint import Checkpoint
-from featurespeed.training.ensemble import Ensemble, fast_kernels, tf32
+from featurespeed.training.ensemble import Ensemble, fast_kernels
 from featurespeed.training.groups import OutOfMemory, chunks, plan_groups
 from featurespeed.training.job import Batches, Job, Probe, Row, Training
 from featurespeed.training.progress import Progress
@@ -170,7 +171,8 @@ class Trainer:
     def _probe(self, group: Group) -> None:
         if self.on_probe is not None:
             x, y = (t.repeat_interleave(len(group.members) // len(t), 0) for t in self._batch(group))
-            probe = Probe(self.job, group.step, group.members, group.ensemble.network, (x, y))
+            second = group.ensemble.optimizer.second_moments()
+            probe = Probe(self.job, group.step, group.members, group.ensemble.network, (x, y), second)
             with tf32(self.spec.tf32 == "all"):
                 self.rows += list(self.on_probe(probe))
         group.probed = group.step

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network
+from featurespeed.parameterization import OptimizerName
 from featurespeed.records import atomic_path
 from featurespeed.specs.training import TrainingSpec
 
@@ -26,9 +29,19 @@ def weights_path(folder: Path, member: int, step: int) -> Path:
     return Path(folder) / f"member_{member:04d}" / f"step_{step:07d}.safetensors"
 
 
-def save_weights(folder: Path, network: Network, index: int, member: int, step: int) -> None:
-    """Keep the weights of the ``index``-th network of an ensemble as those of ``member``; atomic."""
-    tensors = {name: layer.weight.detach()[index].contiguous().cpu() for name, layer in network.weighted.items()}
+SECOND = ":second"  # after the name of a layer: Adam's second moment of its weight
+
+
+def save_weights(
+    folder: Path, network: Network, index: int, member: int, step: int, second: Mapping[str, Tensor] | None = None
+) -> None:
+    """Keep the weights of the ``index``-th network of an ensemble as those of ``member``; atomic.
+
+    ``second``: layer -> Adam's second moments of all members, kept beside the weights.
+    """
+    tensors = {name: layer.weight.detach() for name, layer in network.weighted.items()}
+    tensors |= {name + SECOND: moment for name, moment in (second or {}).items()}
+    tensors = {name: tensor[index].contiguous().cpu() for name, tensor in tensors.items()}
     with atomic_path(weights_path(folder, member, step)) as part:
         save_file(tensors, part)
 
@@ -44,6 +57,17 @@ def load_weights(folder: Path, network: Network, members: Sequence[int], step: i
         for name, layer in network.weighted.items():
             layer.weight.data[index] = tensors[name].to(layer.weight)
     return network
+
+
+def load_second_moments(folder: Path, network: Network, members: Sequence[int], step: int) -> dict[str, Tensor]:
+    """Adam's second moments ``[E, ...]`` of every layer that learns, kept with the weights.
+
+    Raises:
+        KeyError: the job was not trained with Adam.
+    """
+    files = [load_file(weights_path(folder, member, step)) for member in members]
+    layers = {name: layer.weight for name, layer in network.weighted.items() if layer.weight.requires_grad}
+    return {name: torch.stack([file[name + SECOND] for file in files]).to(w) for name, w in layers.items()}
 
 
 def link_weights(source: Path, target: Path) -> None:
@@ -67,10 +91,12 @@ def _link_or_copy(source: str, target: str) -> None:
 def bytes_needed(spec: TrainingSpec, weights_per_member: int) -> int:
     """Disk that a job takes at most: weights at the probe steps, and two checkpoints while one replaces the other."""
     size = {"float32": 4, "float64": 8}[spec.dtype]
-    copies = {"sgd": 1 + bool(spec.optimizer.momentum)}.get(spec.optimizer.name, 3)
+    adaptive = spec.optimizer.name != OptimizerName.SGD
+    copies = 3 if adaptive else 1 + bool(spec.optimizer.momentum)
+    kept = 2 if adaptive else 1  # the second moments beside the weights
     members = len(spec.members)
     losses = 8 * spec.steps * members
-    return members * weights_per_member * size * (len(spec.probe_steps) + 2 * copies) + 2 * losses
+    return members * weights_per_member * size * (kept * len(spec.probe_steps) + 2 * copies) + 2 * losses
 
 
 def check_disk(spec: TrainingSpec, weights_per_member: int, folder: Path) -> None:
