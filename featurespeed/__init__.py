@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 
 # Public name -> module that holds it.
 EXPORTS: dict[str, str] = {
+    "sharpness": "featurespeed.curvature.measure",
+    "hessian_trace": "featurespeed.curvature.measure",
+    "spectral_density": "featurespeed.curvature.measure",
     "FeatureSpeed": "featurespeed.probes.feature_speed",
     "backward_feature_angle": "featurespeed.probes.feature_speed",
     "measure_feature_speed": "featurespeed.probes.feature_speed",

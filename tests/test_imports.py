@@ -36,8 +36,9 @@ ARROWS: dict[str, set[str]] = {
     "models": {"parameterization", "scalings", "specs", "randomness"},
     "probes": {"models", "parameterization", "scalings", "specs", "randomness"},
     "theory": {"parameterization", "scalings", "specs", "randomness", "models"},
+    "curvature": {"device", "randomness", "errors"},
     "training": {"probes", "theory", "models", "data", "parameterization", "scalings", "specs", "randomness", "records",
-                 "errors"},
+                 "errors", "device", "curvature"},
     "panels": {"probes", "theory", "models", "parameterization", "scalings", "specs", "randomness"},
     "coordinates": {"records", "statistics", "parameterization"},
     "tabulate": {"records", "statistics", "parameterization", "scalings", "config"},
@@ -70,7 +71,7 @@ TORCH_FREE = (
     "papers",
     "page",
 )  # fmt: skip
-TORCH_FREE_SCRIPTS = ("figures_fsf", "figures_sc", "claims", "page", "notebook")
+TORCH_FREE_SCRIPTS = ("gather", "figures_fsf", "figures_sc", "claims", "page", "notebook")
 
 
 def part_of(module: str) -> str:

@@ -1,0 +1,1 @@
+"""Curvature of a loss: operators know model, loss and batch; algorithms know their products with vectors only."""

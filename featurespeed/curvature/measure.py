@@ -1,0 +1,130 @@
+"""Curvature of any module's loss in one call: sharpness, trace, spectral density.
+
+result = sharpness(model, torch.nn.functional.cross_entropy, (images, labels))
+result.eigenvalue, result.residual, result.products, result.converged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from featurespeed.curvature import stochastic
+from featurespeed.curvature.lanczos import MAX_PRODUCTS, Eigenvalues, largest_eigenvalues, smallest_eigenvalues
+from featurespeed.curvature.objective import Batch, CurvatureError, Loss, Objective
+from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Residual, Scaled
+from featurespeed.curvature.stochastic import SpectralDensity, Trace
+from featurespeed.curvature.tracking import warm_start
+
+MATRICES: dict[str, type] = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
+Matrix = Literal["hessian", "gauss_newton", "residual"]
+Batches = Batch | Sequence[Batch]
+
+
+def sharpness(
+    model: nn.Module,
+    loss: Loss,
+    batch: Batches,
+    k: int = 1,
+    tol: float = 1e-3,
+    *,
+    matrix: Matrix = "hessian",
+    smallest: bool = False,
+    rates: Sequence[float] | None = None,
+    start: Eigenvalues | None = None,
+    parameters: Sequence[Tensor] | None = None,
+    micro_batch: int | None = None,
+    batch_weight: Callable[[Any], float] | None = None,
+    seed: int = 0,
+    max_products: int = MAX_PRODUCTS,
+    allow_tf32: bool = False,
+) -> Eigenvalues:
+    """The ``k`` largest algebraic eigenvalues of the Hessian of a loss by a module's parameters.
+
+    The largest algebraic eigenvalue is what gradient descent feels (stable up to ``2 / learning rate``); the largest in
+    magnitude, which power iteration finds, is another one wherever a negative eigenvalue dominates.
+
+    Args:
+        model: any module; its mode, weights and gradients are left alone. Measured in evaluation mode.
+        loss: ``(outputs, targets) -> scalar``, a mean over examples, such as ``torch.nn.functional.cross_entropy``.
+        batch: ``(inputs, targets)``, or several such pairs, which count by their size.
+        k: how many eigenvalues.
+        tol: relative accuracy to ask for.
+        matrix: ``hessian`` H, ``gauss_newton`` G, or ``residual`` R = H - G.
+        smallest: the ``k`` smallest ones instead.
+        rates: a factor on each parameter tensor's learning rate, in the order of ``model.parameters()``; the
+            eigenvalues are then those of ``D H`` and compare with ``2 / base learning rate``.
+        start: an earlier result, whose vectors are a warm start.
+        parameters: take a block of the matrix: these parameters only, such as one layer's.
+        micro_batch: so many examples at a time, where the whole batch does not fit into memory.
+        batch_weight: what a batch counts for; default: its number of examples.
+        seed: of the random start.
+        max_products: give up after so many products (``converged`` is then False).
+        allow_tf32: on a GPU, make most products in TF32.
+
+    Returns:
+        A record with ``eigenvalue``, ``residual``, ``products``, ``converged``, and all ``values`` and ``vectors``.
+
+    Raises:
+        CurvatureError: NaN weights, an empty batch, no parameters, ``k`` outside 1 to the number of parameters.
+
+    Source: arXiv:2402.17457, Sec. 2 (sharpness) and App. J.1.
+    """
+    if matrix not in MATRICES:
+        raise CurvatureError(f"matrix = {matrix!r}: allowed: {', '.join(MATRICES)}")
+    objective = Objective(model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight)
+    operator: Operator = MATRICES[matrix](objective)
+    if rates is not None:
+        operator = Scaled(operator, objective.fill(_one_each(rates, objective)))
+    solve = smallest_eigenvalues if smallest else largest_eigenvalues
+    first = None if start is None else _as_start(start, operator)
+    return solve(
+        operator, k, tol=tol, start=first, seed=seed, max_products=max_products, allow_tf32=allow_tf32
+    )[0]  # fmt: skip
+
+
+def hessian_trace(
+    model: nn.Module,
+    loss: Loss,
+    batch: Batches,
+    vectors: int = 30,
+    *,
+    parameters: Sequence[Tensor] | None = None,
+    micro_batch: int | None = None,
+    batch_weight: Callable[[Any], float] | None = None,
+    seed: int = 0,
+) -> Trace:
+    """Trace of the Hessian with its standard error, from ``vectors`` products (Hutchinson); arguments as above."""
+    objective = Objective(model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight)
+    return stochastic.trace(Hessian(objective), vectors, seed)[0]
+
+
+def spectral_density(
+    model: nn.Module,
+    loss: Loss,
+    batch: Batches,
+    vectors: int = 4,
+    steps: int = 60,
+    *,
+    parameters: Sequence[Tensor] | None = None,
+    micro_batch: int | None = None,
+    batch_weight: Callable[[Any], float] | None = None,
+    seed: int = 0,
+) -> SpectralDensity:
+    """Distribution of the Hessian's eigenvalues from ``vectors * steps`` products (stochastic Lanczos quadrature)."""
+    objective = Objective(model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight)
+    return stochastic.spectral_density(Hessian(objective), vectors, steps, seed)[0]
+
+
+def _one_each(rates: Sequence[float], objective: Objective) -> Sequence[float]:
+    if len(rates) != len(objective.parameters):
+        raise CurvatureError(f"rates: {len(rates)} given, allowed: one a parameter, {len(objective.parameters)}")
+    return rates
+
+
+def _as_start(start: Eigenvalues, operator: Operator) -> Tensor:
+    if start.vectors.shape[1] != operator.size:
+        raise CurvatureError(f"start: of {start.vectors.shape[1]} dimensions, allowed: {operator.size}")
+    return warm_start(start).unsqueeze(0).to(device=operator.device, dtype=operator.dtype)

@@ -1,0 +1,238 @@
+"""Linear operators of a loss and its network, known by their products with vectors.
+
+Each is symmetric, and block-diagonal over the networks of an ensemble: ``matvec`` takes and returns ``[E, size]``, one
+row a network. Derivatives are exact. The graph of the first derivatives is built once and kept for all products, unless
+the batch comes in several chunks; it is that of the weights at this time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from featurespeed.curvature.objective import Chunk, CurvatureError, Objective, differentiable_twice
+from featurespeed.device import tf32
+
+Product = Callable[[Tensor], Tensor]
+
+
+class Operator(ABC):
+    """A symmetric operator on each of ``members`` spaces of ``size`` dimensions."""
+
+    members: int
+    size: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @abstractmethod
+    def matvec(self, vectors: Tensor) -> Tensor:
+        """The operator times ``vectors [E, size]``."""
+
+
+class Curvature(Operator):
+    """An operator in the space of parameters that is a sum over the chunks of a batch."""
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+        self.members, self.size = objective.members, objective.size
+        self.dtype, self.device = objective.dtype, objective.device
+        self._kept: list[Product] = []
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        chunks = self.objective.chunks
+        if len(chunks) == 1:
+            if not self._kept:
+                with tf32(False):  # rounded first derivatives would make another operator, also for exact products
+                    self._kept.append(self.linearise(chunks[0]))
+            return self._kept[0](vectors)
+        total = self.linearise(chunks[0])(vectors)
+        for chunk in chunks[1:]:
+            total += self.linearise(chunk)(vectors)
+        return total
+
+    @abstractmethod
+    def linearise(self, chunk: Chunk) -> Product:
+        """The chunk's part of the operator."""
+
+    def _derivative_of(self, gradients: Sequence[Tensor]) -> Product:
+        """``v -> d<gradients, v>/d parameters``."""
+        parts = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]  # the others are constant
+
+        def product(vectors: Tensor) -> Tensor:
+            if not parts:
+                return torch.zeros_like(vectors)
+            directions = self.objective.unflatten(vectors)
+            found = torch.autograd.grad(
+                [gradients[i] for i in parts], self.objective.parameters, [directions[i] for i in parts],
+                retain_graph=True, allow_unused=True, materialize_grads=True,
+            )  # fmt: skip
+            return self.objective.flatten(found)
+
+        return product
+
+    def _gradients(self, outputs: Tensor, direction: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Derivatives of ``<direction, outputs>`` by the parameters, which can be differentiated again."""
+        return torch.autograd.grad(
+            outputs, self.objective.parameters, direction, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+
+
+class Hessian(Curvature):
+    """``H``, second derivatives of the mean loss."""
+
+    def linearise(self, chunk: Chunk) -> Product:
+        with differentiable_twice(self.objective.model):
+            return self._derivative_of(self._gradients(self.objective.loss(self.objective.outputs(chunk), chunk)))
+
+
+class _Jacobian:
+    """``J`` of one chunk's outputs by the parameters: ``J v`` and ``J^T u`` from one graph."""
+
+    def __init__(self, objective: Objective, outputs: Tensor):
+        self.objective, self.outputs = objective, outputs
+        # J^T u is linear in u, so the derivative of <J^T u, v> by u is J v, whatever u.
+        self._u = torch.zeros_like(outputs, requires_grad=True)
+        found = torch.autograd.grad(
+            outputs, objective.parameters, self._u, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        self._parts = [i for i, gradient in enumerate(found) if gradient.requires_grad]
+        self._transposed = found
+
+    def times(self, vectors: Tensor) -> Tensor:
+        """``J v``, of the outputs' shape."""
+        directions = self.objective.unflatten(vectors)
+        parts = self._parts
+        return torch.autograd.grad(
+            [self._transposed[i] for i in parts], self._u, [directions[i] for i in parts],
+            retain_graph=True, allow_unused=True, materialize_grads=True,
+        )[0]  # fmt: skip
+
+    def transposed_times(self, u: Tensor) -> Tensor:
+        """``J^T u`` as vectors ``[E, P]``."""
+        found = torch.autograd.grad(
+            self.outputs, self.objective.parameters, u, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return self.objective.flatten(found)
+
+
+def _of_the_outputs(objective: Objective, chunk: Chunk) -> Tensor:
+    outputs = objective.outputs(chunk)
+    if not isinstance(outputs, Tensor):
+        raise CurvatureError(f"model: returned {type(outputs).__name__}, allowed for this operator: one tensor")
+    return outputs
+
+
+class GaussNewton(Curvature):
+    """``G = J^T H_out J``: what is left of the Hessian if the network is linear in its parameters.
+
+    ``H_out`` are the second derivatives of the mean loss by the outputs.
+    """
+
+    def linearise(self, chunk: Chunk) -> Product:
+        with differentiable_twice(self.objective.model):
+            outputs = _of_the_outputs(self.objective, chunk)
+            jacobian = _Jacobian(self.objective, outputs)
+            leaf = outputs.detach().requires_grad_()
+            by_output = torch.autograd.grad(self.objective.loss(leaf, chunk), leaf, create_graph=True)[0]
+
+        def product(vectors: Tensor) -> Tensor:
+            if not by_output.requires_grad:  # a loss that is linear in the outputs
+                return torch.zeros_like(vectors)
+            moved = torch.autograd.grad(by_output, leaf, jacobian.times(vectors), retain_graph=True)[0]
+            return jacobian.transposed_times(moved)
+
+        return product
+
+
+class Residual(Curvature):
+    """``R = H - G = sum_i dL/df_i d^2 f_i``: the part of the Hessian that the network's own curvature makes.
+
+    Computed as such, not as a difference.
+    """
+
+    def linearise(self, chunk: Chunk) -> Product:
+        with differentiable_twice(self.objective.model):
+            outputs = _of_the_outputs(self.objective, chunk)
+            leaf = outputs.detach().requires_grad_()
+            by_output = torch.autograd.grad(self.objective.loss(leaf, chunk), leaf)[0]
+            return self._derivative_of(self._gradients(outputs, by_output))
+
+
+class NeuralTangentKernel(Operator):
+    """``K = J D J^T / n`` on the ``n`` examples' outputs, ``D`` a diagonal of ``rates``.
+
+    Divided by ``n``, its eigenvalues are, for half the mean squared error, those of the Gauss-Newton matrix (with
+    ``D^1/2`` on both sides) that are not 0.
+
+    Args:
+        objective: the loss is not used.
+        rates: ``[1, P]``, ``[E, P]`` or a number.
+    """
+
+    def __init__(self, objective: Objective, rates: Tensor | float = 1.0):
+        self.objective, self.rates = objective, rates
+        self.members, self.dtype, self.device = objective.members, objective.dtype, objective.device
+        self._kept: _Jacobian | None = None
+        with differentiable_twice(objective.model), torch.no_grad():
+            shapes = [_of_the_outputs(objective, chunk).shape for chunk in objective.chunks]
+        self.shapes = shapes
+        self.sizes = [shape.numel() // self.members for shape in shapes]
+        self.size = sum(self.sizes)
+        self.examples = sum(chunk.examples for chunk in objective.chunks)
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        parts = vectors.split(self.sizes, dim=1)
+        directions = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        chunks = self.objective.chunks
+        pulled = sum(self._jacobian(chunk).transposed_times(u) for chunk, u in zip(chunks, directions, strict=True))
+        pulled = pulled * (self.rates / self.examples)
+        return torch.cat([self._jacobian(chunk).times(pulled).reshape(self.members, -1) for chunk in chunks], dim=1)
+
+    def _jacobian(self, chunk: Chunk) -> _Jacobian:
+        if self._kept is not None:
+            return self._kept
+        if len(self.objective.chunks) > 1:
+            return self._linearise(chunk)
+        with tf32(False):
+            self._kept = self._linearise(chunk)
+        return self._kept
+
+    def _linearise(self, chunk: Chunk) -> _Jacobian:
+        with differentiable_twice(self.objective.model):
+            return _Jacobian(self.objective, _of_the_outputs(self.objective, chunk))
+
+
+class Scaled(Operator):
+    """``D^1/2 A D^1/2`` for a diagonal ``D >= 0``: an operator in the units of each parameter's own learning rate.
+
+    Its eigenvalues are those of ``D A``. With ``D = gamma^2`` this is ``gamma^2 A``; with Adam's preconditioner,
+    ``D = lr / P``.
+
+    Args:
+        rates: the diagonal, ``[1, size]``, ``[E, size]`` or a number.
+    """
+
+    def __init__(self, inner: Operator, rates: Tensor | float):
+        self.inner = inner
+        self.members, self.size, self.dtype, self.device = inner.members, inner.size, inner.dtype, inner.device
+        rates = torch.as_tensor(rates, dtype=inner.dtype, device=inner.device)
+        if not (torch.isfinite(rates).all() and (rates >= 0).all()):
+            raise CurvatureError("rates: the diagonal must be finite and not negative")
+        self._root = rates.sqrt()
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        return self.inner.matvec(vectors * self._root) * self._root
+
+
+class Negative(Operator):
+    """``-A``: its largest eigenvalue is minus the smallest one of ``A``."""
+
+    def __init__(self, inner: Operator):
+        self.inner = inner
+        self.members, self.size, self.dtype, self.device = inner.members, inner.size, inner.dtype, inner.device
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        return -self.inner.matvec(vectors)

@@ -1,0 +1,435 @@
+"""Operators equal dense matrices, whatever the model, the loss and the way in which the batch is cut."""
+
+import math
+
+import pytest
+import torch
+from cases import DOUBLE, normal
+from curvature_cases import (
+    CASES,
+    CLASSES,
+    IMAGE,
+    NETWORKS,
+    Attention,
+    Case,
+    Matrices,
+    dense,
+    dense_of,
+    encoder,
+    largest,
+    network_case,
+    relative_error,
+    seeded,
+    symmetric,
+    token_cross_entropy,
+    tokens,
+    user_convnet,
+)
+from torch import nn
+from torch.nn import functional
+from training_cases import MLP, RESIDUAL_MLP, initialised
+
+from featurespeed.curvature.convolution import ByInput, ByWeight, Convolutions, Geometry, Output, conv2d
+from featurespeed.curvature.lanczos import largest_eigenvalues
+from featurespeed.curvature.objective import CurvatureError, Objective, differentiable_twice
+from featurespeed.curvature.operators import (
+    GaussNewton,
+    Hessian,
+    Negative,
+    NeuralTangentKernel,
+    Residual,
+    Scaled,
+)
+from featurespeed.specs.training import OptimizerSpec
+from featurespeed.training.optimizers import MemberOptimizer
+
+MATRICES = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
+every_case = pytest.mark.parametrize("name", CASES)
+every_matrix = pytest.mark.parametrize("matrix", MATRICES)
+splits = pytest.mark.parametrize(
+    "sizes", [[1, 5], [2, 3, 1], [6]], ids=lambda sizes: "+".join(str(size) for size in sizes)
+)
+
+
+def products(operator, vectors):
+    """Operator times vectors ``[count, E, size]``."""
+    return torch.stack([operator.matvec(v) for v in vectors])
+
+
+def full(operator):
+    """All entries, ``[E, size, size]``."""
+    basis = torch.eye(operator.size, dtype=operator.dtype).unsqueeze(1).expand(-1, operator.members, -1)
+    return products(operator, basis).permute(1, 2, 0)
+
+
+def assert_same(found, wanted, rtol=1e-10, scale=None):
+    """Equal up to ``rtol`` of the largest entry, or of a larger ``scale``."""
+    assert found.shape == wanted.shape
+    largest_entry = float(wanted.detach().abs().max()) if scale is None else scale
+    assert float((found - wanted).detach().abs().max()) <= rtol * largest_entry
+
+
+# --- against dense matrices -------------------------------------------------------------------------------------------
+
+
+@every_matrix
+@every_case
+def test_products_are_those_with_the_dense_matrix(name, matrix):
+    operator = MATRICES[matrix](CASES[name].objective())
+    vectors = normal(3, operator.members, operator.size)
+    found = products(operator, vectors)
+    for member in range(operator.members):
+        wanted = vectors[:, member] @ getattr(dense(name, member), matrix)
+        assert_same(found[:, member], wanted)
+
+
+@pytest.mark.parametrize("name", ["residual MLP, mse", "ConvNet, cross_entropy", "attention", "user's ConvNet"])
+def test_the_kernel_is_j_d_jt_over_the_number_of_examples(name):
+    case = CASES[name]
+    examples = len(case.targets) if case.members is None else case.targets.shape[1]
+    for rates in (1.0, 0.5, normal(1, case.objective().size).square()):
+        operator = NeuralTangentKernel(case.objective(), rates)
+        vectors = normal(2, operator.members, operator.size)
+        for member in range(operator.members):
+            j = dense(name, member).jacobian
+            kernel = (j * rates) @ j.T / examples
+            assert_same(products(operator, vectors)[:, member], vectors[:, member] @ kernel)
+
+
+def test_eigenvalues_of_the_kernel_are_those_of_gauss_newton_for_half_the_squared_error():
+    case = CASES["ConvNet, mse"]
+    rates = normal(1, case.objective().size, seed=3).square()
+    kernel = largest_eigenvalues(NeuralTangentKernel(case.objective(), rates), 4, tol=1e-10)
+    matrix = largest_eigenvalues(Scaled(GaussNewton(case.objective()), rates), 4, tol=1e-10)
+    for one, other in zip(kernel, matrix, strict=True):
+        assert relative_error(one.values, other.values) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["two-layer linear, mse", "MLP, cross_entropy", "attention"])
+def test_the_gauss_newton_matrix_has_no_negative_eigenvalues(name):
+    found = largest_eigenvalues(Negative(GaussNewton(CASES[name].objective())), tol=1e-6)[0]
+    top = largest_eigenvalues(GaussNewton(CASES[name].objective()))[0]
+    assert found.eigenvalue == pytest.approx(0.0, abs=1e-12 * top.eigenvalue)
+
+
+BLOCKS = {
+    "attention": ("mix.weight", "norm.bias", "readout.weight"),
+    "residual ConvNet, mse": ("0.layer.weight", "2.layers.0.weight"),
+}
+
+
+@every_matrix
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_is_that_of_the_dense_matrix(name, matrix):
+    """By one layer's parameters only, on a user's module and in an ensemble."""
+    case, start = CASES[name], 0
+    model = case.build()
+    whole = [getattr(dense(name, member), matrix) for member in range(case.members or 1)]
+    scale = float(
+        dense(name).hessian.abs().max()
+    )  # the residual block of a layer on which outputs depend linearly is 0
+    for parameter_name, parameter in model.named_parameters():
+        stop = start + parameter.numel() // (case.members or 1)
+        if parameter_name in BLOCKS[name]:
+            operator = MATRICES[matrix](case.objective(model, parameters=[parameter]))
+            wanted = torch.stack([m[start:stop, start:stop] for m in whole])
+            assert_same(full(operator), wanted, rtol=1e-12, scale=scale)
+        start = stop
+
+
+def test_a_parameter_that_requires_no_gradient_is_a_constant():
+    case = CASES["attention"]
+    model = case.build()
+    model.embed.requires_grad_(False)
+    frozen = model.embed.weight.numel()
+    assert_same(full(Hessian(case.objective(model)))[0], dense("attention").hessian[frozen:, frozen:])
+
+
+def test_products_in_float32_are_off_by_rounding_only():
+    for name in ("ConvNet, cross_entropy", "attention", "user's ConvNet"):
+        case = CASES[name]
+        inputs = case.inputs.float() if case.inputs.is_floating_point() else case.inputs
+        objective = case.objective(case.build().float(), (inputs, case.targets))
+        vectors = normal(2, objective.members, objective.size)
+        for matrix, build in MATRICES.items():
+            found = products(build(objective), vectors.float())
+            assert found.dtype == torch.float32
+            assert_same(found[:, 0].double(), vectors[:, 0] @ getattr(dense(name), matrix), rtol=1e-5)
+
+
+# --- units of the learning rate ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parameterization", ["MUP", "DEPTH_MUP", "NTP"])
+def test_in_units_of_the_learning_rate_the_hessian_is_gamma_squared_times_itself(parameterization):
+    """gamma^2 = gamma_0^2 N for muP and Depth-muP, gamma_0^2 for NTP (arXiv:2402.17457, Sec. 2)."""
+    gamma0, width = 0.5, 3
+    options = {"width": width, "input_shape": IMAGE, "classes": CLASSES, "gamma0": gamma0}
+    case = network_case(RESIDUAL_MLP, "cross_entropy", members=1)
+    network = initialised(RESIDUAL_MLP, parameterization, **options)
+    objective = case.objective(network, parameters=network.trained)
+    rates = objective.fill([layer.rule.lr_scale for layer in network.weighted.values()])
+    gamma2 = gamma0**2 * (1 if parameterization == "NTP" else width)
+    v = normal(1, objective.size)
+    assert_same(Scaled(Hessian(objective), rates).matvec(v), gamma2 * Hessian(objective).matvec(v), rtol=1e-12)
+
+
+@pytest.mark.parametrize("parameterization", ["MUP", "DEPTH_MUP", "NTP"])
+def test_both_forms_of_a_parameterization_have_the_same_sharpness(parameterization):
+    """Weights are rescaled by layer, so only in units of each layer's learning rate is the curvature the same."""
+    case, found, plain = network_case(RESIDUAL_MLP, "cross_entropy", members=1), [], []
+    for form in ("multipliers", "rescaled"):
+        options = {"width": 4, "input_shape": IMAGE, "classes": CLASSES, "form": form}
+        network = initialised(RESIDUAL_MLP, parameterization, **options)
+        objective = case.objective(network, parameters=network.trained)
+        rates = objective.fill([layer.rule.lr_scale for layer in network.weighted.values()])
+        found.append(largest_eigenvalues(Scaled(Hessian(objective), rates), 3, tol=1e-10)[0].values)
+        plain.append(largest_eigenvalues(Hessian(objective), 1, tol=1e-10)[0].eigenvalue)
+    assert relative_error(*found) < 1e-6  # the initial weights are float32 numbers times another constant
+    assert plain[0] != pytest.approx(plain[1], rel=0.1)
+
+
+def test_the_preconditioned_hessian_has_the_eigenvalues_of_d_p_inverse_h():
+    """``P_t = (1 - b1^t) [diag sqrt(v_t / (1 - b2^t)) + eps]`` after some steps of Adam; not symmetric, unlike ours."""
+    case = network_case(MLP, "cross_entropy", "MUP", members=1)
+    options = {"width": 3, "input_shape": IMAGE, "classes": CLASSES, "optimizer": "adam"}
+    network = initialised(MLP, "MUP", **options)
+    spec = OptimizerSpec(name="adam", betas=(0.9, 0.99), epsilon=1e-6, epsilon_by_layer=False)
+    optimizer, steps = MemberOptimizer(network, spec, [0.01]), 4
+    for step in range(steps):
+        gradients = torch.autograd.grad(case.loss(network(case.inputs), case.targets).sum(), network.trained)
+        optimizer.prepare(step)
+        optimizer.step(gradients)
+    objective = case.objective(network, parameters=network.trained)
+    second = objective.flatten(optimizer.state["second"])
+    p = (1 - 0.9**steps) * ((second / (1 - 0.99**steps)).sqrt() + 1e-6)
+    rates = objective.fill([layer.rule.lr_scale for layer in network.weighted.values()]) / p
+    hessian = dense_of(Case(lambda: network, case.loss, *case.batch, members=1)).hessian
+    wanted = torch.linalg.eigvals(rates[0][:, None] * hessian).real.sort(descending=True).values[:3]
+    found = largest_eigenvalues(Scaled(Hessian(objective), rates), 3, tol=1e-10)[0]
+    assert relative_error(found.values, wanted) < 1e-8
+
+
+def test_rates_may_be_a_number_or_one_row_a_member_but_not_negative():
+    inner = Matrices(torch.stack([symmetric([3.0, 1.0, -2.0]), symmetric([5.0, 1.0, 0.0])]))
+    v = normal(2, 3)
+    assert_same(Scaled(inner, 4.0).matvec(v), 4 * inner.matvec(v))
+    rows = normal(2, 3, seed=1).square()
+    assert_same(Scaled(inner, rows).matvec(v), rows.sqrt() * inner.matvec(rows.sqrt() * v))
+    for bad in (-1.0, math.nan, torch.tensor([[1.0, math.inf, 1.0]])):
+        with pytest.raises(CurvatureError, match="^rates: .* finite and not negative$"):
+            Scaled(inner, bad)
+
+
+# --- invariance -------------------------------------------------------------------------------------------------------
+
+
+@splits
+@pytest.mark.parametrize("name", ["MLP, cross_entropy", "ConvNet, mse", "user's ConvNet", "encoder layer"])
+def test_products_are_invariant_to_the_split_into_batches(name, sizes):
+    """A mean over batches of their means is not the mean: batches count by their size."""
+    case = CASES[name]
+    dim = 0 if case.members is None else 1
+    batches = list(zip(case.inputs.split(sizes, dim), case.targets.split(sizes, dim), strict=True))
+    whole, parts = case.objective(), case.objective(batch=batches)
+    v = normal(whole.members, whole.size)
+    for build in MATRICES.values():
+        assert_same(build(parts).matvec(v), build(whole).matvec(v), rtol=1e-12)
+    assert_same(parts.gradient(), whole.gradient(), rtol=1e-12)
+    kernel = NeuralTangentKernel(whole)
+    assert largest_eigenvalues(NeuralTangentKernel(parts), tol=1e-10)[0].eigenvalue == pytest.approx(
+        largest_eigenvalues(kernel, tol=1e-10)[0].eigenvalue, rel=1e-10
+    )
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 100])
+@pytest.mark.parametrize("name", ["residual ConvNet, cross_entropy", "members on tokens", "attention"])
+def test_products_are_invariant_to_micro_batches(name, size):
+    case = CASES[name]
+    whole, parts = case.objective(), case.objective(micro_batch=size)
+    examples = case.targets.shape[0 if case.members is None else 1]
+    assert len(parts.chunks) == math.ceil(examples / size)
+    v = normal(whole.members, whole.size)
+    for build in MATRICES.values():
+        assert_same(build(parts).matvec(v), build(whole).matvec(v), rtol=1e-12)
+
+
+def test_a_mean_over_tokens_counts_tokens_and_leaves_out_padding():
+    model = seeded(Attention)
+    x, y = tokens(4, 5), tokens(4, 5, seed=1)
+    y[0, 1:], y[2] = -1, -1  # one token is left of the first sequence, none of the third
+    whole = Objective(model, token_cross_entropy, (x, y))
+    v = normal(1, whole.size)
+    counted = Objective(
+        model, token_cross_entropy, (x, y), micro_batch=1, batch_weight=lambda targets: (targets >= 0).sum()
+    )
+    assert_same(Hessian(counted).matvec(v), Hessian(whole).matvec(v), rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", NETWORKS.values(), ids=NETWORKS)
+def test_a_member_of_an_ensemble_has_the_products_of_the_network_alone(model):
+    case = network_case(model, "cross_entropy", members=3)
+    network = case.build()
+    v = normal(3, case.objective(network).size)
+    for build in MATRICES.values():
+        together = build(case.objective(network)).matvec(v)
+        for member in range(3):
+            own = slice(member, member + 1)
+            one = Objective(network.take([member]), case.loss, (case.inputs[own], case.targets[own]), members=1)
+            assert_same(together[own], build(one).matvec(v[own]), rtol=1e-12)
+
+
+def test_another_members_weights_do_not_matter():
+    case = CASES["MLP, cross_entropy"]
+    network = case.build()
+    v = normal(2, case.objective(network).size)
+    before = Hessian(case.objective(network)).matvec(v)
+    with torch.no_grad():
+        for weight in network.trained:
+            weight[1] *= 1.5
+    after = Hessian(case.objective(network)).matvec(v)
+    assert_same(after[0], before[0], rtol=1e-12)
+    assert not torch.allclose(after[1], before[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("build", [user_convnet, encoder], ids=["BatchNorm and Dropout", "attention with Dropout"])
+def test_training_mode_does_not_matter_and_is_kept(build):
+    """Whichever mode each module is in, also after a failure."""
+    model = seeded(build)
+    name = "user's ConvNet" if build is user_convnet else "encoder layer"
+    case, mixed = CASES[name], list(model.modules())[::2]
+    for module in mixed:
+        module.training = False
+    modes = [module.training for module in model.modules()]
+    assert True in modes and False in modes
+    v = normal(1, case.objective(model).size)
+    for matrix, operator in MATRICES.items():
+        assert_same(operator(case.objective(model)).matvec(v)[0], getattr(dense(name), matrix) @ v[0])
+    with pytest.raises(RuntimeError, match="halfway"), differentiable_twice(model):
+        assert not any(module.training for module in model.modules())
+        raise RuntimeError("halfway")
+    assert [module.training for module in model.modules()] == modes
+
+
+@pytest.mark.parametrize("name", ["user's ConvNet", "attention"])
+def test_the_vectors_of_a_product_are_left_alone_and_results_are_not_shared(name):
+    operator = Hessian(CASES[name].objective())
+    v = normal(1, operator.size)
+    before, first = v.clone(), operator.matvec(v)
+    kept = first.clone()
+    operator.matvec(normal(1, operator.size, seed=1)).zero_()
+    assert torch.equal(v, before) and torch.equal(first, kept)
+
+
+def test_the_kernel_leaves_statistics_and_random_numbers_alone():
+    """Its shape is found by a pass through the model: not in training mode, which would update BatchNorm."""
+    model = seeded(user_convnet)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    NeuralTangentKernel(CASES["user's ConvNet"].objective(model))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_vectors_and_tensors_of_parameters_are_one_row_a_member():
+    objective = CASES["MLP, mse"].objective()
+    v = normal(2, objective.size)
+    parts = objective.unflatten(v)
+    assert [part.shape for part in parts] == [p.shape for p in objective.parameters]
+    assert torch.equal(objective.flatten(parts), v)
+    assert torch.equal(parts[0][1].flatten(), v[1, : parts[0][1].numel()])
+    values = [i + 0.1 for i, _ in enumerate(objective.sizes)]  # not a float32 number
+    wanted = torch.cat([torch.full((n,), v, dtype=DOUBLE) for v, n in zip(values, objective.sizes, strict=True)])
+    assert torch.equal(objective.fill(values), wanted[None])
+
+
+# --- convolutions -----------------------------------------------------------------------------------------------------
+
+GEOMETRIES = {
+    "plain": {},
+    "stride": {"stride": 2, "padding": 1},
+    "uneven stride": {"stride": (2, 3), "padding": (0, 1)},
+    "dilation": {"dilation": 2, "padding": 2},
+    "groups": {"groups": 2, "padding": 1},
+    "all": {"stride": (1, 2), "padding": (2, 1), "dilation": (2, 1), "groups": 2},
+}
+every_geometry = pytest.mark.parametrize("options", GEOMETRIES.values(), ids=GEOMETRIES)
+
+
+@every_geometry
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_convolutions_have_the_values_and_all_derivatives_of_pytorchs(options, bias):
+    x, w = normal(2, 4, 6, 5), normal(4, 4 // options.get("groups", 1), 3, 2)
+    arguments = [a.requires_grad_() for a in (x, w, *([normal(4)] if bias else []))]
+    assert_same(conv2d(*arguments, **options), torch.conv2d(*arguments, **options), rtol=1e-13)
+    ours, theirs = (_second(f, arguments, options) for f in (conv2d, torch.conv2d))
+    for one, other in zip(ours, theirs, strict=True):
+        assert_same(one, other, rtol=1e-12)
+
+
+def _second(convolve, arguments, options):
+    """Derivatives of the squared norm of the first derivatives of a curved function."""
+    first = torch.autograd.grad(torch.tanh(convolve(*arguments, **options)).sum(), arguments, create_graph=True)
+    return torch.autograd.grad(sum(g.square().sum() for g in first), arguments)
+
+
+@every_geometry
+def test_each_of_the_three_bilinear_maps_has_the_derivatives_of_finite_differences(options):
+    x, w = normal(1, 2, 4, 4).requires_grad_(), normal(2, 2 // options.get("groups", 1), 2, 2).requires_grad_()
+    pairs = {name: value if isinstance(value, tuple) else (value,) * 2 for name, value in options.items()}
+    geometry = Geometry(
+        x.shape, w.shape, pairs.get("stride", (1, 1)), pairs.get("padding", (0, 0)), pairs.get("dilation", (1, 1)),
+        options.get("groups", 1),
+    )  # fmt: skip
+    gradient = normal(*geometry.output(x, w).shape).requires_grad_()
+    for function, arguments in ((Output, (x, w)), (ByInput, (gradient, w)), (ByWeight, (gradient, x))):
+        assert torch.autograd.gradcheck(lambda a, b, f=function: f.apply(a, b, geometry), arguments)
+        assert torch.autograd.gradgradcheck(lambda a, b, f=function: f.apply(a, b, geometry), arguments)
+
+
+def _graph(output):
+    """Names of the functions behind an output."""
+    names, queue = set(), [output.grad_fn]
+    while queue:
+        node = queue.pop()
+        names.add(node.name())
+        queue += [parent for parent, _ in node.next_functions if parent is not None]
+    return names
+
+
+def test_convolutions_are_replaced_inside_the_mode_only():
+    layer, x = nn.Conv2d(2, 3, 3).double(), normal(1, 2, 4, 4)
+    with Convolutions():
+        inside = [layer(x), functional.conv2d(x, layer.weight), torch.conv2d(x, weight=layer.weight, stride=[1])]
+    with differentiable_twice(layer):
+        inside.append(layer(x))
+    assert all("OutputBackward" in _graph(output) for output in inside)
+    assert "OutputBackward" not in _graph(layer(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(2, 3, 3, padding="same"), (2, 2, 5, 5)),
+        (nn.Conv2d(2, 3, 3, padding="valid"), (2, 2, 5, 5)),
+        (nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), (2, 2, 5, 5)),
+        (nn.Conv2d(2, 3, 3), (2, 5, 5)),
+        (nn.Conv1d(2, 3, 3), (2, 2, 5)),
+        (nn.ConvTranspose2d(2, 3, 3, stride=2), (2, 2, 3, 3)),
+    ],
+    ids=["same", "valid", "circular", "no batch dimension", "1d", "transposed"],
+)
+def test_other_convolutions_work_inside_the_mode(layer, shape):
+    layer, x = layer.double(), normal(*shape)
+    wanted = _second(lambda w: layer(x), [layer.weight], {})[0]
+    with Convolutions():
+        found = _second(lambda w: layer(x), [layer.weight], {})[0]
+    assert found.dtype == DOUBLE
+    assert_same(found, wanted, rtol=1e-12)
+
+
+def test_the_largest_eigenvalues_of_minus_a_matrix_are_minus_the_smallest():
+    values = torch.linspace(-3, 2, 20).double()
+    found = largest_eigenvalues(Negative(Matrices(symmetric(values))), 2, tol=1e-10)[0].values
+    assert relative_error(-found, values[:2]) < 1e-10
+    assert relative_error(largest(symmetric(values), 1), torch.tensor([2.0])) < 1e-10
