@@ -11,6 +11,7 @@ min_version("9.20")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/sharpness.smk"
 include: "workflow/rules/init.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"

@@ -17,7 +17,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
 from featurespeed.specs.along_training import AlongTrainingSpec
+from featurespeed.specs.curvature import SharpnessRunsSpec, SharpnessSpec
 from featurespeed.specs.feature_speed import InitSpec, ScalingSpec, SensitivitySpec, TheoremsSpec, TheorySpec
+from featurespeed.specs.sharpness_methods import SharpnessMethodsSpec
 from featurespeed.specs.super_consistency import CoordinateSpec, ParameterizationSpec
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.specs.values import Positive, Spec
@@ -71,6 +73,17 @@ ARTEFACTS: Mapping[str, Artefact] = dict(
         _artefact(
             "sc_table1", "parameterizations", ParameterizationSpec, "Parameterizations: measured exponents", **SC
         ),
+        _artefact(
+            "sc_sharpness_methods",
+            "sharpness_methods",
+            SharpnessMethodsSpec,
+            "Measuring the sharpness: error against cost",
+            gpu=False,
+            **SC,
+        ),
+        _artefact(
+            "sc_sharpness", "gather", SharpnessRunsSpec, "Curvature along training", drawn=False, gpu=False, **SC
+        ),
     ]
 )
 
@@ -111,6 +124,8 @@ class Config(Spec):
     fsf_training: AlongTrainingSpec
     sc_fig28: CoordinateSpec
     sc_table1: ParameterizationSpec
+    sc_sharpness_methods: SharpnessMethodsSpec
+    sc_sharpness: SharpnessRunsSpec
 
     def block(self, artefact: str) -> Spec:
         """Spec of one artefact; an unknown id raises :class:`ConfigError`."""
@@ -125,6 +140,16 @@ class Config(Spec):
         names = [artefact] if artefact else list(ARTEFACTS)
         jobs = [job for name in names for job in getattr(self.block(name), "training_runs", {}).values()]
         return {job.run: job for job in jobs}
+
+    def sharpness_runs(self, artefact: str | None = None) -> dict[str, SharpnessSpec]:
+        """Run id -> what is measured along this training job, of one artefact or of all."""
+        names = [artefact] if artefact else list(ARTEFACTS)
+        blocks = [block for block in map(self.block, names) if hasattr(block, "curvature")]
+        return {
+            job.run: SharpnessSpec(training=job, curvature=block.curvature)
+            for block in blocks
+            for job in block.training_runs.values()
+        }
 
     def dataset(self, artefact: str) -> str | None:
         """Name of the data set that the stage of an artefact reads, if any."""
@@ -222,7 +247,7 @@ def config_schema() -> dict[str, Any]:
     for definition in schema["$defs"].values():
         if definition.get("properties", {}).pop("artefact", None):  # filled in by the loader
             definition["required"].remove("artefact")
-    return schema
+    return json.loads(json.dumps(schema))  # as a file has it: lists, no tuples
 
 
 def _one_line(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ Inputs: ``table`` (Parquet), and ``style`` unless it is the one beside this scri
 
 from pathlib import Path
 
-from featurespeed.figures import sc_draw, sc_tables
+from featurespeed.figures import sc_curvature_draw, sc_curvature_tables, sc_draw, sc_tables
 from featurespeed.figures.making import Drawing, make
 from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
@@ -19,6 +19,9 @@ STYLE = Path(__file__).resolve().with_name("figures.mplstyle")
 FIGURES: dict[str, Drawing] = {
     "sc_fig28": Drawing(sc_tables.tabulate_fig28, sc_draw.draw_fig28, (10.6, 11.4)),
     "sc_table1": Drawing(sc_tables.tabulate_table1, sc_draw.draw_table1, (9.0, 10.6)),
+    "sc_sharpness_methods": Drawing(
+        sc_curvature_tables.tabulate_sharpness_methods, sc_curvature_draw.draw_sharpness_methods, (11.4, 7.4)
+    ),
 }
 
 

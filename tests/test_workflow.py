@@ -49,9 +49,9 @@ def test_smoke_run_makes_every_output(smoke_results):
         name for name in expected if not (smoke_results / name).is_file() or not (smoke_results / name).stat().st_size
     ]
     assert missing == []
-    runs = [f"training/{path.stem}" for path in (smoke_results / "training").glob("*.parquet")]
-    assert {run.split("/")[1] for run in runs} == set(smoke_config().training_runs())
-    expected += [f"{run}.{kind}" for run in runs for kind in ("parquet", "run.json")]
+    for folder, jobs in (("training", smoke_config().training_runs()), ("sharpness", smoke_config().sharpness_runs())):
+        assert {path.stem for path in (smoke_results / folder).glob("*.parquet")} == set(jobs)
+        expected += [f"{folder}/{run}.{kind}" for run in jobs for kind in ("parquet", "run.json")]
     known = set(expected) | {str(p.relative_to(smoke_results)) for p in (smoke_results / "benchmarks").rglob("*")}
     found = {str(path.relative_to(smoke_results)) for path in smoke_results.rglob("*") if path.is_file()}
     assert found <= known
@@ -107,7 +107,7 @@ def test_every_scale_has_a_plan_by_file_and_by_name(snakemake, scale):
     by_file = snakemake("-n", "--configfile", f"workflow/scales/{scale}.yaml")
     assert by_name.returncode == by_file.returncode == 0, by_name.stderr + by_file.stderr
     assert jobs_of(by_name) == jobs_of(by_file)
-    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "data", "train", "claims", "notebook", "page", "all"}
+    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "data", "train", "sharpness", "claims", "notebook", "page", "all"}
     assert f"results/{scale}/index.html" in by_file.stdout
     # What asks a scheduler for a GPU: the stages of scale gpu, and training of real size.
     assert ("gpu=1" in by_name.stdout) == (scale in ("gpu", "paper"))
@@ -138,13 +138,27 @@ def test_a_trained_artefact_needs_its_data_and_its_training_only(snakemake):
     assert jobs == {"data": 1, "train": 2, "along_training": 1}
 
 
+def test_curvature_is_measured_once_a_training_job_and_gathered(snakemake):
+    jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "results/smoke/stages/sc_sharpness.parquet"))
+    assert jobs == {"data": 1, "train": 2, "sharpness": 2, "gather": 1}
+
+
+def test_another_measurement_trains_nothing_anew_where_weights_are_kept(snakemake):
+    ask = ("--config", "scale=smoke", "training={keep_weights: true}")
+    target = ("--", "results/smoke/stages/sc_sharpness.parquet")
+    done = snakemake("--cores", "1", *ask, *target)
+    assert done.returncode == 0, done.stderr[-3000:]
+    changed = snakemake("-n", *ask, "sc_sharpness={curvature: {quantities: [sharpness]}}", *target)
+    assert jobs_of(changed) == {"sharpness": 2, "gather": 1}
+
+
 def test_weights_are_removed_unless_they_are_to_be_kept(snakemake, tmp_path, smoke_results):
     assert not (smoke_results / "weights").exists()
     ask = ("--cores", "1", "--config", "scale=smoke", "training={keep_weights: true}")
     done = snakemake(*ask, "--", "results/smoke/stages/fsf_training.parquet")
     assert done.returncode == 0, done.stderr[-3000:]
     kept = {path.parents[1].name for path in (tmp_path / "results/smoke/weights").rglob("step_0000010.safetensors")}
-    assert kept == set(smoke_config().training_runs())
+    assert kept == set(smoke_config().training_runs("fsf_training"))
 
 
 def test_how_training_runs_and_where_data_lie_repeat_nothing(smoke_run, tmp_path):

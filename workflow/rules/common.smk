@@ -10,6 +10,10 @@ SOURCES = Path(os.path.relpath(BASE))  # for inputs: a project that moves as a w
 # This checkout's package, here and in every job, whatever else is installed: the code hashes below are of this one.
 sys.path.insert(0, str(BASE))
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv("PYTHONPATH")])))
+# The C library's memory: without these it gives every large block back and takes it anew, page by page, at each step of
+# a network on the CPU, which then takes twice as long. Settings of the user's own stay.
+for NAME, BYTES in {"MMAP_THRESHOLD": 4 * 10**9, "TRIM_THRESHOLD": 8 * 10**9, "TOP_PAD": 3 * 10**8}.items():
+    os.environ.setdefault(f"MALLOC_{NAME}_", str(BYTES))
 # Libraries keep their caches with the run, not in the user's home.
 STATE = Path(".snakemake").resolve()
 os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
@@ -66,13 +70,16 @@ def data_files(dataset):
 
 
 def stage_inputs(wildcards):
-    """What a stage reads: its data set, and the records and weights of its training jobs."""
+    """What a stage reads: its data set, and the records and weights of its training jobs.
+
+    One that gathers what was measured along them reads these tables instead of weights and data.
+    """
     runs = list(CONFIG.training_runs(wildcards.artefact))
-    jobs = {
-        "records": [f"{RESULTS}/training/{run}.parquet" for run in runs],
-        "weights": [f"{RESULTS}/weights/{run}" for run in runs],
-    }
-    return data_files(CONFIG.dataset(wildcards.artefact)) | (jobs if runs else {})
+    records = {"records": [f"{RESULTS}/training/{run}.parquet" for run in runs]}
+    if CONFIG.sharpness_runs(wildcards.artefact):
+        return records | {"curvature": [f"{RESULTS}/sharpness/{run}.parquet" for run in runs]}
+    weights = {"weights": [f"{RESULTS}/weights/{run}" for run in runs]}
+    return data_files(CONFIG.dataset(wildcards.artefact)) | (records | weights if runs else {})
 
 
 def kept(folder):
@@ -87,6 +94,7 @@ def script_hash(name):
 
 CONFIG = read_config()
 RUNS = CONFIG.training_runs()
+MEASURED = CONFIG.sharpness_runs()
 RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]

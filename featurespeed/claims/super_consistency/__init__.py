@@ -4,6 +4,6 @@ The criteria stand in ``workflow/claims/super_consistency.yaml``. The independen
 its largest error.
 """
 
-from featurespeed.claims.super_consistency import coordinates, exponents, forms
+from featurespeed.claims.super_consistency import along_training, coordinates, curvature, exponents, forms
 
-__all__ = ["coordinates", "exponents", "forms"]
+__all__ = ["along_training", "coordinates", "curvature", "exponents", "forms"]

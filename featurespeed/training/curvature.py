@@ -1,0 +1,287 @@
+"""Curvature along training, at the weights that a job has kept: one row a network, probe step and eigenvalue.
+
+All operators are in units of each layer's learning rate, ``D^1/2 A D^1/2`` with ``D`` the layers' factors:
+``gamma^2 A`` in the parameterizations of arXiv:2402.17457, Eq. 1. Their eigenvalues compare with ``2 / eta_0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from featurespeed.curvature.lanczos import Eigenvalues
+from featurespeed.curvature.objective import CurvatureError, Objective
+from featurespeed.curvature.operators import (
+    GaussNewton,
+    Hessian,
+    Negative,
+    NeuralTangentKernel,
+    Operator,
+    Residual,
+    Scaled,
+)
+from featurespeed.curvature.stochastic import directional_sharpness, trace
+from featurespeed.curvature.tracking import Tracker
+from featurespeed.data.store import ImageData
+from featurespeed.models.networks import Network
+from featurespeed.randomness import derive_seed
+from featurespeed.specs.curvature import CurvatureSpec
+from featurespeed.specs.training import TrainingSpec
+from featurespeed.training.ensemble import LOSSES
+from featurespeed.training.groups import OutOfMemory, chunks, side_by_side
+from featurespeed.training.job import Row
+from featurespeed.training.optimizers import layer_epsilon, warmup_factor
+from featurespeed.training.setup import DTYPES, image_shape, make_network, make_stream
+from featurespeed.training.weights import load_second_moments, load_weights
+
+#: Matrices whose largest eigenvalues are measured as they are: quantity -> operator.
+LARGEST = {"gauss_newton_eigenvalue": GaussNewton, "residual_eigenvalue": Residual}
+
+
+def layer_rates(network: Network) -> list[float]:
+    """Factor on the learning rate of every layer that learns, from input to readout."""
+    return [layer.rule.lr_scale for layer in network.weighted.values() if layer.weight.requires_grad]
+
+
+def objective_of(
+    network: Network,
+    loss: str,
+    batch: tuple[Tensor, Tensor],
+    parameters: Sequence[Tensor] | None = None,
+    micro_batch: int | None = None,
+) -> Objective:
+    """The mean loss of an ensemble on one batch for all members, ``x [B, C, H, W], y [B]``, by the trained weights."""
+    x, y = batch
+    return Objective(
+        network, LOSSES[loss], (x.unsqueeze(0), y.expand(network.members, -1)), members=network.members,
+        parameters=network.trained if parameters is None else parameters, micro_batch=micro_batch,
+    )  # fmt: skip
+
+
+def adam_rates(
+    run: TrainingSpec, network: Network, second: dict[str, Tensor], rates: Sequence[float], step: int
+) -> Tensor:
+    """``lr / P_t`` of every weight after ``step`` updates by Adam, ``[E, P]``.
+
+    ``P_t = (1 - b1^t) (sqrt(v_t / (1 - b2^t)) + eps)`` (arXiv:2402.17457, App. J; arXiv:2207.14484).
+    """
+    first_decay, second_decay = run.optimizer.betas
+    warm = warmup_factor(step - 1, run.optimizer.warmup_steps)
+    base = torch.tensor(rates, dtype=torch.float64) * warm
+    parts = []
+    for name, moment in second.items():
+        rule = network.weighted[name].rule
+        size = (moment.double() / (1 - second_decay**step)).sqrt() + layer_epsilon(run.optimizer, rule)
+        preconditioner = ((1 - first_decay**step) * size).flatten(1)
+        parts.append(base.to(size.device)[:, None] * rule.lr_scale / preconditioner)
+    return torch.cat(parts, dim=1)
+
+
+@dataclass
+class Point:
+    """One probe step of some members: their network, and the batch on which it is measured."""
+
+    run: TrainingSpec
+    step: int
+    members: list[int]
+    network: Network
+    batch: tuple[Tensor, Tensor]
+    micro_batch: int | None
+    folder: Path
+    objective: Objective = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objective = self.restricted(None)
+        self.rates = self.objective.fill(layer_rates(self.network))
+
+    def restricted(self, parameters: Sequence[Tensor] | None) -> Objective:
+        """The objective as a function of some weights only."""
+        return objective_of(self.network, self.run.loss, self.batch, parameters, self.micro_batch)
+
+    def scaled(self, kind: type[Hessian]) -> Operator:
+        """An operator in units of the layers' learning rates."""
+        return Scaled(kind(self.objective), self.rates)
+
+
+class Measurement:
+    """Measures some members of a job at one probe step after the other, warm-started by the step before."""
+
+    def __init__(self, run: TrainingSpec, spec: CurvatureSpec):
+        self.run, self.spec = run, spec
+        self._trackers: dict[tuple[str, int], Tracker] = {}
+
+    def rows(self, point: Point) -> Iterator[tuple[int, Row]]:
+        """``(member, row)`` of everything that the spec asks for."""
+        for quantity in self.spec.quantities:
+            yield from MEASURES.get(quantity, Measurement._largest)(self, point, quantity)
+
+    def _track(
+        self, point: Point, quantity: str, operator: Operator, k: int = 1, layer: int = 0, sign: float = 1.0
+    ) -> Iterator[tuple[int, Row]]:
+        """Rows of the ``k`` largest eigenvalues, from a tracker of their own."""
+        tracker = self._trackers.setdefault((quantity, layer), self._tracker(k, quantity, layer))
+        found = tracker.measure(operator, point.members)
+        for member, record in zip(point.members, found, strict=True):
+            yield from ((member, row) for row in _eigenvalue_rows(quantity, layer, sign, record))
+
+    def _tracker(self, k: int, quantity: str, layer: int) -> Tracker:
+        spec = self.spec
+        return Tracker(
+            k, tol=spec.tol, cold_every=spec.cold_every, max_products=spec.max_products,
+            seed=derive_seed(self.run.seed, quantity, layer), allow_tf32=self.run.tf32 == "all",
+        )  # fmt: skip
+
+    def _sharpness(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        operator = point.scaled(Hessian)
+        return self._track(point, quantity, operator, min(self.spec.eigenvalues, operator.size))
+
+    def _smallest(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        return self._track(point, quantity, Negative(point.scaled(Hessian)), sign=-1.0)
+
+    def _largest(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        return self._track(point, quantity, point.scaled(LARGEST[quantity]))
+
+    def _layers(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        for layer, (weight, rate) in enumerate(
+            zip(point.network.trained, layer_rates(point.network), strict=True), start=1
+        ):
+            block = Scaled(Hessian(point.restricted([weight])), rate)
+            yield from self._track(point, quantity, block, layer=layer)
+
+    def _kernel(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        operator = NeuralTangentKernel(point.objective, point.rates)
+        return self._track(point, quantity, operator, min(self.spec.eigenvalues, operator.size))
+
+    def _preconditioned(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        if point.step == 0:  # Adam has no preconditioner before its first update
+            return
+        second = load_second_moments(point.folder, point.network, point.members, point.step)
+        rates = [self.run.members[member][0] for member in point.members]
+        diagonal = adam_rates(self.run, point.network, second, rates, point.step)
+        yield from self._track(point, quantity, Scaled(Hessian(point.objective), diagonal))
+
+    def _directional(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        gradient = point.objective.gradient() * point.rates.sqrt()
+        found = directional_sharpness(point.scaled(Hessian), gradient)
+        for member, value in zip(point.members, found.tolist(), strict=True):
+            if value == value:  # no direction where the gradient is 0
+                yield member, {"quantity": quantity, "value": value, "products": 1, "estimator": "one product"}
+
+    def _trace(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        seed = derive_seed(self.run.seed, "trace")  # the same vectors at all steps
+        found = trace(point.scaled(Hessian), self.spec.trace_vectors, seed)
+        for member, record in zip(point.members, found, strict=True):
+            yield member, {
+                "quantity": quantity, "value": record.value, "residual": record.standard_error,
+                "products": record.products, "estimator": "Hutchinson",
+            }  # fmt: skip
+
+
+Measure = Callable[[Measurement, Point, str], Iterator[tuple[int, Row]]]
+MEASURES: dict[str, Measure] = {
+    "sharpness": Measurement._sharpness,
+    "smallest_eigenvalue": Measurement._smallest,
+    "layer_sharpness": Measurement._layers,
+    "ntk_eigenvalue": Measurement._kernel,
+    "preconditioned_sharpness": Measurement._preconditioned,
+    "directional_sharpness": Measurement._directional,
+    "hessian_trace": Measurement._trace,
+}
+
+
+def _eigenvalue_rows(quantity: str, layer: int, sign: float, record: Eigenvalues) -> Iterator[Row]:
+    keys = {"layer": layer, "estimator": "Lanczos"}
+    evidence = {"products": record.products, "converged": record.converged}
+    for index, (value, residual) in enumerate(zip(record.values.tolist(), record.residuals.tolist(), strict=True)):
+        row = {"quantity": quantity, "index": index + 1, "value": sign * value, "residual": residual}
+        yield keys | evidence | row
+    if record.disagreement == record.disagreement:
+        yield keys | {"quantity": "warm_start_disagreement", "case": quantity, "value": record.disagreement}
+
+
+def curvature_rows(
+    run: TrainingSpec, spec: CurvatureSpec, data: ImageData, records: pd.DataFrame, folder: Path, device: torch.device
+) -> Iterator[list[Row]]:
+    """Rows of all members of a job, group by group; those of a network end where it was frozen.
+
+    Args:
+        run, spec: the job, and what to measure.
+        data: its data set.
+        records: its table, which says what was frozen.
+        folder: its kept weights.
+        device: where to measure.
+    """
+    stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
+    end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
+    last = [end.get(keys, run.steps) for keys in run.members]
+    batch = make_stream(data, run, device).fixed_batch(spec.images, run.seed)
+    batch = (batch[0].to(DTYPES[run.dtype]), batch[1])
+
+    def load(members: list[int], step: int) -> Network:
+        network = make_network(run, image_shape(data, run.data), data.classes, len(members))
+        network = network.to(device=device, dtype=DTYPES[run.dtype])
+        return load_weights(folder, network, members, step)
+
+    def follow(members: list[int], micro_batch: int | None) -> list[Row]:
+        return _rows_of_group(Measurement(run, spec), members, last, batch, load, folder, micro_batch)
+
+    for group in side_by_side(run, spec.images, device):
+        yield _with_less_at_a_time(follow, group, spec.images)
+
+
+def _rows_of_group(
+    measurement: Measurement,
+    members: list[int],
+    last: Sequence[int],
+    batch: tuple[Tensor, Tensor],
+    load: Callable[[list[int], int], Network],
+    folder: Path,
+    micro_batch: int | None,
+) -> list[Row]:
+    """All probe steps of some members. One alone ends at the step where its derivatives overflow, which is recorded."""
+    run, rows = measurement.run, []
+    for step in sorted(run.probe_steps):
+        alive = [member for member in members if step <= last[member]]
+        if not alive:
+            break
+        try:
+            point = Point(run, step, alive, load(alive, step), batch, micro_batch, folder)
+            found = list(measurement.rows(point))
+        except CurvatureError:
+            if len(members) > 1:
+                raise
+            found = [(alive[0], {"quantity": "overflow_step", "value": float(step), "estimator": "Lanczos"})]
+        for member, row in found:
+            rate, seed = run.members[member]
+            rows.append({"learning_rate": rate, "seed": seed, "step": step} | row)
+        if found and found[-1][1]["quantity"] == "overflow_step":
+            break
+    return rows
+
+
+def _with_less_at_a_time(follow: Callable[[list[int], int | None], list[Row]], members: list[int], images: int):
+    """Rows of a group: of its halves if it does not fit into memory or one member's derivatives overflow, and of one
+    member with ever smaller micro-batches.
+    """
+    micro_batch: int | None = None
+    while True:
+        try:
+            return follow(members, micro_batch)
+        except OutOfMemory:
+            torch.cuda.empty_cache()
+            if len(members) == 1:
+                micro_batch = (micro_batch or images) // 2
+                if micro_batch < 1:
+                    raise
+                continue
+        except CurvatureError:
+            if len(members) == 1:
+                raise
+        return [
+            row for half in chunks(members, -(-len(members) // 2)) for row in _with_less_at_a_time(follow, half, images)
+        ]
