@@ -9,8 +9,7 @@
 On the CPU all contestants measure the same plain module, the same batch and the same weights, kept along a training
 run. They take turns: at each checkpoint each of them once, in an order that moves on. A ratio is taken within a turn;
 its median stands beside its smallest and largest value; `total` is the ratio of the sums. One thread; seconds are CPU
-seconds and include all that a contestant builds. The process starts itself anew with settings of glibc's allocator
-under which large arrays are reused, from which all contestants gain; ``--plain-malloc`` leaves them out.
+seconds and include all that a contestant builds. Threads and allocator are those that stages have, for everybody.
 
 True errors are relative to eigenvalues in float64 with a tolerance of 1e-10; of ten values the worst counts. `missed`:
 an error above 1e-3; `unflagged`: of these, those of which the contestant did not say itself that it had not converged;
@@ -23,13 +22,8 @@ from __future__ import annotations
 import os
 import sys
 
-if __name__ == "__main__":  # before anything allocates or starts threads: both are settled when a process starts
-    settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if "--plain-malloc" not in sys.argv:
-        settings |= {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
-        settings |= {"MALLOC_TOP_PAD_": "300000000"}
-    if any(os.environ.get(name) != value for name, value in settings.items()):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | settings)
+# One thread, also in the linear algebra that numpy brings; it reads this when it is first imported.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
 import csv
@@ -64,6 +58,8 @@ from curvature_peers import (
     products,
     rivals,
 )
+
+from featurespeed.stage import prepare_process
 
 DIGITS, SYNTHETIC = Problem("convnet", 32, "digits"), Problem("convnet", 16, 16, rate=0.2)
 TEN_AT = (0, 20, 60, 130, 250)  # where ten eigenvalues are compared: power iteration takes seconds for them
@@ -306,9 +302,7 @@ def facts_of(device: torch.device, options: argparse.Namespace) -> dict[str, obj
     if device.type == "cuda":
         facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
         facts |= {"cudnn": torch.backends.cudnn.version(), "cudnn_search": torch.backends.cudnn.benchmark}
-    allocator = "plain" if "MALLOC_TOP_PAD_" not in os.environ else "keeps memory"
-    facts |= {"threads": torch.get_num_threads(), "allocator": allocator}
-    return facts | {"seconds": options.seconds, "smoke": options.smoke}
+    return facts | {"threads": torch.get_num_threads(), "seconds": options.seconds, "smoke": options.smoke}
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -316,7 +310,6 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="which tables; default: auto")
     parser.add_argument("--seconds", type=float, default=450.0, metavar="S", help="for all tables; default: 450")
     parser.add_argument("--only", default="", metavar="WORDS", help="tables whose heading holds the words")
-    parser.add_argument("--plain-malloc", action="store_true", help="glibc's allocator as it is")
     parser.add_argument("--search", action="store_true", help="on a GPU, cuDNN tries its algorithms")
     parser.add_argument("--out", type=Path, metavar="FILE", help=".json or .csv, written after every table")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, all tables, on the CPU; no verdicts")
@@ -344,7 +337,7 @@ def choose(options: argparse.Namespace) -> tuple[torch.device, list[Table]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     options = read_options(arguments)
-    torch.set_num_threads(1)
+    prepare_process(threads=1)  # threads and allocator as every stage has them
     torch.backends.cudnn.benchmark = options.search
     device, tables = choose(options)
     facts, rows = facts_of(device, options), []

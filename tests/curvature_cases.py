@@ -297,3 +297,10 @@ def largest(matrix: Tensor, k: int) -> Tensor:
 def relative_error(found: Tensor, wanted: Tensor) -> float:
     """The largest one of any entry."""
     return float(((found.double() - wanted).abs() / wanted.abs()).max())
+
+
+def assert_same(found, wanted, rtol=1e-10, scale=None):
+    """Equal up to ``rtol`` of the largest entry, or of a larger ``scale``."""
+    assert found.shape == wanted.shape
+    largest_entry = float(wanted.detach().abs().max()) if scale is None else scale
+    assert float((found - wanted).detach().abs().max()) <= rtol * largest_entry

@@ -59,17 +59,18 @@ class Curvature(Operator):
 
     def _derivative_of(self, gradients: Sequence[Tensor]) -> Product:
         """``v -> d<gradients, v>/d parameters``."""
+        objective = self.objective  # not self: an operator that holds itself keeps its graph until it is collected
         parts = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]  # the others are constant
 
         def product(vectors: Tensor) -> Tensor:
             if not parts:
                 return torch.zeros_like(vectors)
-            directions = self.objective.unflatten(vectors)
+            directions = objective.unflatten(vectors)
             found = torch.autograd.grad(
-                [gradients[i] for i in parts], self.objective.parameters, [directions[i] for i in parts],
+                [gradients[i] for i in parts], objective.parameters, [directions[i] for i in parts],
                 retain_graph=True, allow_unused=True, materialize_grads=True,
             )  # fmt: skip
-            return self.objective.flatten(found)
+            return objective.flatten(found)
 
         return product
 

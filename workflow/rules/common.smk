@@ -10,10 +10,6 @@ SOURCES = Path(os.path.relpath(BASE))  # for inputs: a project that moves as a w
 # This checkout's package, here and in every job, whatever else is installed: the code hashes below are of this one.
 sys.path.insert(0, str(BASE))
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv("PYTHONPATH")])))
-# The C library's memory: without these it gives every large block back and takes it anew, page by page, at each step of
-# a network on the CPU, which then takes twice as long. Settings of the user's own stay.
-for NAME, BYTES in {"MMAP_THRESHOLD": 4 * 10**9, "TRIM_THRESHOLD": 8 * 10**9, "TOP_PAD": 3 * 10**8}.items():
-    os.environ.setdefault(f"MALLOC_{NAME}_", str(BYTES))
 # Libraries keep their caches with the run, not in the user's home.
 STATE = Path(".snakemake").resolve()
 os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
