@@ -26,12 +26,9 @@ import sys
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
-import csv
-import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import mean, median
@@ -42,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import curvature_gpu as gpu
+import reporting
 from curvature_networks import Checkpoint, Finding, Problem, Target, gradient, images_of, make_network, plain_network
 from curvature_networks import trajectory as train
 from curvature_peers import (
@@ -283,44 +281,11 @@ def lines_of(rows: Sequence[Row], verdicts: bool) -> Iterator[str]:
         yield f"| {name} | {' | '.join(mine.get(column, '') for column in columns)} | {wanted} | {judged} |"
 
 
-def write(path: Path, facts: dict[str, object], rows: Sequence[Row]) -> None:
-    """The rows as .csv, or with the facts of the run as .json."""
-    records = [asdict(row) | {"verdict": row.verdict} for row in rows]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".json":
-            json.dump(facts | {"rows": records}, file, indent=2)
-            file.write("\n")
-            return
-        writer = csv.DictWriter(file, [*Row.__dataclass_fields__, "verdict"])
-        writer.writeheader()
-        writer.writerows(records)
-
-
-def facts_of(device: torch.device, options: argparse.Namespace) -> dict[str, object]:
-    """What the numbers depend on."""
-    facts: dict[str, object] = {"device": device.type, "torch": torch.__version__, "python": platform.python_version()}
-    if device.type == "cuda":
-        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-        facts |= {"cudnn": torch.backends.cudnn.version(), "cudnn_search": torch.backends.cudnn.benchmark}
-    return facts | {"threads": torch.get_num_threads(), "seconds": options.seconds, "smoke": options.smoke}
-
-
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="which tables; default: auto")
-    parser.add_argument("--seconds", type=float, default=450.0, metavar="S", help="for all tables; default: 450")
-    parser.add_argument("--only", default="", metavar="WORDS", help="tables whose heading holds the words")
+    reporting.add_options(parser, seconds=450.0)
     parser.add_argument("--search", action="store_true", help="on a GPU, cuDNN tries its algorithms")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".json or .csv, written after every table")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, all tables, on the CPU; no verdicts")
-    options = parser.parse_args(arguments)
-    if not options.seconds > 0:
-        parser.error(f"argument --seconds: {options.seconds:g}, allowed: more than 0")
-    if options.out is not None and options.out.suffix not in (".json", ".csv"):
-        parser.error(f"argument --out: {str(options.out)!r}, allowed: a name that ends in .json or .csv")
-    if options.device == "cuda" and not options.smoke and not torch.cuda.is_available():
-        parser.error("argument --device: cuda, but PyTorch finds no GPU; allowed here: auto, cpu")
-    return options
+    return reporting.read_options(parser, arguments)
 
 
 def choose(options: argparse.Namespace) -> tuple[torch.device, list[Table]]:
@@ -340,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_process(threads=1)  # threads and allocator as every stage has them
     torch.backends.cudnn.benchmark = options.search
     device, tables = choose(options)
-    facts, rows = facts_of(device, options), []
+    facts, rows = reporting.facts_of(device, options), []
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     for library in absent() if device.type == "cpu" else []:
         print(f"{library}: not installed, left out")
@@ -356,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{table.name}\n")
         print("\n".join(lines_of(found, not options.smoke)), flush=True)
         if options.out is not None:
-            write(options.out, facts, rows)
+            reporting.write(options.out, facts, rows)
 
 
 if __name__ == "__main__":

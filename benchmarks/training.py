@@ -20,16 +20,13 @@ backward pass by its inputs, so that its count is too high by half: 0.8% of the 
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
 import io
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -40,6 +37,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import reporting
 
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
@@ -437,45 +437,12 @@ def lines_of(rows: Sequence[Row], verdicts: bool) -> Iterator[str]:
         yield f"| {name} | {' | '.join('; '.join(mine.get(column, [])) for column in columns)} |"
 
 
-def write(path: Path, facts: dict[str, object], rows: Sequence[Row]) -> None:
-    """The rows as .csv, or with the facts of the run as .json."""
-    records = [asdict(row) | {"verdict": row.verdict} for row in rows]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".json":
-            json.dump(facts | {"rows": records}, file, indent=2)
-            file.write("\n")
-            return
-        writer = csv.DictWriter(file, [*Row.__dataclass_fields__, "verdict"])
-        writer.writeheader()
-        writer.writerows(records)
-
-
-def facts_of(device: torch.device, options: argparse.Namespace) -> dict[str, object]:
-    """What the numbers depend on."""
-    facts: dict[str, object] = {"device": device.type, "torch": torch.__version__, "python": platform.python_version()}
-    if device.type == "cuda":
-        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-        facts |= {"cudnn": torch.backends.cudnn.version(), "cudnn_search": torch.backends.cudnn.benchmark}
-    return facts | {"threads": torch.get_num_threads(), "seconds": options.seconds, "smoke": options.smoke}
-
-
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="which tables; default: auto")
-    parser.add_argument("--seconds", type=float, default=300.0, metavar="S", help="for all tables; default: 300")
-    parser.add_argument("--only", default="", metavar="WORD", help="tables whose title or case holds the word")
+    reporting.add_options(parser, seconds=300.0)
     parser.add_argument("--channels-last", action="store_true", help="on a GPU also with channels last in memory")
     parser.add_argument("--no-search", action="store_true", help="cuDNN chooses by rule of thumb, without trying")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".json or .csv, written after every table")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, all tables, on the CPU; no verdicts")
-    options = parser.parse_args(arguments)
-    if not options.seconds > 0:
-        parser.error(f"argument --seconds: {options.seconds:g}, allowed: more than 0")
-    if options.out is not None and options.out.suffix not in (".json", ".csv"):
-        parser.error(f"argument --out: {str(options.out)!r}, allowed: a name that ends in .json or .csv")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: cuda, but PyTorch finds no GPU; allowed here: auto, cpu")
-    return options
+    return reporting.read_options(parser, arguments)
 
 
 def choose(options: argparse.Namespace) -> tuple[torch.device, list[Table]]:
@@ -496,7 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_process(threads=1)  # threads and allocator as every stage has them
     torch.backends.cudnn.benchmark = not options.no_search  # cuDNN remembers what it chose: one way a process
     device, tables = choose(options)
-    facts, rows = facts_of(device, options), []
+    facts, rows = reporting.facts_of(device, options), []
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     for index, table in enumerate(tables):
         now, weights = time.monotonic(), [left.weight for left in tables[index:]]
@@ -510,7 +477,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{table.name}\n")
         print("\n".join(lines_of(found, not options.smoke)), flush=True)
         if options.out is not None:
-            write(options.out, facts, rows)
+            reporting.write(options.out, facts, rows)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def curvature() -> ModuleType:
-    """The module of the benchmark; it finds the other three beside it."""
+    """The module of the benchmark; it finds the others beside it."""
     location = importlib.util.spec_from_file_location("benchmark_of_curvature", SCRIPT)
     module = importlib.util.module_from_spec(location)
     sys.modules[location.name] = module  # dataclasses look their module up there
