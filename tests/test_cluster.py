@@ -153,8 +153,8 @@ def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     done = run_snakemake(*arguments, directory=tmp_path, PATH=SYSTEM_PATH)
     assert done.returncode == 0, done.stderr[-5000:]
     submitted = done.stderr.count("has been submitted with SLURM jobid")
-    training = len(list((smoke_results / "training").glob("*.parquet")))
-    assert submitted == len(ARTEFACTS) + training + 2  # the claims and the notebook
+    jobs = [path for kind in ("training", "sharpness") for path in (smoke_results / kind).glob("*.parquet")]
+    assert submitted == len(ARTEFACTS) + len(jobs) + 2  # the claims and the notebook
     finished = [line for line in call("scontrol", "show", "job").split() if line.startswith("JobState=")]
     assert finished and set(finished) == {"JobState=COMPLETED"} and len(finished) == submitted
     assert tables(tmp_path / "results/smoke") == tables(smoke_results)

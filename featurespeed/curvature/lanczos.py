@@ -44,7 +44,7 @@ class Eigenvalues:
         dtype: of the products.
         runner_up: ``[size]``, the next vector after these; seldom accurate, but part of a warm start.
         warm: whether the start was the vectors of an earlier measurement.
-        disagreement: ``|warm - cold| / |cold|`` of the first value, where both were measured; else NaN.
+        disagreement: ``|warm - cold|`` over the larger of the two first values, where both were measured; else NaN.
     """
 
     values: Tensor

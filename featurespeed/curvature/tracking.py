@@ -96,7 +96,7 @@ def warm_start(previous: Eigenvalues, noise: float = NOISE, seed: int = 0) -> Te
 
 def compare(warm: Eigenvalues, cold: Eigenvalues) -> Eigenvalues:
     """Of two measurements of one operator the one with the larger first value, with the products of both."""
-    scale = max(abs(cold.eigenvalue), torch.finfo(torch.float64).tiny)
+    scale = max(abs(cold.eigenvalue), abs(warm.eigenvalue), torch.finfo(torch.float64).tiny)
     apart = abs(warm.eigenvalue - cold.eigenvalue) / scale
     best = warm if warm.eigenvalue > cold.eigenvalue else cold
     return replace(best, products=warm.products + cold.products, disagreement=apart)
