@@ -226,6 +226,17 @@ def test_the_preconditioned_sharpness_is_that_of_adam(digits, tmp_path):
     assert found == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_weights_that_adam_has_never_moved_have_no_rate():
+    """Without epsilon a second moment of 0 would make the rate infinite."""
+    run = TrainingSpec.model_validate(RUN | {"optimizer": {"name": "adam", "epsilon": 0.0}})
+    network = make_network(run, (1, 4, 4), 10, 2)
+    second = {name: torch.ones_like(layer.weight) for name, layer in network.weighted.items()}
+    next(iter(second.values()))[1, 0] = 0.0
+    rates = adam_rates(run, network, second, [0.01, 0.02], 5)
+    assert torch.isfinite(rates).all() and (rates[0] > 0).all()
+    assert (rates[1] == 0).sum() == 9  # one channel of a 3x3 convolution
+
+
 def test_the_preconditioner_comes_from_the_optimizer_that_trained(digits, tmp_path):
     """One more step of Adam with momentum 0 moves the weights by ``rates * gradient``."""
     optimizer = {"name": "adam", "betas": [0.0, 0.99]}

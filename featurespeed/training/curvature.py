@@ -78,7 +78,8 @@ def adam_rates(
         rule = network.weighted[name].rule
         size = (moment.double() / (1 - second_decay**step)).sqrt() + layer_epsilon(run.optimizer, rule)
         preconditioner = ((1 - first_decay**step) * size).flatten(1)
-        parts.append(base.to(size.device)[:, None] * rule.lr_scale / preconditioner)
+        rate = base.to(size.device)[:, None] * rule.lr_scale / preconditioner
+        parts.append(rate.masked_fill(preconditioner == 0, 0.0))  # without epsilon; such a weight has never moved
     return torch.cat(parts, dim=1)
 
 
