@@ -156,6 +156,25 @@ def test_a_job_whose_members_all_failed_just_before_it_was_interrupted_can_be_re
     assert len(resumed.asked) == 60
 
 
+def test_a_kill_between_the_end_of_all_members_of_a_group_and_the_next_group_loses_nothing(monkeypatch, tmp_path):
+    settings = {"model": MLP | {"activation": "linear"}, "loss": "mse", "learning_rates": [1e20, 1e-3], "seeds": 1}
+    spec = make_spec(steps=60, **settings)
+    force_groups(monkeypatch, [[0], [1]])
+    expected = trainer(spec, tmp_path / "whole.pt").run()
+    save = Checkpoint.save
+
+    def save_and_die(self, state):
+        save(self, state)
+        if not state["groups"][0][0]:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "save", save_and_die)
+    with pytest.raises(Killed):
+        trainer(spec, tmp_path / "job.pt").run()
+    monkeypatch.setattr(Checkpoint, "save", save)
+    assert_identical(trainer(spec, tmp_path / "job.pt").run(), expected)
+
+
 def test_halves_of_a_group_that_did_not_fit_are_resumed_as_halves(monkeypatch, tmp_path):
     spec = make_spec(steps=60, learning_rates=[0.1, 0.4])
     all_together(monkeypatch, spec)

@@ -311,7 +311,8 @@ class Trainer:
         self.losses = state["losses"].numpy().copy()
         self.frozen = {member: (what, step) for member, (what, step) in state["frozen"].items()}
         self.rows = json.loads(state["rows"])
-        self.groups = [Group(*stored) for stored in state["groups"]]
+        groups = [Group(*stored) for stored in state["groups"]]
+        self.groups = [group for group in groups if group.members]  # saved just after the last of them was frozen
         for members, weights in state["final"]:
             network = self.job.make_network(len(members)).cpu()
             network.load_state_dict(weights)
