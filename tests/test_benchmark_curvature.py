@@ -195,7 +195,7 @@ def test_all_contestants_measure_every_checkpoint_in_an_order_that_moves_on(curv
     assert list(calls["a"]) == [0, 1, 2] and list(calls["b"]) == [1, 2]
 
 
-def test_every_target_of_the_issue_is_in_a_table(curvature, peers):
+def test_every_stated_target_is_in_a_table(curvature, peers):
     names = {one.name for k in (1, 10) for one in [*peers.ours(), *peers.rivals(k)]}
     assert {key[1] for key in curvature.PRODUCTS} <= names
     if not peers.absent():
