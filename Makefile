@@ -14,7 +14,7 @@ CONFIG ?=
 # --- every variable is checked before anything is installed or run ----------------------------------------------------
 VARIABLES := PYTHON CORES SCALE ARTEFACT CONFIG
 SCALES := $(sort $(basename $(notdir $(wildcard workflow/scales/*.yaml))))
-ARTEFACTS := all fsf sc $(sort $(basename $(notdir $(wildcard workflow/report/*.rst))))
+ARTEFACTS := all fsf sc sc_core $(sort $(basename $(notdir $(wildcard workflow/report/*.rst))))
 NUMBER := $(shell [[ '$(subst ','',$(CORES))' =~ ^[1-9][0-9]*$$ ]] && echo yes)
 given = $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
 unknown = $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -66,5 +66,5 @@ format: .venv/installed ## rewrite the sources in the house format
 	$(VENV) -m ruff format .
 	.venv/bin/snakefmt Snakefile workflow
 
-clean: ## remove what runs have made; the environment stays
-	rm -rf results logs .snakemake
+clean: ## remove what runs have made; the environment and results/reference stay
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} + 2>/dev/null; rm -rf logs .snakemake

@@ -16,6 +16,7 @@ include: "workflow/rules/init.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/reference.smk"
 
 
 rule all:

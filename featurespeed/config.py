@@ -17,12 +17,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
 from featurespeed.specs.along_training import AlongTrainingSpec
-from featurespeed.specs.curvature import SharpnessRunsSpec, SharpnessSpec
+from featurespeed.specs.curvature import SharpnessSpec
 from featurespeed.specs.feature_speed import InitSpec, ScalingSpec, SensitivitySpec, TheoremsSpec, TheorySpec
 from featurespeed.specs.sharpness_methods import SharpnessMethodsSpec
 from featurespeed.specs.super_consistency import CoordinateSpec, ParameterizationSpec
+from featurespeed.specs.sweeps import EarlySpec, SweepSpec, TransferSpec
 from featurespeed.specs.training import TrainingSpec
-from featurespeed.specs.values import Positive, Spec
+from featurespeed.specs.two_layer import ToySpec, TwoLayerRunsSpec, TwoLayerTheorySpec
+from featurespeed.specs.values import Count, Positive, Spec
 
 ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
 SCALES: tuple[str, ...] = get_args(ScaleName)
@@ -36,7 +38,7 @@ class ConfigError(ValueError):
 class Artefact:
     """One figure or table (or, with ``drawn = False``, a stage table that only feeds the claims).
 
-    ``gpu`` says whether its stage uses a GPU where there is one.
+    ``gpu`` says whether its stage uses a GPU where there is one, ``core`` whether the target ``sc_core`` makes it.
     """
 
     id: str
@@ -47,13 +49,20 @@ class Artefact:
     paper: str = "arXiv:2311.18718"
     drawn: bool = True
     gpu: bool = True
+    core: bool = False
 
 
 def _artefact(id: str, stage: str, spec: type[Spec], title: str, **extra: Any) -> tuple[str, Artefact]:
     return id, Artefact(id, f"{stage}.py", spec, title, **extra)
 
 
+def _sweep(id: str, spec: type[Spec], title: str) -> tuple[str, Artefact]:
+    """An artefact of the second paper that gathers what was trained and measured elsewhere."""
+    return _artefact(id, "gather", spec, title, **CORE)
+
+
 SC = {"group": "sc", "paper": "arXiv:2402.17457"}
+CORE = SC | {"gpu": False, "core": True}
 
 ARTEFACTS: Mapping[str, Artefact] = dict(
     [
@@ -81,9 +90,26 @@ ARTEFACTS: Mapping[str, Artefact] = dict(
             gpu=False,
             **SC,
         ),
+        _artefact("sc_sharpness", "gather", SweepSpec, "Curvature along training", drawn=False, gpu=False, **SC),
+        _sweep("sc_fig01", TransferSpec, "Sharpness, loss and learning rate transfer over the width"),
+        _sweep("sc_fig02", SweepSpec, "Eigenvalues of the Hessian and of the NTK over the width"),
+        _sweep("sc_fig03", SweepSpec, "Distance from infinite width along training"),
         _artefact(
-            "sc_sharpness", "gather", SharpnessRunsSpec, "Curvature along training", drawn=False, gpu=False, **SC
+            "sc_fig05",
+            "two_layer",
+            TwoLayerRunsSpec,
+            "Gauss-Newton and residual parts of a two-layer linear network",
+            **CORE,
         ),
+        _sweep("sc_fig09", SweepSpec, "Full-batch gradient descent at the edge of stability"),
+        _artefact("sc_fig10", "two_layer_toy", ToySpec, "The two-layer linear toy", **CORE),
+        _sweep("sc_fig11", SweepSpec, "Residuals against the Gauss-Newton eigenvalue"),
+        _sweep("sc_fig23", SweepSpec, "NTK, sharpness, loss and Hessian trace over the width"),
+        _sweep("sc_fig24", EarlySpec, "Early dynamics over the width"),
+        _sweep("sc_fig26", TransferSpec, "Random features, muP and NTP: transfer and sharpness"),
+        _sweep("sc_fig27", SweepSpec, "Sharpness along the gradient over the width"),
+        _artefact("sc_theory", "two_layer_theory", TwoLayerTheorySpec, "Two-layer linear theory", **CORE),
+        _sweep("sc_bridge", TransferSpec, "Feature speed beside sharpness and transfer (ours)"),
     ]
 )
 
@@ -95,11 +121,13 @@ class TrainingSettings(Spec):
         checkpoint_minutes: between two checkpoints; what a killed job has to do again is less than that.
         keep_weights: keep the weights at the probe steps after the stages that read them are done.
         cuda_graph: on a GPU, replay each training step as one graph.
+        jobs_per_gpu: how many jobs share a GPU; small networks leave most of one idle.
     """
 
     checkpoint_minutes: Positive
     keep_weights: bool
     cuda_graph: bool
+    jobs_per_gpu: Count
 
 
 ContentHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -125,7 +153,20 @@ class Config(Spec):
     sc_fig28: CoordinateSpec
     sc_table1: ParameterizationSpec
     sc_sharpness_methods: SharpnessMethodsSpec
-    sc_sharpness: SharpnessRunsSpec
+    sc_sharpness: SweepSpec
+    sc_fig01: TransferSpec
+    sc_fig02: SweepSpec
+    sc_fig03: SweepSpec
+    sc_fig05: TwoLayerRunsSpec
+    sc_fig09: SweepSpec
+    sc_fig10: ToySpec
+    sc_fig11: SweepSpec
+    sc_fig23: SweepSpec
+    sc_fig24: EarlySpec
+    sc_fig26: TransferSpec
+    sc_fig27: SweepSpec
+    sc_theory: TwoLayerTheorySpec
+    sc_bridge: TransferSpec
 
     def block(self, artefact: str) -> Spec:
         """Spec of one artefact; an unknown id raises :class:`ConfigError`."""
@@ -133,7 +174,7 @@ class Config(Spec):
 
     def params(self, artefact: str) -> dict[str, Any]:
         """The spec as plain JSON values, as rules and tables carry it."""
-        return self.block(artefact).model_dump(mode="json", exclude_none=True)
+        return self.block(artefact).model_dump(mode="json")
 
     def training_runs(self, artefact: str | None = None) -> dict[str, TrainingSpec]:
         """Run id -> training job, of one artefact or of all."""
@@ -142,14 +183,10 @@ class Config(Spec):
         return {job.run: job for job in jobs}
 
     def sharpness_runs(self, artefact: str | None = None) -> dict[str, SharpnessSpec]:
-        """Run id -> what is measured along this training job, of one artefact or of all."""
+        """Name of a measurement -> training job and what is measured along it, of one artefact or of all."""
         names = [artefact] if artefact else list(ARTEFACTS)
-        blocks = [block for block in map(self.block, names) if hasattr(block, "curvature")]
-        return {
-            job.run: SharpnessSpec(training=job, curvature=block.curvature)
-            for block in blocks
-            for job in block.training_runs.values()
-        }
+        blocks = [block for block in map(self.block, names) if isinstance(block, SweepSpec)]
+        return {found.name: found for block in blocks for found in block.measurements}
 
     def dataset(self, artefact: str) -> str | None:
         """Name of the data set that the stage of an artefact reads, if any."""
@@ -161,6 +198,7 @@ class Config(Spec):
         variables = {
             "FEATURESPEED_CHECKPOINT_MINUTES": str(self.training.checkpoint_minutes),
             "FEATURESPEED_CUDA_GRAPH": str(int(self.training.cuda_graph)),
+            "FEATURESPEED_JOBS_PER_GPU": str(self.training.jobs_per_gpu),
         }
         if self.data_dir is not None:
             variables[FOLDER_VARIABLE] = self.data_dir
@@ -229,7 +267,7 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
             raise ConfigError(_unknown_key((str(key),), block, Config))
         if key in ARTEFACTS and not isinstance(block, Mapping):
             raise ConfigError(f"config: {key} = {_show(block)}: must be a block of settings")
-    merged = merge(merge(base, scales[scale]), user)
+    merged = _completed(merge(merge(base, scales[scale]), user))
     for artefact in ARTEFACTS:
         if artefact in merged:
             if "artefact" in merged[artefact]:
@@ -241,12 +279,37 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
         raise ConfigError(_one_line(error)) from None
 
 
+def _completed(merged: Mapping) -> dict:
+    """Blocks that say ``like: <artefact>`` take what they do not set themselves from there."""
+    completed = dict(merged)
+    for artefact, block in merged.items():
+        if artefact not in ARTEFACTS or "like" not in block:
+            continue
+        own = {key: value for key, value in block.items() if key != "like"}
+        if block["like"] is not None:
+            source = check_choice(
+                f"{artefact}.like", block["like"], tuple(name for name in ARTEFACTS if name in merged)
+            )
+            if merged[source].get("like") is not None:
+                raise ConfigError(
+                    f"config: {artefact}.like = {source!r}: says like itself; name the block that it names"
+                )
+            own = merge({key: value for key, value in merged[source].items() if key != "like"}, own)
+        completed[artefact] = own
+    return completed
+
+
 def config_schema() -> dict[str, Any]:
     """JSON schema of a whole configuration as users write it, for editors; kept in ``workflow/schemas``."""
     schema = Config.model_json_schema()
-    for definition in schema["$defs"].values():
+    for name, definition in schema["$defs"].items():
         if definition.get("properties", {}).pop("artefact", None):  # filled in by the loader
             definition["required"].remove("artefact")
+        if "networks" in definition.get("properties", {}):  # such a block may take what it does not set from another
+            definition["properties"]["like"] = {"enum": [*ARTEFACTS, None]}
+            definition.pop("required")
+        if name in ("NetworkRuns", "CurvatureSpec"):
+            definition.pop("required")
     return json.loads(json.dumps(schema))  # as a file has it: lists, no tuples
 
 

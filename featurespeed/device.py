@@ -20,7 +20,8 @@ def acquire_device(locks: Path = LOCKS) -> Iterator[torch.device]:
     """The CPU without CUDA; else a GPU that no other job of this run uses, waiting for one if all are taken.
 
     Counting GPUs as a workflow resource does not say which one a job gets: each job holds a kernel lock on its GPU
-    instead, named by the GPU's UUID, so that renumbering by CUDA_VISIBLE_DEVICES cannot confuse two of them.
+    instead, named by the GPU's UUID, so that renumbering by CUDA_VISIBLE_DEVICES cannot confuse two of them. The
+    variable FEATURESPEED_JOBS_PER_GPU lets so many jobs share one: small networks leave most of it idle.
     """
     if not torch.cuda.is_available():
         yield torch.device("cpu")
@@ -46,9 +47,11 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def _take_gpu(locks: Path) -> tuple[int, int]:
     names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    jobs = int(os.environ.get("FEATURESPEED_JOBS_PER_GPU", "1"))
     while True:
-        for index, name in enumerate(names):
-            descriptor = try_lock(locks / f"{name}.lock")
-            if descriptor is not None:
-                return index, descriptor
+        for job in range(jobs):  # the second job of a GPU comes after the first one of every other
+            for index, name in enumerate(names):
+                descriptor = try_lock(locks / f"{name}.{job}.lock")
+                if descriptor is not None:
+                    return index, descriptor
         time.sleep(WAIT_SECONDS)

@@ -133,8 +133,18 @@ QUANTITIES: dict[str, str] = {
     "preconditioned_sharpness": "1",
     "warm_start_disagreement": "1",
     "overflow_step": "step",
+    # Root mean square over a batch of the gradient of the loss by the outputs: softmax or outputs minus label.
+    "residual_norm": "1",
     # How sharpness is measured: error of one measurement relative to the true value.
     "relative_error": "1",
+    # The two-layer theory: curvature over what it is compared with (a bound, 2 / base learning rate), distances between
+    # states of a network relative to the first one, the variable v and the norm of w at initialisation, and the largest
+    # eigenvalue of the Hessian of the cross-entropy by the outputs.
+    "curvature_ratio": "1",
+    "relative_distance": "1",
+    "readout_norm": "1",
+    "effective_map_norm": "1",
+    "softmax_eigenvalue": "1",
 }
 
 

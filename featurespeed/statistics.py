@@ -196,6 +196,53 @@ def bootstrap_interval(
     return Interval(value, float(low), float(high), n, f"bootstrap percentile interval, {n_boot} resamples")
 
 
+ENUMERATED_SEEDS = 5  # up to here all resamples of the seeds are taken, 5^5 of them; beyond, 2000 random ones
+
+
+def seed_interval(
+    statistic: Callable[[np.ndarray], float], seeds: int, generator: np.random.Generator, level: float = 0.95
+) -> Interval:
+    """A statistic of several seeds with the percentile bootstrap over them.
+
+    For statistics that are not defined on every resample, or infinite: a resample without a number (NaN) may lie
+    anywhere, so it counts as -inf for the lower end and as +inf for the upper one; infinity is a value like another.
+    With few seeds every resample is taken once; up to 3 of them the interval is the range over all resamples, those
+    made of one seed alone included. It always holds ``value``; where the data themselves give no number, all three are
+    NaN.
+
+    Args:
+        statistic: of the indices ``[seeds]`` of the seeds that are used; ``arange(seeds)`` is the data itself. The
+            order of the indices must not matter.
+        seeds: how many there are, at least 2.
+
+    Raises:
+        ValueError: fewer than 2 seeds, or a level outside (0, 1).
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds = {seeds}: an interval needs at least 2")
+    alpha = _alpha(level)
+    if seeds <= ENUMERATED_SEEDS:
+        draws = np.stack(np.meshgrid(*[np.arange(seeds)] * seeds), -1).reshape(-1, seeds)
+    else:
+        draws = generator.integers(seeds, size=(2000, seeds))
+    estimator = f"bootstrap over seeds, {len(draws)} resamples"
+    value = float(statistic(np.arange(seeds)))
+    if np.isnan(value):
+        return Interval(np.nan, np.nan, np.nan, seeds, estimator)
+    # What differs in its order only is computed once.
+    distinct, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
+    found = np.array([statistic(draw) for draw in distinct], dtype=float).repeat(times)
+    low = _order_statistic(np.where(np.isnan(found), -np.inf, found), alpha / 2)
+    high = _order_statistic(np.where(np.isnan(found), np.inf, found), 1 - alpha / 2)
+    return Interval(value, min(low, value), max(high, value), seeds, estimator)
+
+
+def _order_statistic(values: np.ndarray, share: float) -> float:
+    """The smallest of the values that at least this share of them does not exceed; no arithmetic on infinities."""
+    place = int(np.ceil(share * len(values) - 1e-9)) - 1
+    return float(np.sort(values)[max(place, 0)])
+
+
 def _finite(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if not np.all(np.isfinite(values)):

@@ -12,31 +12,20 @@ import torch
 from torch import Tensor
 
 from featurespeed.data.store import ImageData, load_dataset
-from featurespeed.models.layers import Weighted
 from featurespeed.models.networks import Network
-from featurespeed.probes.feature_speed import measure_feature_speed
 from featurespeed.records import frame, read_table
 from featurespeed.specs.along_training import AlongTrainingSpec
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.stage import Task, progress, run_stage
-from featurespeed.training.ensemble import LOSSES
+from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.job import Row
 from featurespeed.training.setup import image_shape, make_network, make_stream
 from featurespeed.training.weights import load_weights
 
 
-def layer_rates(network: Network, learning_rate: float) -> list[float]:
-    """The learning rate of each cut of the chain: base rate times the factor of the layer's role."""
-    factors = [next(m.rule.lr_scale for m in module.modules() if isinstance(m, Weighted)) for module in network]
-    return [learning_rate * factor for factor in factors]
-
-
 def measure(network: Network, rate: float, loss: str, batch: tuple[Tensor, Tensor]) -> Iterator[Row]:
     """Rows of every node of one network; ``batch`` is ``x [B, C, H, W], y [B]``."""
-    x, y = batch[0][None], batch[1][None]
-    found = measure_feature_speed(
-        list(network), lambda outputs, labels: LOSSES[loss](outputs, labels).sum(), (x, y), layer_rates(network, rate)
-    )
+    found = feature_speed_of(network, loss, batch, rate)
     quantities = {
         "formula_error": found.formula_error,
         "bfa": found.angle,

@@ -1,21 +1,30 @@
 """One stage table from the tables of an artefact's training jobs: their records, and the curvature along them.
 
-Inputs: ``records`` and ``curvature`` (lists of tables).
+The series is the label of the network in the settings. Inputs: ``records`` and ``curvature`` (lists of tables).
 """
+
+from collections.abc import Iterator
 
 import pandas as pd
 
-from featurespeed.records import read_table
-from featurespeed.specs.curvature import SharpnessRunsSpec
+from featurespeed.records import frame, read_table
+from featurespeed.specs.sweeps import SweepSpec
 from featurespeed.stage import Task, run_stage
 
 
-def main(spec: SharpnessRunsSpec, task: Task) -> pd.DataFrame:
+def main(spec: SweepSpec, task: Task) -> pd.DataFrame:
     """The rows of all jobs, in the order of the spec: first what training recorded, then what was measured."""
-    runs = [run.run for run in spec.training_runs.values()]
-    tables = [{path.stem: path for path in task.files(name)}[run] for run in runs for name in ("records", "curvature")]
-    return pd.concat([read_table(path) for path in tables], ignore_index=True)
+    records = {path.stem: path for path in task.files("records")}
+    curvature = {path.stem: path for path in task.files("curvature")}
+    measured = {found.training.run: curvature[found.name] for found in spec.measurements}
+
+    def tables() -> Iterator[pd.DataFrame]:
+        for label, run in spec.jobs:
+            for path in (records[run.run], measured[run.run]):
+                yield read_table(path).assign(series=label)
+
+    return frame(pd.concat(tables(), ignore_index=True))
 
 
 if __name__ == "__main__":
-    run_stage(main, SharpnessRunsSpec)
+    run_stage(main, SweepSpec)

@@ -39,8 +39,8 @@ def main(spec: SharpnessSpec, task: Task) -> pd.DataFrame:
     }
     rows: list[Row] = []
     with acquire_device() as device, fast_kernels(allow_tf32=False):
-        groups = curvature_rows(run, spec.curvature, data, records, task.inputs["weights"], device)
-        for found in progress(groups, f"{run.run}, curvature"):
+        groups = curvature_rows(run, spec.curvature, data, records, task.inputs["weights"], device, spec.members)
+        for found in progress(groups, f"{spec.name}, curvature"):
             rows += [keys | row for row in found]
     return frame(rows)
 

@@ -18,7 +18,8 @@ from featurespeed.records import read_table
 from featurespeed.specs.super_consistency import FORM_VARIANTS
 from featurespeed.statistics import Interval
 
-CRITERIA = load_criteria(REPOSITORY / "workflow" / "claims" / "super_consistency.yaml", STATISTICS)
+FILES = sorted((REPOSITORY / "workflow" / "claims").glob("super_consistency*.yaml"))
+CRITERIA = [criterion for path in FILES for criterion in load_criteria(path, STATISTICS)]
 OF_THIS_PAPER = {
     name
     for name, function in STATISTICS.items()

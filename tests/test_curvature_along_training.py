@@ -21,6 +21,7 @@ from featurespeed.specs.training import TrainingSpec
 from featurespeed.stage import Task
 from featurespeed.training import curvature
 from featurespeed.training.curvature import adam_rates, curvature_rows, layer_rates, objective_of
+from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.setup import image_shape, make_job, make_network, make_stream
 from featurespeed.training.trainer import Trainer
 from featurespeed.training.weights import load_second_moments, load_weights, save_weights
@@ -275,16 +276,49 @@ def test_the_script_writes_one_table_with_the_evidence_of_every_value(digits, sm
     eigenvalues = found[found["quantity"] == "sharpness"]
     assert (eigenvalues["products"] >= 4).all()
     assert np.isfinite(eigenvalues["residual"]).all()
-    assert set(found["unit"]) == {"1/learning rate", "1"}
+    assert set(found["unit"]) == {"1/learning rate", "1", "1/time", "rad"}
 
 
 def test_the_smoke_run_gathers_records_and_curvature_of_all_jobs(smoke_run):
     table = read_table(smoke_run.directory / "results/smoke/stages/sc_sharpness.parquet")
-    assert set(table["run_id"]) == {"sc_sharpness_mup_4", "sc_sharpness_ntp_4"}
+    assert table.groupby("series")["width"].unique().map(sorted).to_dict() == {"muP": [4, 8], "NTP": [4, 8]}
     assert {"training_loss", "sharpness", "hessian_trace"} <= set(table["quantity"])
     checks = table[table["quantity"] == "warm_start_disagreement"]
     assert len(checks)
     assert (checks["value"] < 1e-2).all()
+
+
+def test_residuals_are_softmax_minus_label(digits, tmp_path):
+    run, records = trained(digits, tmp_path, seeds=1, learning_rates=[0.3])
+    rows = measured(run, digits, records, tmp_path, quantities=["residual_norm"]).set_index("step")["value"]
+    x, y = make_stream(digits, run, CPU).fixed_batch(24, run.seed)
+    for step in run.probe_steps:
+        network = make_network(run, image_shape(digits, run.data), digits.classes, 1).double()
+        outputs = load_weights(tmp_path, network, [0], step)(x.double()[None])[0].detach()
+        outputs.requires_grad_()
+        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(outputs, y, reduction="sum"), outputs)
+        assert rows[step] == pytest.approx(float(gradient.square().sum(1).mean().sqrt()), rel=1e-12)
+
+
+def test_feature_speed_is_that_of_the_first_paper_for_a_learning_rate_of_1(digits, tmp_path):
+    run, records = trained(digits, tmp_path, seeds=1, learning_rates=[0.3])
+    rows = measured(run, digits, records, tmp_path, quantities=["feature_speed"])
+    x, y = make_stream(digits, run, CPU).fixed_batch(24, run.seed)
+    network = make_network(run, image_shape(digits, run.data), digits.classes, 1).double()
+    found = feature_speed_of(load_weights(tmp_path, network, [0], 20), "cross_entropy", (x.double(), y), 1.0)
+    assert float(found.formula_error.max()) < 1e-12
+    last = rows[rows["step"] == 20].set_index(["quantity", "layer"])["value"]
+    expected = {"bfa": found.angle, "feature_sensitivity": found.feature_sensitivity, "loss_decay": found.loss_decay}
+    for quantity, values in expected.items():
+        assert last[quantity].tolist() == pytest.approx(values.tolist(), rel=1e-12)
+
+
+def test_only_the_chosen_networks_are_measured(digits, tmp_path):
+    run, records = trained(digits, tmp_path)
+    spec = CurvatureSpec(quantities=["directional_sharpness"], images=24)
+    groups = curvature_rows(run, spec, digits, records, tmp_path, CPU, [1, 3])
+    rows = pd.DataFrame([row for group in groups for row in group])
+    assert set(zip(rows["learning_rate"], rows["seed"], strict=True)) == {run.members[1], run.members[3]}
 
 
 WRONG = {

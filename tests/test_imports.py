@@ -41,13 +41,19 @@ ARROWS: dict[str, set[str]] = {
                  "errors", "device", "curvature"},
     "panels": {"probes", "theory", "models", "parameterization", "scalings", "specs", "randomness"},
     "coordinates": {"records", "statistics", "parameterization"},
+    "transfer": {"statistics"},
+    "convergence": {"statistics", "transfer"},
+    "bridge": {"statistics", "transfer"},
+    "operations": {"parameterization", "specs", "data"},
+    "cost": {"operations", "config", "specs", "data", "parameterization"},
     "tabulate": {"records", "statistics", "parameterization", "scalings", "config"},
-    "claims": {"records", "statistics", "parameterization", "scalings", "published", "coordinates"},
+    "claims": {"records", "statistics", "parameterization", "scalings", "published", "coordinates",
+               "transfer", "convergence", "bridge"},
     "plotting": {"records", "statistics", "parameterization", "scalings"},
     "papers": {"config", "parameterization", "scalings"},
     "page": {"papers", "claims", "config", "records", "tabulate", "parameterization"},
     "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "scalings", "config",
-                "coordinates"},
+                "coordinates", "transfer", "convergence", "bridge"},
 }
 # fmt: on
 TORCH_FREE = (
@@ -64,6 +70,11 @@ TORCH_FREE = (
     "locks",
     "statistics",
     "coordinates",
+    "transfer",
+    "convergence",
+    "bridge",
+    "operations",
+    "cost",
     "tabulate",
     "claims",
     "plotting",
@@ -71,7 +82,7 @@ TORCH_FREE = (
     "papers",
     "page",
 )  # fmt: skip
-TORCH_FREE_SCRIPTS = ("gather", "figures_fsf", "figures_sc", "claims", "page", "notebook")
+TORCH_FREE_SCRIPTS = ("gather", "keep_reference", "figures_fsf", "figures_sc", "claims", "page", "notebook")
 
 
 def part_of(module: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -279,13 +280,20 @@ def test_jobs_side_by_side_get_different_gpus_and_give_them_back(two_gpus, tmp_p
             assert third == second
 
 
+def test_jobs_share_a_gpu_if_they_may(two_gpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATURESPEED_JOBS_PER_GPU", "2")
+    with ExitStack() as held:
+        taken = [held.enter_context(acquire_device(tmp_path)).index for _ in range(4)]
+    assert taken == [0, 1, 0, 1]
+
+
 def test_a_job_waits_for_a_gpu(two_gpus, tmp_path):
     script = textwrap.dedent(
         """
         import sys, time
         from pathlib import Path
         from featurespeed.locks import try_lock
-        held = [try_lock(Path(sys.argv[1]) / f"GPU-{index}.lock") for index in range(2)]
+        held = [try_lock(Path(sys.argv[1]) / f"GPU-{index}.0.lock") for index in range(2)]
         print("held", flush=True)
         time.sleep(0.5)
         """
@@ -294,7 +302,7 @@ def test_a_job_waits_for_a_gpu(two_gpus, tmp_path):
         [sys.executable, "-c", script, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "held\n"
-    assert try_lock(tmp_path / "GPU-0.lock") is None
+    assert try_lock(tmp_path / "GPU-0.0.lock") is None
     start = time.monotonic()
     with acquire_device(tmp_path) as chosen:
         assert chosen.type == "cuda"

@@ -140,7 +140,7 @@ def test_a_trained_artefact_needs_its_data_and_its_training_only(snakemake):
 
 def test_curvature_is_measured_once_a_training_job_and_gathered(snakemake):
     jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "results/smoke/stages/sc_sharpness.parquet"))
-    assert jobs == {"data": 1, "train": 2, "sharpness": 2, "gather": 1}
+    assert jobs == {"data": 1, "train": 4, "sharpness": 4, "gather": 1}
 
 
 def test_another_measurement_trains_nothing_anew_where_weights_are_kept(snakemake):
@@ -149,7 +149,14 @@ def test_another_measurement_trains_nothing_anew_where_weights_are_kept(snakemak
     done = snakemake("--cores", "1", *ask, *target)
     assert done.returncode == 0, done.stderr[-3000:]
     changed = snakemake("-n", *ask, "sc_sharpness={curvature: {quantities: [sharpness]}}", *target)
-    assert jobs_of(changed) == {"sharpness": 2, "gather": 1}
+    assert jobs_of(changed) == {"sharpness": 4, "gather": 1}
+
+
+def test_figures_that_share_runs_train_and_measure_them_once(snakemake):
+    own = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig01"))
+    both = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig01", "sc_fig24"))
+    assert own == {"data": 1, "train": 4, "sharpness": 4, "gather": 1, "sc_fig01": 1}
+    assert both == own | {"gather": 2, "sc_fig24": 1}
 
 
 def test_weights_are_removed_unless_they_are_to_be_kept(snakemake, tmp_path, smoke_results):

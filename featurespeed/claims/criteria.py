@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+LISTED = 20  # names that a message lists in full
 KINDS = ("between", "at_most", "at_least")
 
 
@@ -175,8 +177,16 @@ def _criterion(path: Path, number: int, entry: Any, paper: str, statistics: Coll
     names = [name for name in (criterion.compute, criterion.control and criterion.control.compute) if name]
     for name in names:
         if name not in statistics:
-            raise CriteriaError(f"{where}: compute = {name!r}: unknown, allowed: {', '.join(sorted(statistics))}")
+            raise CriteriaError(f"{where}: compute = {name!r}: unknown, allowed: {_known(name, statistics)}")
     return criterion
+
+
+def _known(name: str, statistics: Collection[str]) -> str:
+    """All names, or of many those closest to the wrong one."""
+    if len(statistics) <= LISTED:
+        return ", ".join(sorted(statistics))
+    close = difflib.get_close_matches(name, statistics, n=3) or sorted(statistics)[:3]
+    return f"one of {len(statistics)}, such as {', '.join(map(repr, close))}"
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -6,17 +6,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from featurespeed.parameterization import OptimizerName, Parameterization
-from featurespeed.specs.training import (
-    DataSpec,
-    ModelSpec,
-    OptimizerSpec,
-    Steps,
-    TrainingSpec,
-    check_images,
-    run_id,
-)
-from featurespeed.specs.values import Count, Positive, Replicates, Seed, Spec, Widths, distinct
+from featurespeed.parameterization import OptimizerName
+from featurespeed.specs.training import TrainingSpec, check_images, digest, run_id
+from featurespeed.specs.values import Count, Positive, Replicates, Spec, distinct
 
 CurvatureQuantity = Literal[
     "sharpness",
@@ -28,6 +20,8 @@ CurvatureQuantity = Literal[
     "hessian_trace",
     "ntk_eigenvalue",
     "preconditioned_sharpness",
+    "residual_norm",
+    "feature_speed",
 ]
 CURVATURE_QUANTITIES: tuple[str, ...] = get_args(CurvatureQuantity)
 
@@ -36,7 +30,8 @@ class CurvatureSpec(Spec):
     """What is measured at the weights that training kept.
 
     Attributes:
-        quantities: names, as in the records.
+        quantities: names, as in the records; ``feature_speed`` stands for all quantities of the feature speed formula
+            at every cut node.
         images: size of the fixed batch, the same one throughout training.
         eigenvalues: how many of the largest ones, of the Hessian and of the NTK.
         tol: relative accuracy asked of every eigenvalue.
@@ -57,15 +52,37 @@ class CurvatureSpec(Spec):
 
 
 class SharpnessSpec(Spec):
-    """Curvature along one training job."""
+    """Curvature along one training job.
+
+    Attributes:
+        learning_rates: those of the job at which it is measured; None is all of them.
+    """
 
     training: TrainingSpec
     curvature: CurvatureSpec
+    learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _fits_the_job(self) -> SharpnessSpec:
         check_curvature(self.training, self.curvature)
+        unknown = [rate for rate in self.learning_rates or [] if rate not in self.training.learning_rates]
+        if unknown:
+            raise ValueError(
+                f"learning_rates = {unknown[0]}: not one of the job's, allowed: {self.training.learning_rates}"
+            )
         return self
+
+    @property
+    def members(self) -> list[int]:
+        """Places of the measured networks among the members of the job."""
+        rates = self.learning_rates or self.training.learning_rates
+        return [place for place, (rate, _) in enumerate(self.training.members) if rate in rates]
+
+    @property
+    def name(self) -> str:
+        """Name of the measurement, part of its file names: that of the job, and what tells its settings apart."""
+        settings = [self.curvature.model_dump(mode="json"), self.learning_rates]
+        return run_id(self.training.run, digest(settings))
 
 
 def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
@@ -75,53 +92,3 @@ def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
     check_images("images", curvature.images, training.data)
     if "preconditioned_sharpness" in curvature.quantities and training.optimizer.name == OptimizerName.SGD:
         raise ValueError("quantities = preconditioned_sharpness: sgd has no preconditioner; use adam or adamw")
-
-
-class SharpnessRunsSpec(Spec):
-    """Training jobs of several parameterizations and widths, and what is measured along them.
-
-    Attributes:
-        learning_rates: parameterization -> base learning rates.
-        widths, seeds: networks.
-    """
-
-    artefact: str
-    data: DataSpec
-    model: ModelSpec
-    learning_rates: Annotated[
-        dict[Parameterization, Annotated[list[Positive], Field(min_length=1)]], Field(min_length=1)
-    ]
-    widths: Widths
-    optimizer: OptimizerSpec = OptimizerSpec()
-    batch_size: Count
-    steps: Count
-    probe_steps: Annotated[list[Steps], Field(min_length=1)]
-    tf32: Literal["off", "train", "all"] = "train"
-    curvature: CurvatureSpec
-    seeds: Replicates
-    seed: Seed
-
-    _distinct = field_validator("widths", "probe_steps")(distinct)
-
-    @model_validator(mode="after")
-    def _every_job_can_be_measured(self) -> SharpnessRunsSpec:
-        for job in self.training_runs.values():
-            check_curvature(job, self.curvature)
-        return self
-
-    @property
-    def training_runs(self) -> dict[str, TrainingSpec]:
-        """Label -> training job, in the order of parameterizations and widths."""
-        shared = {"data", "model", "optimizer", "batch_size", "steps", "probe_steps", "tf32", "seeds", "seed"}
-        settings = {name: getattr(self, name) for name in shared}
-        return {
-            f"{name}, N = {width}": TrainingSpec(
-                run=run_id(self.artefact, name, width),
-                parameterization=name,
-                width=width,
-                learning_rates=rates,
-                **settings,
-            )
-            for name, rates in self.learning_rates.items()
-            for width in self.widths
-        }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Annotated, Literal
 
@@ -240,3 +242,8 @@ def check_images(key: str, images: int, data: DataSpec) -> None:
 def run_id(artefact: str, *parts: object) -> str:
     """Name of a training job: letters, digits and underscores only, so that it is a file name and a wildcard."""
     return re.sub(r"[^a-z0-9]+", "_", "_".join(map(str, (artefact, *parts))).lower()).strip("_")
+
+
+def digest(settings: object) -> str:
+    """Eight hex digits that name some settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

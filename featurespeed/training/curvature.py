@@ -6,6 +6,7 @@ All operators are in units of each layer's learning rate, ``D^1/2 A D^1/2`` with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from featurespeed.curvature.lanczos import Eigenvalues
 from featurespeed.curvature.objective import CurvatureError, Objective
@@ -33,11 +35,18 @@ from featurespeed.randomness import derive_seed
 from featurespeed.specs.curvature import CurvatureSpec
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.training.ensemble import LOSSES
+from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.groups import OutOfMemory, chunks, side_by_side
 from featurespeed.training.job import Row
 from featurespeed.training.optimizers import layer_epsilon, warmup_factor
 from featurespeed.training.setup import DTYPES, image_shape, make_network, make_stream
 from featurespeed.training.weights import load_second_moments, load_weights
+
+#: Gradient of the loss of one image by the outputs, ``[E, B, classes]``: loss -> function of outputs and labels.
+RESIDUALS = {
+    "cross_entropy": lambda outputs, y: outputs.softmax(-1) - functional.one_hot(y, outputs.shape[-1]),
+    "mse": lambda outputs, y: outputs - functional.one_hot(y, outputs.shape[-1]),
+}
 
 #: Matrices whose largest eigenvalues are measured as they are: quantity -> operator.
 LARGEST = {"gauss_newton_eigenvalue": GaussNewton, "residual_eigenvalue": Residual}
@@ -173,6 +182,31 @@ class Measurement:
             if value == value:  # no direction where the gradient is 0
                 yield member, {"quantity": quantity, "value": value, "products": 1, "estimator": "one product"}
 
+    def _residual(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        with torch.no_grad():
+            x, y = point.batch
+            residuals = RESIDUALS[self.run.loss](point.network(x.unsqueeze(0)), y)
+            norms = residuals.double().square().sum(-1).mean(1).sqrt()
+        for member, value in zip(point.members, norms.tolist(), strict=True):
+            yield member, {"quantity": quantity, "value": value, "estimator": "training"}
+
+    def _feature_speed(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        for place, member in enumerate(point.members):
+            try:  # in units of the base learning rate, like the curvature
+                found = feature_speed_of(point.network.take([place]), self.run.loss, point.batch, 1.0)
+            except FloatingPointError as error:
+                raise CurvatureError(str(error)) from error
+            values = {
+                "bfa": found.angle,
+                "feature_speed_rms": found.feature_speed / found.size.sqrt(),
+                "loss_decay": found.loss_decay,
+                "feature_sensitivity": found.feature_sensitivity,
+            }
+            for name, nodes in values.items():
+                for layer, value in enumerate(nodes.tolist(), start=1):
+                    if math.isfinite(value):  # features that do not move have no angle and no sensitivity
+                        yield member, {"quantity": name, "layer": layer, "value": value, "estimator": "jvp"}
+
     def _trace(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
         seed = derive_seed(self.run.seed, "trace")  # the same vectors at all steps
         found = trace(point.scaled(Hessian), self.spec.trace_vectors, seed)
@@ -192,6 +226,8 @@ MEASURES: dict[str, Measure] = {
     "preconditioned_sharpness": Measurement._preconditioned,
     "directional_sharpness": Measurement._directional,
     "hessian_trace": Measurement._trace,
+    "residual_norm": Measurement._residual,
+    "feature_speed": Measurement._feature_speed,
 }
 
 
@@ -206,9 +242,15 @@ def _eigenvalue_rows(quantity: str, layer: int, sign: float, record: Eigenvalues
 
 
 def curvature_rows(
-    run: TrainingSpec, spec: CurvatureSpec, data: ImageData, records: pd.DataFrame, folder: Path, device: torch.device
+    run: TrainingSpec,
+    spec: CurvatureSpec,
+    data: ImageData,
+    records: pd.DataFrame,
+    folder: Path,
+    device: torch.device,
+    measured: Sequence[int] | None = None,
 ) -> Iterator[list[Row]]:
-    """Rows of all members of a job, group by group; those of a network end where it was frozen.
+    """Rows of the members of a job, group by group; those of a network end where it was frozen.
 
     Args:
         run, spec: the job, and what to measure.
@@ -216,6 +258,7 @@ def curvature_rows(
         records: its table, which says what was frozen.
         folder: its kept weights.
         device: where to measure.
+        measured: places of the members to measure; None is all of them.
     """
     stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
     end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
@@ -231,7 +274,8 @@ def curvature_rows(
     def follow(members: list[int], micro_batch: int | None) -> list[Row]:
         return _rows_of_group(Measurement(run, spec), members, last, batch, load, folder, micro_batch)
 
-    for group in side_by_side(run, spec.images, device):
+    members = range(len(run.members)) if measured is None else measured
+    for group in side_by_side(run, spec.images, device, members):
         yield _with_less_at_a_time(follow, group, spec.images)
 
 

@@ -33,15 +33,14 @@ def plan_groups(spec: TrainingSpec, device: torch.device, bytes_per_member: Call
         bytes_per_member: measures the memory of one member's step; called on a GPU only.
     """
     if device.type == "cpu":
-        return side_by_side(spec, spec.batch_size or spec.data.available, device)
+        return side_by_side(spec, spec.batch_size or spec.data.available, device, range(len(spec.members)))
     members = list(range(len(spec.members)))
     free = torch.cuda.mem_get_info(device)[0]
     size = max(1, int(MEMORY_SHARE * free / max(bytes_per_member(), 1)))
     return list(chunks(members, size))
 
 
-def side_by_side(spec: TrainingSpec, images: int, device: torch.device) -> list[list[int]]:
-    """The members of a job in groups that are fast together on ``images`` at a time, whatever memory that takes."""
-    members = list(range(len(spec.members)))
+def side_by_side(spec: TrainingSpec, images: int, device: torch.device, members: Sequence[int]) -> list[list[int]]:
+    """Members of a job in groups that are fast together on ``images`` at a time, whatever memory that takes."""
     tiny = spec.model.kind != "convnet" and spec.width**2 * images <= CPU_BATCHED_WORK
-    return [members] if tiny or device.type != "cpu" else [[member] for member in members]
+    return [list(members)] if tiny or device.type != "cpu" else [[member] for member in members]

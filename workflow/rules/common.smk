@@ -72,8 +72,9 @@ def stage_inputs(wildcards):
     """
     runs = list(CONFIG.training_runs(wildcards.artefact))
     records = {"records": [f"{RESULTS}/training/{run}.parquet" for run in runs]}
-    if CONFIG.sharpness_runs(wildcards.artefact):
-        return records | {"curvature": [f"{RESULTS}/sharpness/{run}.parquet" for run in runs]}
+    measured = CONFIG.sharpness_runs(wildcards.artefact)
+    if measured:
+        return records | {"curvature": [f"{RESULTS}/sharpness/{name}.parquet" for name in measured]}
     weights = {"weights": [f"{RESULTS}/weights/{run}" for run in runs]}
     return data_files(CONFIG.dataset(wildcards.artefact)) | (records | weights if runs else {})
 
@@ -94,6 +95,7 @@ MEASURED = CONFIG.sharpness_runs()
 RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
+CORE = [name for name, artefact in ARTEFACTS.items() if artefact.core]
 GROUPS = list(dict.fromkeys(artefact.group for artefact in ARTEFACTS.values()))
 STAGE_SCRIPTS = list(dict.fromkeys(artefact.script for artefact in ARTEFACTS.values()))
 TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]

@@ -58,3 +58,11 @@ for GROUP in GROUPS:
             CLAIMS,
             PAGE,
         localrule: True
+
+
+# The second paper's figures on widths and learning rates, its theory and our bridge, without the ledger and the page.
+rule sc_core:
+    input:
+        [f"{RESULTS}/tables/{name}.csv" for name in CORE],
+        [f"{RESULTS}/figures/{name}.png" for name in CORE],
+    localrule: True

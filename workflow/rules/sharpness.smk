@@ -1,18 +1,18 @@
 # Curvature along training: one job a training job, at the weights that it kept, all learning rates and seeds inside.
 rule sharpness:
     input:
-        unpack(lambda wildcards: data_files(RUNS[wildcards.run].data.name)),
-        records=rules.train.output.table,
-        weights=rules.train.output.weights,
+        unpack(lambda wildcards: data_files(MEASURED[wildcards.measurement].training.data.name)),
+        records=lambda wildcards: f"{RESULTS}/training/{MEASURED[wildcards.measurement].training.run}.parquet",
+        weights=lambda wildcards: f"{RESULTS}/weights/{MEASURED[wildcards.measurement].training.run}",
     output:
-        table=f"{RESULTS}/sharpness/{{run}}.parquet",
-        sidecar=f"{RESULTS}/sharpness/{{run}}.run.json",
+        table=f"{RESULTS}/sharpness/{{measurement}}.parquet",
+        sidecar=f"{RESULTS}/sharpness/{{measurement}}.run.json",
     log:
-        f"{LOGS}/sharpness/{{run}}.log",
+        f"{LOGS}/sharpness/{{measurement}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sharpness/{{run}}.tsv"
+        f"{RESULTS}/benchmarks/sharpness/{{measurement}}.tsv"
     wildcard_constraints:
-        run="|".join(MEASURED) or "none",
+        measurement="|".join(MEASURED) or "none",
     conda:
         ENVIRONMENT
     threads: 1
@@ -21,7 +21,7 @@ rule sharpness:
         runtime=TRAINING_MINUTES,
         gpu=TRAINING_GPUS,
     params:
-        spec=lambda wildcards: MEASURED[wildcards.run].model_dump(mode="json"),
+        spec=lambda wildcards: MEASURED[wildcards.measurement].model_dump(mode="json"),
         code=script_hash("sharpness.py"),
     script:
         "../../scripts/sharpness.py"

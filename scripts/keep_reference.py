@@ -1,0 +1,88 @@
+"""Keep the results of a run in the repository: ``results/reference/<scale>``, from which figures are drawn again.
+
+Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and the run's ``claims.csv``, byte by byte.
+The folder of the scale is replaced as a whole, and only when every file is there and small enough for a repository.
+
+Parameters: ``results``, the folder of the run; ``reference``, the folder to make; ``artefacts``, by default the drawn
+ones of the second paper that this run has.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from featurespeed.config import ARTEFACTS, ConfigError, check_artefact
+from featurespeed.errors import UserError
+from featurespeed.records import PART
+from featurespeed.stage import Task, run_task
+
+LARGEST = 2_000_000  # bytes of one file
+GROUP = "sc"
+
+
+def files_of(artefact: str) -> list[str]:
+    """What is kept of one artefact, relative to the folder of a run; of one that draws nothing, its stage table."""
+    drawn = [f"tables/{artefact}.csv", f"figures/{artefact}.png"] if check_artefact(artefact).drawn else []
+    return [f"stages/{artefact}.parquet", *drawn]
+
+
+def present(results: Path) -> list[str]:
+    """Drawn artefacts of the second paper of which this run has everything."""
+    own = [name for name, artefact in ARTEFACTS.items() if artefact.group == GROUP and artefact.drawn]
+    return [name for name in own if all((results / file).is_file() for file in files_of(name))]
+
+
+def checked(results: Path, files: Iterable[str]) -> list[str]:
+    """The files themselves; UserError for one that is absent or too large."""
+    files = list(files)
+    for path in (results / file for file in files):
+        if not path.is_file():
+            raise UserError(f"{path}: absent; run the workflow for this artefact first, or leave it out of `artefacts`")
+        if path.stat().st_size >= LARGEST:
+            raise UserError(
+                f"{path}: {path.stat().st_size} bytes, a kept file has less than {LARGEST};"
+                " leave this artefact out of `artefacts`"
+            )
+    return files
+
+
+def keep(results: Path, reference: Path, files: Iterable[str]) -> None:
+    """Make ``reference`` hold exactly these files; on any failure it stays as it is."""
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    made, old = (reference.with_name(f"{PART}{uuid.uuid4().hex[:12]}-{reference.name}") for _ in range(2))
+    try:
+        for file in files:
+            (made / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(results / file, made / file)
+        if reference.exists():
+            reference.rename(old)
+        try:
+            made.rename(reference)
+        except OSError:
+            if old.exists():
+                old.rename(reference)
+            raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def main(task: Task) -> None:
+    """Keep what the parameters name."""
+    results, reference = Path(task.params["results"]), Path(task.params["reference"])
+    try:
+        artefacts = task.params.get("artefacts") or present(results)
+        if not artefacts:
+            raise UserError(f"{results}: none of the artefacts of the second paper is complete there")
+        wanted = [file for artefact in artefacts for file in files_of(artefact)]
+        files = checked(results, [*wanted, "claims.csv"])
+        keep(results, reference, files)
+    except (UserError, ConfigError) as error:
+        raise SystemExit(f"keep_reference.py: {error}") from None
+    size = sum((reference / file).stat().st_size for file in files)
+    print(f"{reference}: {len(artefacts)} artefacts, {len(files)} files, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_task(main)

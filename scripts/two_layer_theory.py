@@ -1,0 +1,309 @@
+"""The two-layer linear theory tested on small networks in float64 (arXiv:2402.17457, Sec. 5, App. C and D).
+
+White inputs, target w* = 1. Cases of the rows:
+
+- ``laws``: error of the evolution laws of (w, e, v) against gradient descent on the weights, relative to the new value,
+  the largest of the three: one step from where gradient descent is, all steps from the start, and one step of the
+  first-order part only (Thm 5.1);
+- ``bound``: gap between the largest eigenvalues of H and G, and that of R, over the bound of Lemma 5.2;
+- ``dense``: the same on networks small enough for automatic differentiation, with the errors of our closed forms and of
+  H = G + R under both signs of the residual;
+- ``edge``: converged runs up to and beyond the edge of stability (Prop. 5.3), and errors of two Jacobians;
+- ``initialisation`` and ``limit``: distances from infinite width (Prop. C.1, App. C.3, Cor. 5.4);
+- ``softmax``: the Hessian of the cross-entropy by the outputs (App. D), against the margin (in the column ``step``).
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.func import jacrev
+
+from featurespeed.parameterization import Parameterization
+from featurespeed.randomness import generator
+from featurespeed.records import frame
+from featurespeed.specs.two_layer import COMPARED, EdgeSpec, LawsSpec, LimitSpec, SoftmaxSpec, TwoLayerTheorySpec
+from featurespeed.stage import progress, run_stage
+from featurespeed.theory.two_layer import (
+    EXACT,
+    Quadratic,
+    State,
+    TwoLayerNet,
+    Weights,
+    compressed,
+    gradient_step,
+    infinite_width,
+    initial_weights,
+    law_step,
+    least_sharpness,
+    map_jacobian,
+    population,
+    printed_correction,
+    printed_jacobian,
+    state_of,
+    two_layer_net,
+)
+from featurespeed.theory.two_layer_curvature import (
+    dense_hessian,
+    dense_parts,
+    gauss_newton_eigenvalue,
+    residual_bound,
+    sharpness,
+)
+
+# Below this share of the sharpness the bound is lost in the rounding of the gap, which is a difference.
+RESOLVED = 1e-3
+GAPS_EVERY = 2  # steps between two eigenvalues of one run
+Row = dict[str, object]
+
+
+def white(input_dim: int) -> Quadratic:
+    """The loss of all cases: white inputs, ``w* = 1``."""
+    return population(torch.ones(input_dim, dtype=EXACT))
+
+
+def keys(case: str, name: str, net: TwoLayerNet, seed: int, rate: float = float("nan")) -> Row:
+    """What identifies one network."""
+    sizes = {"width": net.width, "depth": 1, "input_dim": net.input_dim, "output_dim": 1}
+    run = {"parameterization": str(name), "optimizer": "sgd", "learning_rate": rate, "seed": seed}
+    return {"case": case, "estimator": "training"} | sizes | run
+
+
+def distance(first: State, second: State) -> float:
+    """Largest of the three differences, each relative to the norm of ``second``."""
+    pairs = ((first.w, second.w), (first.e, second.e), (first.v, second.v))
+    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+# --- Theorem 5.1 and Lemma 5.2 ----------------------------------------------------------------------------------------
+
+
+def law_rows(spec: LawsSpec, root: int, seeds: int) -> Iterator[Row]:
+    """Every size, ``gamma_0`` and parameterization; the labels of the runs say which."""
+    for name in COMPARED:
+        for input_dim in spec.input_dims:
+            for width in spec.widths:
+                for gamma in spec.gammas:
+                    net = two_layer_net(name, width, input_dim, gamma)
+                    for seed in range(seeds):
+                        weights = initial_weights(net, generator(root, "laws", name, input_dim, width, seed))
+                        base = {"run_id": f"gamma_0 = {gamma:g}"}
+                        yield from (base | row for row in one_run(spec, name, net, weights, seed))
+
+
+def edge_rate(net: TwoLayerNet, state: State, loss: Quadratic) -> float:
+    """``2 / sharpness``, at initialisation or at the flattest minimiser, whichever is sharper."""
+    return 2.0 / max(gauss_newton_eigenvalue(state, loss), least_sharpness(net, loss.minimiser))
+
+
+def one_run(spec: LawsSpec, name: Parameterization, net: TwoLayerNet, weights: Weights, seed: int) -> Iterator[Row]:
+    """Errors of the laws at every step, and curvature against its bound at some."""
+    loss = white(net.input_dim)
+    state = free = state_of(net, weights)
+    rate = spec.edge_share * edge_rate(net, state, loss)
+    base = keys("laws", name, net, seed, rate)
+    for step in range(1, spec.steps + 1):
+        if (step - 1) % GAPS_EVERY == 0:
+            yield from gap_rows(base | {"case": "bound", "step": step - 1}, net, state, loss)
+        weights = gradient_step(net, weights, loss, rate)
+        now = state_of(net, weights)
+        free = law_step(net.coupling, free, loss, rate)
+        errors = {
+            "one step": distance(law_step(net.coupling, state, loss, rate), now),
+            "free running": distance(free, now),
+            "one step, first order only": distance(law_step(net.coupling, state, loss, rate, False), now),
+        }
+        for series, value in errors.items():
+            yield base | {"step": step, "series": series, "quantity": "relative_error", "value": value}
+        state = now
+
+
+def gap_rows(base: Row, net: TwoLayerNet, state: State, loss: Quadratic) -> Iterator[Row]:
+    """Gap over bound, from the closed forms."""
+    bound, top = residual_bound(net, state, loss), sharpness(net, state, loss)
+    if bound > RESOLVED * top:
+        gap = abs(top - gauss_newton_eigenvalue(state, loss))
+        yield base | {"series": "gap over bound", "quantity": "curvature_ratio", "value": gap / bound}
+
+
+def dense_rows(spec: LawsSpec, root: int, seeds: int) -> Iterator[Row]:
+    """All matrices by automatic differentiation, on the smallest input dimension."""
+    input_dim = min(spec.input_dims)
+    for name in COMPARED:
+        for width in spec.dense_widths:
+            net, loss = two_layer_net(name, width, input_dim), white(input_dim)
+            for seed in range(seeds):
+                weights = initial_weights(net, generator(root, "dense", name, width, seed))
+                rate = spec.edge_share * edge_rate(net, state_of(net, weights), loss)
+                for step in range(spec.steps + 1):
+                    if step % (2 * GAPS_EVERY) == 0:
+                        base = keys("dense", name, net, seed, rate) | {"step": step}
+                        yield from matrix_rows(base, net, weights, loss)
+                    weights = gradient_step(net, weights, loss, rate)
+
+
+def matrix_rows(base: Row, net: TwoLayerNet, weights: Weights, loss: Quadratic) -> Iterator[Row]:
+    """Eigenvalues of dense matrices against the bound and our closed forms; both signs of the residual part."""
+    full, (gauss_newton, residual) = dense_hessian(net, weights, loss), dense_parts(net, weights, loss)
+    top, top_g, top_r = (float(torch.linalg.eigvalsh(m)[-1]) for m in (full, gauss_newton, residual))
+    state = state_of(net, weights)
+    bound = residual_bound(net, state, loss)
+    if bound <= RESOLVED * top:
+        return
+    ratios = {"gap over bound": abs(top - top_g) / bound, "residual part over bound": top_r / bound}
+    for series, value in ratios.items():
+        yield base | {"series": series, "quantity": "curvature_ratio", "value": value}
+    size = full.norm()
+    errors = {
+        "sharpness from (w, e, v)": abs(sharpness(net, state, loss) / top - 1),
+        "H = G + R, residual f - y": float((full - gauss_newton - residual).norm() / size),
+        "H = G + R, residual y - f": float((full - gauss_newton + residual).norm() / size),
+    }
+    for series, value in errors.items():
+        yield base | {"series": series, "quantity": "relative_error", "value": value}
+
+
+# --- Proposition 5.3 --------------------------------------------------------------------------------------------------
+
+
+def edge_rows(spec: EdgeSpec, root: int, seeds: int) -> Iterator[Row]:
+    """Runs over a grid of learning rates, all of them and all seeds of a width as one batch."""
+    loss = white(spec.input_dim)
+    for name in COMPARED:
+        for width in spec.widths:
+            net = two_layer_net(name, width, spec.input_dim)
+            grid = torch.linspace(spec.lowest, spec.highest, spec.shares, dtype=EXACT)
+            streams = [generator(root, "edge", name, width, seed) for seed in range(seeds)]
+            start = [compressed(initial_weights(net, stream)) for stream in streams]
+            every = torch.cat([grid * edge_rate(net, state_of(net, weights), loss) for weights in start])
+            hidden = torch.stack([w.hidden for w in start]).repeat_interleave(spec.shares, dim=0)
+            readout = torch.stack([w.readout for w in start]).repeat_interleave(spec.shares, dim=0)
+            weights = Weights(hidden, readout)
+            for _ in range(spec.steps):
+                weights = gradient_step(net, weights, loss, every)
+            yield from converged_rows(spec, str(name), net, weights, every)
+
+
+def converged_rows(spec: EdgeSpec, name: str, net: TwoLayerNet, weights: Weights, rates: Tensor) -> Iterator[Row]:
+    """Sharpness of the runs that have converged, over the edge and over its least value; number of all runs."""
+    loss = white(spec.input_dim)
+    distances = (state_of(net, weights).w - loss.minimiser).norm(dim=-1) / loss.minimiser.norm()
+    for run in range(len(rates)):
+        rate, base = float(rates[run]), keys("edge", name, net, run // spec.shares, float(rates[run]))
+        base |= {"index": run % spec.shares + 1, "step": spec.steps, "quantity": "curvature_ratio"}
+        converged = bool(distances[run] <= spec.tolerance)
+        yield base | {"series": "run", "value": float(converged)}
+        if not converged:
+            continue
+        state = state_of(net, Weights(weights.hidden[run], weights.readout[run]))
+        top = sharpness(net, state, loss)
+        correction = printed_correction(net.coupling, loss.minimiser, rate)
+        yield base | {"series": "sharpness over 2/learning rate", "value": top * rate / 2}
+        yield base | {"series": "printed edge over 2/learning rate", "value": 1 + correction}
+        yield base | {"series": "sharpness over its least", "value": top / least_sharpness(net, loss.minimiser)}
+        yield from jacobian_rows(base, net, state, rate)
+
+
+def jacobian_rows(base: Row, net: TwoLayerNet, state: State, rate: float) -> Iterator[Row]:
+    """Jacobian of the map at the minimiser: exact and as printed, against automatic differentiation of the law."""
+    loss = white(net.input_dim)
+    there = State(loss.minimiser, state.e, state.v)
+    truth = jacrev(lambda w: law_step(net.coupling, State(w, there.e, there.v), loss, rate).w)(there.w)
+    found = {"Jacobian": map_jacobian, "Jacobian as printed": printed_jacobian}
+    for series, function in found.items():
+        error = float((function(net.coupling, there, loss, rate) - truth).norm() / truth.norm())
+        yield base | {"series": series, "quantity": "relative_error", "value": error}
+
+
+# --- large widths -----------------------------------------------------------------------------------------------------
+
+
+def initialisation_rows(spec: TwoLayerTheorySpec) -> Iterator[Row]:
+    """(w, e, v) of many networks against what they concentrate on."""
+    sizes = spec.initialisation
+    for name in (*COMPARED, Parameterization.SP):
+        for width in sizes.widths:
+            net = two_layer_net(name, width, sizes.input_dim)
+            limit = infinite_width(net)
+            for draw in range(sizes.draws):
+                state = state_of(net, initial_weights(net, generator(spec.seed, "init", name, width, draw)))
+                base = keys("initialisation", name, net, draw)
+                values = {
+                    "e from its limit": ("relative_distance", (state.e - limit.e).norm() / limit.e.norm()),
+                    "v from its limit": ("relative_distance", (state.v / limit.v - 1).abs()),
+                    "mean eigenvalue of e": ("curvature_ratio", state.e.diagonal().mean()),
+                    "v": ("readout_norm", state.v),
+                    "w": ("effective_map_norm", state.w.norm()),
+                }
+                for series, (quantity, value) in values.items():
+                    yield base | {"series": series, "quantity": quantity, "value": float(value)}
+
+
+def limit_rows(spec: LimitSpec, root: int, seeds: int) -> Iterator[Row]:
+    """Largest distance of (e, v) along training from the limit's trajectory, and from its own start."""
+    loss = white(spec.input_dim)
+    for name in COMPARED:
+        for width in spec.widths:
+            net = two_layer_net(name, width, spec.input_dim)
+            for seed in range(seeds):
+                weights = compressed(initial_weights(net, generator(root, "limit", name, width, seed)))
+                # The limit of muP starts at w = 0; under NTP the start of w stays random, so it is taken over.
+                first, ideal = state_of(net, weights), infinite_width(two_layer_net(name, 10**12, spec.input_dim))
+                if name is Parameterization.NTP:
+                    ideal = State(first.w, ideal.e, ideal.v)
+                coupling = two_layer_net(name, 10**12, spec.input_dim).coupling
+                from_limit = from_start = 0.0
+                for _ in range(spec.steps):
+                    weights = gradient_step(net, weights, loss, spec.learning_rate)
+                    ideal = law_step(coupling, ideal, loss, spec.learning_rate)
+                    state = state_of(net, weights)
+                    from_limit = max(from_limit, kernel_distance(state, ideal))
+                    from_start = max(from_start, kernel_distance(state, first))
+                base = keys("limit", name, net, seed, spec.learning_rate) | {"quantity": "relative_distance"}
+                yield base | {"series": "from infinite width", "step": spec.steps, "value": from_limit}
+                yield base | {"series": "from initialisation", "step": spec.steps, "value": from_start}
+
+
+def kernel_distance(state: State, reference: State) -> float:
+    """Distance of ``e + v``, which decides on the curvature at the minimum, relative to the reference."""
+    identity = torch.eye(len(state.w), dtype=EXACT)
+    return float((state.e - reference.e + (state.v - reference.v) * identity).norm() / (
+        reference.e + reference.v * identity
+    ).norm())  # fmt: skip
+
+
+# --- softmax ----------------------------------------------------------------------------------------------------------
+
+
+def softmax_rows(spec: SoftmaxSpec, root: int, seeds: int) -> Iterator[Row]:
+    """Largest eigenvalue of ``diag(p) - p p^T``; the true class leads Gaussian outputs by the margin."""
+    for seed in range(seeds):
+        logits = torch.randn(spec.classes, dtype=EXACT, generator=generator(root, "softmax", seed))
+        others = logits[1:].max()
+        for margin in spec.margins:
+            leading = torch.cat([(others + margin).reshape(1), logits[1:]])
+            p = torch.softmax(leading, dim=0)
+            value = float(torch.linalg.eigvalsh(torch.diag(p) - torch.outer(p, p))[-1])
+            sizes = {"width": 0, "depth": 1, "input_dim": 1, "output_dim": spec.classes}
+            row = {"case": "softmax", "series": "cross-entropy", "step": margin, "seed": seed, "estimator": "theory"}
+            yield row | sizes | {"quantity": "softmax_eigenvalue", "value": max(value, 0.0)}
+
+
+def all_rows(spec: TwoLayerTheorySpec) -> Iterator[Row]:
+    """Every case."""
+    yield from law_rows(spec.laws, spec.seed, spec.seeds)
+    yield from dense_rows(spec.laws, spec.seed, spec.seeds)
+    yield from edge_rows(spec.edge, spec.seed, spec.seeds)
+    yield from initialisation_rows(spec)
+    yield from limit_rows(spec.limit, spec.seed, spec.seeds)
+    yield from softmax_rows(spec.softmax, spec.seed, spec.seeds)
+
+
+def main(spec: TwoLayerTheorySpec) -> pd.DataFrame:
+    """All cases as one long table."""
+    return frame(list(progress(all_rows(spec), spec.artefact)))
+
+
+if __name__ == "__main__":
+    run_stage(main, TwoLayerTheorySpec)

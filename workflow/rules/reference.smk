@@ -1,0 +1,110 @@
+# Results that are kept in the repository, under results/reference/<scale>: drawn and judged again from the stage tables
+# alone, in seconds, without a GPU; and how those of a run are put there.
+from featurespeed.config import SCALES
+
+REFERENCE = SOURCES / "results/reference"
+REDRAWN = "results/reference_figures"
+KEPT = {}  # scale -> artefacts whose stage tables are kept
+for TABLE in sorted(REFERENCE.glob("*/stages/*.parquet")):
+    if TABLE.parts[-3] in SCALES and TABLE.stem in ARTEFACTS:
+        KEPT.setdefault(TABLE.parts[-3], []).append(TABLE.stem)
+
+
+REDRAWN_FILES = [f"{REDRAWN}/{scale}/claims.csv" for scale in KEPT] + [
+    f"{REDRAWN}/{scale}/tables/{name}.csv" for scale, names in KEPT.items() for name in names if name in DRAWN
+]
+NOTHING_KEPT = "results/reference: no stage tables are kept there, so there is nothing to draw; see docs/running.md"
+
+
+wildcard_constraints:
+    kept_scale="|".join(KEPT) or "none",
+
+
+rule reference_figure:
+    input:
+        unpack(lambda wildcards: FIGURE_INPUTS.get(ARTEFACTS[wildcards.artefact].group, {})),
+        table=REFERENCE / "{kept_scale}/stages/{artefact}.parquet",
+        style=SOURCES / "scripts/figures.mplstyle",
+    output:
+        table=f"{REDRAWN}/{{kept_scale}}/tables/{{artefact}}.csv",
+        pdf=f"{REDRAWN}/{{kept_scale}}/figures/{{artefact}}.pdf",
+        svg=f"{REDRAWN}/{{kept_scale}}/figures/{{artefact}}.svg",
+        png=f"{REDRAWN}/{{kept_scale}}/figures/{{artefact}}.png",
+    log:
+        "logs/reference_figures/{kept_scale}/figures/{artefact}.log",
+    benchmark:
+        f"{REDRAWN}/{{kept_scale}}/benchmarks/figures/{{artefact}}.tsv"
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        artefact="{artefact}",
+        scale="{kept_scale}",
+        script=lambda wildcards: f"figures_{ARTEFACTS[wildcards.artefact].group}.py",
+        code=lambda wildcards: script_hash(f"figures_{ARTEFACTS[wildcards.artefact].group}.py"),
+    script:
+        "../../scripts/{params.script}"
+
+
+# Claims about artefacts that are not kept come out as `not run`.
+rule reference_claims:
+    input:
+        tables=lambda wildcards: [
+            REFERENCE / f"{wildcards.kept_scale}/stages/{name}.parquet" for name in KEPT[wildcards.kept_scale]
+        ],
+        criteria=CRITERIA,
+        published=PUBLISHED,
+    output:
+        claims=f"{REDRAWN}/{{kept_scale}}/claims.csv",
+        sensitivity=f"{REDRAWN}/{{kept_scale}}/claims_sensitivity.csv",
+        published=f"{REDRAWN}/{{kept_scale}}/published_points.csv",
+    log:
+        "logs/reference_figures/{kept_scale}/claims/claims.log",
+    benchmark:
+        f"{REDRAWN}/{{kept_scale}}/benchmarks/claims/claims.tsv"
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=0,
+    params:
+        scale="{kept_scale}",
+        code=script_hash("claims.py"),
+    script:
+        "../../scripts/claims.py"
+
+
+rule reference_figures:
+    input:
+        lambda _: REDRAWN_FILES or sys.exit(NOTHING_KEPT),  # only if this is asked for
+    localrule: True
+
+
+# Of the scale of this run, whatever it has by now: no inputs, so that nothing is computed for it.
+rule keep_reference:
+    log:
+        f"{LOGS}/keep_reference/keep_reference.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/keep_reference/keep_reference.tsv"
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        results=RESULTS,
+        reference=str(REFERENCE / CONFIG.scale),
+        code=script_hash("keep_reference.py"),
+    script:
+        "../../scripts/keep_reference.py"
