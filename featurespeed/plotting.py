@@ -221,7 +221,12 @@ def new_figure(style: Path, width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, paths: Mapping[str, Path]) -> None:
-    """Write the figure once a format (``pdf``, ``svg``, ``png``), without dates."""
+    """Write the figure once a format (``pdf``, ``svg``, ``png``), without dates.
+
+    Places are found once and then kept: every format would search for them again, most of the time of drawing.
+    """
     metadata = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for kind, path in paths.items():
         figure.savefig(path, format=kind, metadata=metadata[kind])

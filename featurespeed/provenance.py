@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -66,19 +67,39 @@ def table_metadata(spec: object, script: Path | str) -> dict[str, object]:
 def _imports(path: Path, module: str, package_root: Path) -> Iterator[str]:
     """Dotted names in the package that one file imports; `module` is its own name, "" for a script."""
     is_package = path.name == "__init__.py"
-    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _import_statements(path.read_bytes()):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _ours(alias.name))
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                up = node.level - 1 if is_package else node.level
-                parents = module.split(".")
-                base = ".".join([*parents[: len(parents) - up], *filter(None, [base])])
-            if _ours(base):
-                yield base
-                for alias in node.names:
-                    yield _named(base, alias.name, package_root)
+            continue
+        base = node.module or ""
+        if node.level:
+            up = node.level - 1 if is_package else node.level
+            parents = module.split(".")
+            base = ".".join([*parents[: len(parents) - up], *filter(None, [base])])
+        if _ours(base):
+            yield base
+            for alias in node.names:
+                yield _named(base, alias.name, package_root)
+
+
+@lru_cache(maxsize=None)  # the workflow hashes all scripts, which share most modules
+def _parsed(source: bytes) -> ast.Module:
+    return ast.parse(source)
+
+
+@lru_cache(maxsize=None)
+def _import_statements(source: bytes) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """All import statements of a file. Only statements are searched: no expression holds one."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    open_nodes: list[ast.AST] = [_parsed(source)]
+    while open_nodes:
+        node = open_nodes.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, name, ())
+            open_nodes += inner if isinstance(inner, list) else ()  # the body of a lambda is an expression
+    return tuple(found)
 
 
 def _named(base: str, name: str, package_root: Path) -> str:
@@ -93,7 +114,7 @@ def _lazy_exports(package: str, package_root: Path) -> dict[str, str]:
     path = _module_file(package, package_root)
     if path is None or path.name != "__init__.py":
         return {}
-    for node in ast.parse(path.read_bytes()).body:
+    for node in _parsed(path.read_bytes()).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == "EXPORTS" for target in targets):
             return ast.literal_eval(node.value)

@@ -10,9 +10,7 @@ Inputs: ``data`` (npz). Outputs: ``weights`` (folder) beside the table.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +18,13 @@ import pandas as pd
 
 from featurespeed.data.store import load_dataset
 from featurespeed.device import acquire_device
-from featurespeed.locks import held_lock
 from featurespeed.provenance import canonical_json, table_metadata
 from featurespeed.records import frame
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.stage import Task, run_stage
-from featurespeed.training.checkpoint import Checkpoint
 from featurespeed.training.evaluate import scores_on_test_set
 from featurespeed.training.job import Job, Probe, Row, Training
+from featurespeed.training.resumable import Resumable, resumable
 from featurespeed.training.setup import make_job, make_stream
 from featurespeed.training.trainer import Trainer
 from featurespeed.training.weights import check_disk, link_weights, save_weights, weights_of
@@ -61,20 +58,14 @@ def keep_weights(folder: Path, probe: Probe) -> list[Row]:
     return []
 
 
-def remove_if_empty(folder: Path) -> None:
-    """The folder of all checkpoints goes with the last job."""
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def train(spec: TrainingSpec, job: Job, folder: Path, identity: str) -> Training:
-    """Train the job, from its checkpoint in ``folder`` if there is one."""
-    check_disk(spec, weights_of(job.make_network(1)), folder)
+def train(spec: TrainingSpec, job: Job, kept: Resumable) -> Training:
+    """Train the job, from its checkpoint if there is one."""
+    check_disk(spec, weights_of(job.make_network(1)), kept.folder)
     trainer = Trainer(
         job,
-        checkpoint=Checkpoint(folder / "state.pt", identity),
-        checkpoint_seconds=60.0 * float(os.environ.get("FEATURESPEED_CHECKPOINT_MINUTES", "10")),
-        on_probe=lambda probe: keep_weights(folder / "weights", probe),
+        checkpoint=kept.checkpoint,
+        checkpoint_seconds=kept.seconds,
+        on_probe=lambda probe: keep_weights(kept.folder / "weights", probe),
         cuda_graph=os.environ.get("FEATURESPEED_CUDA_GRAPH", "1") == "1",
     )
     return trainer.run()
@@ -84,16 +75,13 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
     """Train the job and return its records."""
     data = load_dataset(task.inputs["data"])
     folder = Path(task.params.get("checkpoints", Path("checkpoints") / spec.run))
-    task.at_end.callback(remove_if_empty, folder.parent)
-    # A job that has outlived its killed workflow may still be at work on the same files.
-    task.at_end.enter_context(held_lock(folder.with_suffix(".lock")))
     identity = canonical_json(table_metadata(spec, __file__) | {"data": data.facts["content_sha256"]})
-    with acquire_device() as device:
-        job = make_job(spec, data, device)
-        training = train(spec, job, folder, identity)
-        scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
-    link_weights(folder / "weights", task.outputs["weights"])
-    task.at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+    with resumable(folder, identity, task.at_end) as kept:
+        with acquire_device() as device:
+            job = make_job(spec, data, device)
+            training = train(spec, job, kept)
+            scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
+        link_weights(kept.folder / "weights", task.outputs["weights"])
     sizes = {
         "run_id": spec.run,
         "case": spec.model.kind,

@@ -19,6 +19,9 @@ import pytest
 from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SYSTEM_PATH = os.environ["PATH"]
+# A machine with SLURM's programs and no cluster: Snakemake would wait 9 s for its controller at every start.
+os.environ["PATH"] = os.pathsep.join([str(REPOSITORY / "tests/no_cluster"), SYSTEM_PATH])
 
 
 @dataclass(frozen=True)

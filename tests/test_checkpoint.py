@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ from training_cases import (
     weights_of_members,
 )
 
+from featurespeed.locks import try_lock
 from featurespeed.records import PART
 from featurespeed.training.checkpoint import Checkpoint
 from featurespeed.training.ensemble import Ensemble
+from featurespeed.training.resumable import resumable
 from featurespeed.training.trainer import Trainer
 from featurespeed.training.weights import (
     SPARE_BYTES,
@@ -273,6 +276,43 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     checkpoint.remove()
     checkpoint.remove()
     assert checkpoint.load() is None
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_is_one_job_s_alone_until_its_table_is_written(tmp_path):
+    folder, end = tmp_path / "checkpoints/job", ExitStack()
+    with resumable(folder, "this job", end) as kept:
+        kept.checkpoint.save({"a": 1})
+    assert kept.checkpoint.load() == {"a": 1}
+    assert try_lock(tmp_path / "checkpoints/job.lock") is None
+    end.close()
+    assert not folder.parent.exists()
+
+
+def test_jobs_whose_names_differ_behind_a_dot_have_a_lock_each(tmp_path):
+    with ExitStack() as end, resumable(tmp_path / "run_0.5", "a", end), resumable(tmp_path / "run_0.7", "b", end):
+        assert sorted(path.name for path in tmp_path.glob("*.lock")) == ["run_0.5.lock", "run_0.7.lock"]
+
+
+def test_a_job_that_fails_leaves_its_checkpoint(tmp_path):
+    end = ExitStack()
+    with pytest.raises(Killed), resumable(tmp_path / "checkpoints/job", "this job", end) as kept:
+        kept.checkpoint.save({"a": 1})
+        raise Killed
+    end.close()
+    assert Checkpoint(kept.checkpoint.path, "this job").load() == {"a": 1}
+
+
+def test_ten_minutes_lie_between_two_checkpoints_unless_told_otherwise(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.delenv("FEATURESPEED_CHECKPOINT_MINUTES", raising=False)
+    for _ in range(2):
+        with ExitStack() as end, resumable(tmp_path / "job", "this job", end) as kept:
+            found.append(kept.seconds)
+        monkeypatch.setenv("FEATURESPEED_CHECKPOINT_MINUTES", "0.5")
+    assert found == [600.0, 30.0]
 
 
 def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(monkeypatch, tmp_path):

@@ -13,13 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, run_snakemake
+
+from conftest import REPOSITORY, SYSTEM_PATH, run_snakemake
 from test_workflow import smoke_config
 
 pytestmark = pytest.mark.slow
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
-SYSTEM_PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+CLUSTER_PATH = os.pathsep.join([SYSTEM_PATH, "/usr/sbin"])
 CONFIGURATION = Path("/etc/slurm")
 
 SLURM_CONF = """\
@@ -61,7 +62,7 @@ def why_not() -> str:
     """Why a cluster cannot be started here; empty if it can."""
     if os.geteuid() != 0:
         return "starting SLURM daemons needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name, path=CLUSTER_PATH) is None]
     if missing:
         return f"SLURM is not installed here (no {', '.join(missing)})"
     if subprocess.run(["pgrep", "-x", "slurmctld"], capture_output=True).returncode == 0:
@@ -70,7 +71,7 @@ def why_not() -> str:
 
 
 def call(*command: str) -> str:
-    environment = {**os.environ, "PATH": SYSTEM_PATH}
+    environment = {**os.environ, "PATH": CLUSTER_PATH}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
@@ -153,7 +154,7 @@ def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     profile = str(REPOSITORY / "workflow/profiles/slurm")
     often = ("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1")
     arguments = ("--profile", profile, *often, "--config", "scale=smoke", "--", *TARGETS)
-    done = run_snakemake(*arguments, directory=tmp_path, PATH=SYSTEM_PATH)
+    done = run_snakemake(*arguments, directory=tmp_path, PATH=CLUSTER_PATH)
     assert done.returncode == 0, done.stderr[-5000:]
     submitted = done.stderr.count("has been submitted with SLURM jobid")
     config = smoke_config()
@@ -164,5 +165,5 @@ def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     made, expected = tables(tmp_path / "results/smoke"), tables(smoke_results)
     assert {f"tables/{name}.csv" for name in TARGETS} < set(made)
     assert made == {name: expected[name] for name in made}
-    again = run_snakemake("-n", *arguments, directory=tmp_path, PATH=SYSTEM_PATH)
+    again = run_snakemake("-n", *arguments, directory=tmp_path, PATH=CLUSTER_PATH)
     assert "Nothing to be done" in again.stdout + again.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from conftest import load_script
 from pydantic import ValidationError
 from torch import Tensor
 
+from featurespeed import provenance
+from featurespeed.data import store
 from featurespeed.data.store import load_dataset
 from featurespeed.errors import UserError
 from featurespeed.records import frame, read_table, write_table
@@ -69,7 +73,7 @@ def trained(data, folder: Path, **changes) -> tuple[TrainingSpec, pd.DataFrame]:
 
 def measured(run: TrainingSpec, data, records: pd.DataFrame, folder: Path, **changes) -> pd.DataFrame:
     spec = CurvatureSpec.model_validate(EVERYTHING | changes)
-    return pd.DataFrame([row for group in curvature_rows(run, spec, data, records, folder, CPU) for row in group])
+    return pd.DataFrame([row for part in curvature_rows(run, spec, data, records, folder, CPU) for row in part.rows])
 
 
 def dense(run: TrainingSpec, data, folder: Path, member: int, step: int, images: int = 24) -> tuple[Tensor, Tensor]:
@@ -93,6 +97,14 @@ def job(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     run, records = trained(digits, folder)
     return run, records, folder, measured(run, digits, records, folder)
+
+
+def overflow(folder: Path, run: TrainingSpec, member: int, step: int) -> None:
+    """Make the kept weights of one network so large that its derivatives overflow."""
+    network = load_weights(folder, make_network(run, (1, 4, 4), 10, 1), [member], step)
+    for layer in network.weighted.values():
+        layer.weight.data.mul_(1e25)
+    save_weights(folder, network, 0, member, step)
 
 
 def rows_of(table: pd.DataFrame, run: TrainingSpec, member: int, step: int, quantity: str) -> pd.DataFrame:
@@ -197,10 +209,7 @@ def test_what_does_not_fit_goes_on_with_less(digits, tmp_path, monkeypatch):
 
 def test_derivatives_that_overflow_end_one_network_and_no_other(digits, tmp_path):
     run, records = trained(digits, tmp_path, model={"kind": "mlp", "depth": 2}, width=8, dtype="float32", seeds=1)
-    network = load_weights(tmp_path, make_network(run, (1, 4, 4), 10, 1), [1], 10)
-    for layer in network.weighted.values():
-        layer.weight.data.mul_(1e25)
-    save_weights(tmp_path, network, 0, 1, 10)
+    overflow(tmp_path, run, member=1, step=10)
     table = measured(run, digits, records, tmp_path, quantities=["sharpness"], tol=1e-3)
     ended = table[table["quantity"] == "overflow_step"]
     assert ended[["learning_rate", "step", "value"]].values.tolist() == [[1.0, 10, 10.0]]
@@ -260,23 +269,151 @@ def test_weights_of_sgd_have_no_second_moments(job):
         load_second_moments(folder, network, [0], 0)
 
 
-def test_the_script_writes_one_table_with_the_evidence_of_every_value(digits, smoke_run, tmp_path):
-    run, _ = trained(digits, tmp_path / "weights", seeds=1)
+# --- the script -------------------------------------------------------------------------------------------------------
+
+MLP = {"model": {"kind": "mlp", "depth": 2}, "width": 8, "dtype": "float32"}  # on a CPU all members side by side
+
+
+class Killed(BaseException):
+    """What stands for a kill: nothing in the package catches it."""
+
+
+def script_inputs(digits, smoke_run, folder: Path, **changes) -> dict[str, Path]:
+    """Files that the script reads: a data set, the weights of a job, and its records."""
+    run, _ = trained(digits, folder / "weights", **changes)
     keys = {"series": "curved", "width": 4, "depth": 2, "input_dim": 16, "output_dim": 10, "seed": 0}
     table = frame([keys | {"estimator": "training", "quantity": "training_loss", "value": 1.0}])
-    inputs = {
+    write_table(table, folder / "records.parquet", {})
+    return {
         "data": smoke_run.directory / "resources/data/digits/digits.npz",
-        "records": tmp_path / "records.parquet",
-        "weights": tmp_path / "weights",
+        "records": folder / "records.parquet",
+        "weights": folder / "weights",
     }
-    write_table(table, inputs["records"], {})
-    spec = SharpnessSpec.model_validate({"training": RUN | {"seeds": 1}, "curvature": EVERYTHING})
-    found = load_script("sharpness").main(spec, Task(inputs=inputs, outputs={}, params={}))
+
+
+def spec_of(changes: dict | None = None, **settings) -> SharpnessSpec:
+    """``changes`` of the job, ``settings`` of the measurement."""
+    training = RUN | (changes or {})
+    return SharpnessSpec.model_validate({"training": training, "curvature": EVERYTHING | settings})
+
+
+def run_script(
+    monkeypatch, folder: Path, inputs: dict[str, Path], spec: SharpnessSpec, die_at: list[int] | None = None, minutes=0
+) -> tuple[bytes | None, list[list[int]]]:
+    """The table's bytes, and the members that were tried side by side, in order.
+
+    The job is killed, and has no table, when it comes to the members ``die_at``; if there are none, at its end.
+    """
+    real, asked, table = curvature._rows_of_group, [], None
+
+    def rows_of_group(measurement, members, *rest):
+        if members == die_at:
+            raise Killed
+        asked.append(members)
+        return real(measurement, members, *rest)
+
+    def die(_):
+        raise Killed
+
+    task = Task(inputs=inputs, outputs={}, params={"checkpoints": folder / "checkpoints/job"})
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(curvature, "_rows_of_group", rows_of_group)
+        patch.setenv("FEATURESPEED_CHECKPOINT_MINUTES", str(minutes))
+        if die_at == []:
+            patch.setattr("featurespeed.records.frame", die)
+        write_table(load_script("sharpness").main(spec, task), folder / "table.parquet", {})
+        table = (folder / "table.parquet").read_bytes()
+    task.at_end.close()  # gives the lock back, as the death of a process does
+    return table, asked
+
+
+def test_the_script_writes_one_table_with_the_evidence_of_every_value(digits, smoke_run, tmp_path, monkeypatch):
+    inputs = script_inputs(digits, smoke_run, tmp_path, seeds=1)
+    run_script(monkeypatch, tmp_path, inputs, spec_of({"seeds": 1}))
+    found = read_table(tmp_path / "table.parquet")
     assert set(found["run_id"]) == {"curved"}
     eigenvalues = found[found["quantity"] == "sharpness"]
     assert (eigenvalues["products"] >= 4).all()
     assert np.isfinite(eigenvalues["residual"]).all()
     assert set(found["unit"]) == {"1/learning rate", "1", "1/time", "rad"}
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_killed_measurement_goes_on_to_the_same_bytes(digits, smoke_run, tmp_path, monkeypatch):
+    """Killed twice; no network that was done is measured again, and nothing is left behind."""
+    inputs, spec = script_inputs(digits, smoke_run, tmp_path), spec_of(tol=1e-3)
+    whole, asked = run_script(monkeypatch, tmp_path, inputs, spec)
+    assert asked == [[0], [1], [2], [3]]
+    assert run_script(monkeypatch, tmp_path, inputs, spec, die_at=[1]) == (None, [[0]])
+    assert run_script(monkeypatch, tmp_path, inputs, spec, die_at=[3]) == (None, [[1], [2]])
+    assert list((tmp_path / "checkpoints").rglob("*.pt"))
+    assert run_script(monkeypatch, tmp_path, inputs, spec) == (whole, [[3]])
+    table = read_table(tmp_path / "table.parquet")
+    assert list(dict.fromkeys(zip(table["learning_rate"], table["seed"], strict=True))) == spec.training.members
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_every_kind_of_row_survives_a_kill(digits, smoke_run, tmp_path, monkeypatch):
+    """Those of Adam's preconditioner and of an overflow, too: killed when all networks were done, but not the table."""
+    changes = MLP | {"optimizer": {"name": "adam"}, "learning_rates": [0.01, 0.02], "seeds": 1}
+    inputs = script_inputs(digits, smoke_run, tmp_path, **changes)
+    overflow(tmp_path / "weights", TrainingSpec.model_validate(RUN | changes), member=1, step=10)
+    spec = spec_of(changes, quantities=list(CURVATURE_QUANTITIES), tol=1e-3)
+    whole, asked = run_script(monkeypatch, tmp_path, inputs, spec)
+    assert asked == [[0, 1], [0], [1]]
+    assert {"preconditioned_sharpness", "overflow_step"} <= set(read_table(tmp_path / "table.parquet")["quantity"])
+    assert run_script(monkeypatch, tmp_path, inputs, spec, die_at=[]) == (None, asked)
+    assert run_script(monkeypatch, tmp_path, inputs, spec) == (whole, [])
+
+
+def test_halves_of_a_group_go_on_as_halves_after_a_kill(digits, smoke_run, tmp_path, monkeypatch):
+    """Four networks side by side, of which the second one overflows: the others are measured with whom they were."""
+    inputs = script_inputs(digits, smoke_run, tmp_path, **MLP)
+    overflow(tmp_path / "weights", TrainingSpec.model_validate(RUN | MLP), member=1, step=10)
+    spec = spec_of(MLP, quantities=["sharpness"], tol=1e-3)
+    whole, asked = run_script(monkeypatch, tmp_path, inputs, spec)
+    assert asked == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3]]
+    assert run_script(monkeypatch, tmp_path, inputs, spec, die_at=[1]) == (None, asked[:3])
+    assert run_script(monkeypatch, tmp_path, inputs, spec, die_at=[2, 3]) == (None, [[1]])
+    assert run_script(monkeypatch, tmp_path, inputs, spec) == (whole, [[2, 3]])
+
+
+def other_records(patch, inputs):
+    write_table(read_table(inputs["records"]), inputs["records"], {"trained": "again"})
+
+
+def other_code(patch, inputs):
+    patch.setattr(provenance, "code_hash", lambda script: "other")
+
+
+def other_data(patch, inputs):
+    facts = load_dataset(inputs["data"]).facts | {"content_sha256": "other"}
+    patch.setattr(store, "load_dataset", lambda path: replace(load_dataset(path), facts=facts))
+
+
+OTHERS = {
+    "settings": ({"images": 16}, lambda patch, inputs: None),
+    "records": ({}, other_records),
+    "code": ({}, other_code),
+    "data": ({}, other_data),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_checkpoint_of_another_measurement_is_not_used(digits, smoke_run, tmp_path, monkeypatch, other):
+    few, (settings, change) = {"seeds": 1}, OTHERS[other]
+    inputs, cheap = script_inputs(digits, smoke_run, tmp_path, **few), {"quantities": ["sharpness"], "tol": 1e-3}
+    assert run_script(monkeypatch, tmp_path, inputs, spec_of(few, **cheap), die_at=[1]) == (None, [[0]])
+    change(monkeypatch, inputs)
+    found, asked = run_script(monkeypatch, tmp_path, inputs, spec_of(few, **cheap | settings))
+    assert asked == [[0], [1]]
+    assert (found, asked) == run_script(monkeypatch, tmp_path, inputs, spec_of(few, **cheap | settings))
+
+
+def test_nothing_is_saved_before_it_is_time(digits, smoke_run, tmp_path, monkeypatch):
+    inputs, spec = script_inputs(digits, smoke_run, tmp_path, seeds=1), spec_of({"seeds": 1}, quantities=["sharpness"])
+    run_script(monkeypatch, tmp_path, inputs, spec, die_at=[1], minutes=10)
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_the_smoke_run_gathers_records_and_curvature_of_all_jobs(smoke_run):
@@ -316,8 +453,8 @@ def test_feature_speed_is_that_of_the_first_paper_for_a_learning_rate_of_1(digit
 def test_only_the_chosen_networks_are_measured(digits, tmp_path):
     run, records = trained(digits, tmp_path)
     spec = CurvatureSpec(quantities=["directional_sharpness"], images=24)
-    groups = curvature_rows(run, spec, digits, records, tmp_path, CPU, [1, 3])
-    rows = pd.DataFrame([row for group in groups for row in group])
+    parts = curvature_rows(run, spec, digits, records, tmp_path, CPU, [1, 3])
+    rows = pd.DataFrame([row for part in parts for row in part.rows])
     assert set(zip(rows["learning_rate"], rows["seed"], strict=True)) == {run.members[1], run.members[3]}
 
 

@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "theory": {"parameterization", "scalings", "specs", "randomness", "models"},
     "curvature": {"device", "randomness", "errors"},
     "training": {"probes", "theory", "models", "data", "parameterization", "scalings", "specs", "randomness", "records",
-                 "errors", "device", "curvature"},
+                 "errors", "device", "locks", "curvature", "operations"},
     "panels": {"probes", "theory", "models", "parameterization", "scalings", "specs", "randomness"},
     "coordinates": {"records", "statistics", "parameterization"},
     "transfer": {"statistics"},

@@ -37,7 +37,7 @@ class Checkpoint:
             stored = torch.load(self.path, map_location="cpu", weights_only=True)
             identity, state = stored["identity"], stored["state"]
         except Exception as error:  # whatever is wrong with the file, the job can start afresh
-            print(f"{self.path}: not readable ({type(error).__name__}), training starts anew", flush=True)
+            print(f"{self.path}: not readable ({type(error).__name__}), the job starts anew", flush=True)
             identity, state = None, None
         if identity == self.identity:
             return state

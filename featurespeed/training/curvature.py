@@ -7,7 +7,7 @@ All operators are in units of each layer's learning rate, ``D^1/2 A D^1/2`` with
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -218,6 +218,7 @@ class Measurement:
 
 
 Measure = Callable[[Measurement, Point, str], Iterator[tuple[int, Row]]]
+Follow = Callable[[list[int], int | None], list[Row]]  # members side by side, micro-batch -> rows of all probe steps
 MEASURES: dict[str, Measure] = {
     "sharpness": Measurement._sharpness,
     "smallest_eigenvalue": Measurement._smallest,
@@ -241,6 +242,14 @@ def _eigenvalue_rows(quantity: str, layer: int, sign: float, record: Eigenvalues
         yield keys | {"quantity": "warm_start_disagreement", "case": quantity, "value": record.disagreement}
 
 
+@dataclass(frozen=True)
+class Part:
+    """Members that were measured side by side, and the rows of all their probe steps."""
+
+    members: list[int]
+    rows: list[Row]
+
+
 def curvature_rows(
     run: TrainingSpec,
     spec: CurvatureSpec,
@@ -249,8 +258,9 @@ def curvature_rows(
     folder: Path,
     device: torch.device,
     measured: Sequence[int] | None = None,
-) -> Iterator[list[Row]]:
-    """Rows of the members of a job, group by group; those of a network end where it was frozen.
+    done: Collection[int] = (),
+) -> Iterator[Part]:
+    """Rows of the members of a job, as soon as some are measured; those of a network end where it was frozen.
 
     Args:
         run, spec: the job, and what to measure.
@@ -259,6 +269,7 @@ def curvature_rows(
         folder: its kept weights.
         device: where to measure.
         measured: places of the members to measure; None is all of them.
+        done: those of them that an interrupted call has measured; the others are grouped as they would have been.
     """
     stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
     end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
@@ -275,8 +286,9 @@ def curvature_rows(
         return _rows_of_group(Measurement(run, spec), members, last, batch, load, folder, micro_batch)
 
     members = range(len(run.members)) if measured is None else measured
+    done = frozenset(done)
     for group in side_by_side(run, spec.images, device, members):
-        yield _with_less_at_a_time(follow, group, spec.images)
+        yield from _with_less_at_a_time(follow, group, spec.images, done)
 
 
 def _rows_of_group(
@@ -309,9 +321,25 @@ def _rows_of_group(
     return rows
 
 
-def _with_less_at_a_time(follow: Callable[[list[int], int | None], list[Row]], members: list[int], images: int):
-    """Rows of a group: of its halves if it does not fit into memory or one member's derivatives overflow, and of one
-    member with ever smaller micro-batches.
+def _with_less_at_a_time(follow: Follow, members: list[int], images: int, done: frozenset[int]) -> Iterator[Part]:
+    """A group, or its halves if it does not fit into memory or one member's derivatives overflow.
+
+    A group of which some members are done, and others not, has gone on in halves, and does so again.
+    """
+    if done.issuperset(members):
+        return
+    rows = _at_once(follow, members, images) if done.isdisjoint(members) else None
+    if rows is not None:
+        yield Part(members, rows)
+        return
+    for half in chunks(members, -(-len(members) // 2)):
+        yield from _with_less_at_a_time(follow, half, images, done)
+
+
+def _at_once(follow: Follow, members: list[int], images: int) -> list[Row] | None:
+    """Rows of a group, None if it must go on in halves; those of one member with ever smaller micro-batches.
+
+    Raises OutOfMemory or CurvatureError if one member fails nevertheless.
     """
     micro_batch: int | None = None
     while True:
@@ -319,14 +347,12 @@ def _with_less_at_a_time(follow: Callable[[list[int], int | None], list[Row]], m
             return follow(members, micro_batch)
         except OutOfMemory:
             torch.cuda.empty_cache()
-            if len(members) == 1:
-                micro_batch = (micro_batch or images) // 2
-                if micro_batch < 1:
-                    raise
-                continue
+            if len(members) > 1:
+                return None
+            micro_batch = (micro_batch or images) // 2
+            if micro_batch < 1:
+                raise
         except CurvatureError:
             if len(members) == 1:
                 raise
-        return [
-            row for half in chunks(members, -(-len(members) // 2)) for row in _with_less_at_a_time(follow, half, images)
-        ]
+            return None

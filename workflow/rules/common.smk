@@ -1,6 +1,7 @@
 # The configuration, validated before any rule is read, and the paths and lists that all rules share.
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -84,6 +85,7 @@ def kept(folder):
     return directory(folder) if CONFIG.training.keep_weights else temp(directory(folder))
 
 
+@cache
 def script_hash(name):
     """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule."""
     return code_hash(BASE / "scripts" / name)

@@ -1,4 +1,5 @@
 # Curvature along training: one job a training job, at the weights that it kept, all learning rates and seeds inside.
+# A killed job goes on from a checkpoint that lies outside the outputs.
 rule sharpness:
     input:
         unpack(lambda wildcards: data_files(MEASURED[wildcards.measurement].training.data.name)),
@@ -22,6 +23,7 @@ rule sharpness:
         gpu=TRAINING_GPUS,
     params:
         spec=lambda wildcards: MEASURED[wildcards.measurement].model_dump(mode="json"),
+        checkpoints=f"{RESULTS}/checkpoints/{{measurement}}",
         code=script_hash("sharpness.py"),
     script:
         "../../scripts/sharpness.py"
