@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -82,12 +82,12 @@ def _imports(path: Path, module: str, package_root: Path) -> Iterator[str]:
                 yield _named(base, alias.name, package_root)
 
 
-@lru_cache(maxsize=None)  # the workflow hashes all scripts, which share most modules
+@cache  # the workflow hashes all scripts, which share most modules
 def _parsed(source: bytes) -> ast.Module:
     return ast.parse(source)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _import_statements(source: bytes) -> tuple[ast.Import | ast.ImportFrom, ...]:
     """All import statements of a file. Only statements are searched: no expression holds one."""
     found: list[ast.Import | ast.ImportFrom] = []

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
 from conftest import REPOSITORY, SYSTEM_PATH, run_snakemake
 from test_workflow import smoke_config
 

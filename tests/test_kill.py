@@ -11,16 +11,29 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run_snakemake, snakemake_command
+from test_workflow import smoke_config
 
 pytestmark = pytest.mark.slow
 
-SMOKE = ("--cores", "2", "--config", "scale=smoke")
+# One artefact of each kind of job: a stage alone, one that trains in itself, weights read by a stage, curvature gathered.
+ARTEFACTS = ("fsf_fig1a", "sc_fig28", "fsf_training", "sc_fig01")
+SMOKE = ("--cores", "2", "--config", "scale=smoke", "--", *ARTEFACTS)
 
 
 def tables(results: Path) -> dict[str, bytes]:
     """Relative path -> bytes of every Parquet and CSV file."""
     files = [path for path in results.rglob("*") if path.suffix in (".parquet", ".csv")]
     return {str(path.relative_to(results)): path.read_bytes() for path in files}
+
+
+def assert_as_undisturbed(directory: Path, undisturbed: Path) -> None:
+    """All tables of the artefacts and of their jobs are there, byte for byte those of the run of everything."""
+    made, expected = tables(directory / "results/smoke"), tables(undisturbed)
+    jobs = [f"training/{run}" for name in ARTEFACTS for run in smoke_config().training_runs(name)]
+    jobs += [f"sharpness/{run}" for name in ARTEFACTS for run in smoke_config().sharpness_runs(name)]
+    stages = [f"stages/{name}" for name in ARTEFACTS]
+    assert set(made) == {f"{job}.parquet" for job in jobs + stages} | {f"tables/{name}.csv" for name in ARTEFACTS}
+    assert made == {name: expected[name] for name in made}
 
 
 def start(directory: Path) -> subprocess.Popen[bytes]:
@@ -51,7 +64,7 @@ def test_killed_runs_go_on_to_the_same_tables(tmp_path, smoke_results):
     moments = {
         "the locks are there": lambda: count(tmp_path, ".snakemake/locks/*.lock") > 0,
         "a first stage works": lambda: count(tmp_path, logs) > 0,
-        "some stages are done": lambda: count(tmp_path, stages) >= 3,
+        "some stages are done": lambda: count(tmp_path, stages) >= 2,
         "a figure is drawn": lambda: count(tmp_path, "results/smoke/figures/*.svg") >= 1,
     }
     for name, moment in moments.items():
@@ -63,7 +76,7 @@ def test_killed_runs_go_on_to_the_same_tables(tmp_path, smoke_results):
     done = run_snakemake(*SMOKE, directory=tmp_path)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "its locks are removed" in done.stderr
-    assert tables(tmp_path / "results/smoke") == tables(smoke_results)
+    assert_as_undisturbed(tmp_path, smoke_results)
     assert not list((tmp_path / "results").rglob(".part-*"))
 
 
@@ -74,7 +87,7 @@ def test_jobs_that_outlive_their_killed_run_do_no_harm(tmp_path, smoke_results):
     run.wait()
     done = run_snakemake(*SMOKE, directory=tmp_path)
     assert done.returncode == 0, done.stderr[-5000:]
-    assert tables(tmp_path / "results/smoke") == tables(smoke_results)
+    assert_as_undisturbed(tmp_path, smoke_results)
 
 
 def test_a_second_run_in_the_same_directory_stops_and_the_first_goes_on(tmp_path, smoke_results):
@@ -83,4 +96,4 @@ def test_a_second_run_in_the_same_directory_stops_and_the_first_goes_on(tmp_path
     second = run_snakemake(*SMOKE, directory=tmp_path)
     assert second.returncode != 0 and "cannot be locked" in second.stdout + second.stderr
     assert first.wait(timeout=600) == 0
-    assert tables(tmp_path / "results/smoke") == tables(smoke_results)
+    assert_as_undisturbed(tmp_path, smoke_results)

@@ -22,7 +22,7 @@ Product = Callable[[Tensor], Tensor]
 def pull_back(
     outputs: Sequence[Tensor], directions: Sequence[Tensor], inputs: Sequence[Tensor], create_graph: bool = False
 ) -> tuple[Tensor, ...]:
-    """Derivatives of ``sum_i <directions_i, outputs_i>`` by the inputs, 0 where nothing depends on one; keeps the graph.
+    """Derivatives of ``sum_i <directions_i, outputs_i>`` by the inputs, 0 where none depends on one; keeps the graph.
 
     Taken of one number: given the directions as ``grad_outputs``, PyTorch would first import a computer algebra system,
     which costs every process 0.4 s.
