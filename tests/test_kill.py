@@ -15,7 +15,7 @@ from test_workflow import smoke_config
 
 pytestmark = pytest.mark.slow
 
-# One artefact of each kind of job: a stage alone, one that trains in itself, weights read by a stage, curvature gathered.
+# One of each kind: a stage alone, one that trains in itself, one that reads weights, one that gathers curvature.
 ARTEFACTS = ("fsf_fig1a", "sc_fig28", "fsf_training", "sc_fig01")
 SMOKE = ("--cores", "2", "--config", "scale=smoke", "--", *ARTEFACTS)
 
