@@ -131,7 +131,9 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def read_csv(path: Path) -> pd.DataFrame:
     """An artefact table as written; empty text cells stay empty text."""
     text = {"panel": str, "series": str, "estimator": str, "flag": str}
-    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"y_low": [""], "y_high": [""]})
+    table = pd.read_csv(
+        path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(("y", "y_low", "y_high"), [""])
+    )
     return table[list(ARTEFACT_COLUMNS)]
 
 

@@ -105,6 +105,26 @@ def test_failures_are_crosses_and_named_below():
     assert "a seed diverged" not in [text.get_text() for text in clean.legends[1].get_texts()]
 
 
+def test_no_spread_is_stated_where_all_networks_are_dead_and_flat(tmp_path):
+    """Outputs of 0 have a sharpness of 0, at every width."""
+    table = sc_transfer_tables.tabulate_fig01(
+        records(curvature=lambda label, width, rate, step, seed: 0.0 if rate == 1.0 else width / rate)
+    )
+    assert 1.0 not in panel(table, "statistic | muP", SPREAD)["x"].tolist()
+    assert 0.5 in panel(table, "statistic | muP", SPREAD)["x"].tolist()
+    write_csv(table, tmp_path / "a.csv")
+    drawn = texts(draw("fig01", read_csv(tmp_path / "a.csv")))
+    assert "at $\\eta_0=0.5$" in drawn and "at $\\eta_0=1$" not in drawn
+
+
+def test_an_empty_number_is_read_as_missing(tmp_path):
+    table = sc_transfer_tables.tabulate_fig01(records())
+    table.loc[0, "y"] = math.nan
+    write_csv(table, tmp_path / "a.csv")
+    again = read_csv(tmp_path / "a.csv")
+    assert again["y"].dtype == float and again["y"].isna().sum() == 1
+
+
 def test_an_optimum_at_the_edge_of_the_grid_is_flagged_hollow_and_leaves_the_interval_open(tmp_path):
     table = sc_transfer_tables.tabulate_fig01(records(rates=(1.0, 2.0, 4.0)))
     assert set(panel(table, "best | muP")["flag"]) == {"grid edge"}

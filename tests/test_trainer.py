@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from training_cases import (
 )
 
 from featurespeed.training import progress as progress_module
-from featurespeed.training.groups import chunks, plan_groups
+from featurespeed.training.groups import chunks, plan_groups, side_by_side
 from featurespeed.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -259,11 +260,21 @@ def never():
     raise AssertionError("memory is not measured on a CPU")
 
 
-def test_on_a_cpu_tiny_vector_networks_train_together_and_all_others_one_by_one():
+def test_on_a_cpu_small_networks_train_together_and_all_others_one_by_one():
     together, alone = [[0, 1, 2, 3]], [[0], [1], [2], [3]]
     assert plan_groups(make_spec(width=32), CPU, never) == together
     assert plan_groups(make_spec(width=1024), CPU, never) == alone
-    assert plan_groups(make_spec(model=CONVNET, width=2), CPU, never) == alone
+    assert plan_groups(make_spec(model=CONVNET, width=4), CPU, never) == together
+    assert plan_groups(make_spec(model=CONVNET, width=512), CPU, never) == alone
+
+
+def test_on_a_gpu_convolutions_that_fill_it_are_measured_one_by_one():
+    gpu, together, alone = torch.device("cuda"), [[0, 2, 3]], [[0], [2], [3]]
+    job = partial(make_spec, model=CONVNET, data={"name": "cifar10"})
+    assert side_by_side(job(width=128), 128, gpu, [0, 2, 3]) == together
+    assert side_by_side(job(width=256), 128, gpu, [0, 2, 3]) == alone
+    assert side_by_side(job(width=256), 32, gpu, [0, 2, 3]) == together
+    assert side_by_side(make_spec(width=4096), 128, gpu, [0, 2, 3]) == together
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def pull_back(
     Taken of one number: given the directions as ``grad_outputs``, PyTorch would first import a computer algebra system,
     which costs every process 0.4 s.
     """
-    number = sum((output * direction).sum() for output, direction in zip(outputs, directions, strict=True))
+    with torch.enable_grad():
+        number = sum((output * direction).sum() for output, direction in zip(outputs, directions, strict=True))
     return torch.autograd.grad(
         number, inputs, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
     )

@@ -131,10 +131,15 @@ def _statistics(name: str, rows: pd.DataFrame, records: pd.DataFrame) -> pd.Data
 
 
 def _spread(rows: pd.DataFrame, rate: float, last: int) -> Interval | None:
-    """CV over widths of the mean sharpness in the second half of the steps; None where a network has failed."""
+    """CV over widths of the mean sharpness in the second half of the steps; None where a network has failed, or all
+    have died with a sharpness of 0.
+    """
     _, steps, values = transfer.along_training(rows, "sharpness", rate)
     late = transfer.late_mean(steps, values, last)
-    return over_seeds(lambda chosen: transfer.spread(late[chosen]), len(late)) if np.isfinite(late).all() else None
+    if not np.isfinite(late).all():
+        return None
+    found = over_seeds(lambda chosen: transfer.spread(late[chosen]), len(late))
+    return found if np.isfinite(found.value) else None
 
 
 # --- along training ---------------------------------------------------------------------------------------------------
