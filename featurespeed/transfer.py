@@ -246,7 +246,7 @@ def arrival(rows: pd.DataFrame, rate: float) -> Arrival:
 
 
 def spread(values: np.ndarray) -> float:
-    """Coefficient of variation over sizes of the means over seeds, ``[seeds, S]``: sample sd over mean; NaN if that is 0."""
+    """CV over sizes of the means over seeds, ``[seeds, S]``: sample standard deviation over mean; NaN if that is 0."""
     means = values.mean(0)
     return float(means.std(ddof=1) / abs(means.mean())) if means.any() else np.nan
 
