@@ -12,14 +12,16 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY, load_script, run_snakemake
 from coordinate_cases import fig28_records, table1_records
+from test_config import load
 
 from featurespeed.errors import UserError
 from featurespeed.figures.making import make
-from featurespeed.records import PART, write_table
+from featurespeed.records import PART, read_table, write_table
 from featurespeed.stage import Task
 
 pytestmark = pytest.mark.xdist_group("reference")  # one process: they share one run of the workflow
 RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
+KEPT = sorted((REPOSITORY / "results/reference").glob("*/stages/*.parquet"))
 script = load_script("keep_reference")
 
 
@@ -225,3 +227,10 @@ def test_nothing_kept_is_said_in_one_line(tmp_path):
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if "results/reference" in line]
     assert len(lines) == 1 and "no stage tables" in lines[0] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_kept_table_has_the_settings_of_its_scale(path):
+    """Who changes the settings of a scale runs it again, or sets those of the kept run in its file."""
+    config = load({"scale": path.parts[-3]})
+    assert read_table(path).attrs["provenance"]["spec"] == config.block(path.stem).model_dump(mode="json")
