@@ -122,12 +122,15 @@ class TrainingSettings(Spec):
         keep_weights: keep the weights at the probe steps after the stages that read them are done.
         cuda_graph: on a GPU, replay each training step as one graph.
         jobs_per_gpu: how many jobs share a GPU; small networks leave most of one idle.
+        sizes_per_process: how many sizes of one network one process trains, or measures, one after the other: a process
+            takes seconds to start, and small networks not many more to train. A change of it repeats what it regroups.
     """
 
     checkpoint_minutes: Positive
     keep_weights: bool
     cuda_graph: bool
     jobs_per_gpu: Count
+    sizes_per_process: Count
 
 
 ContentHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -349,3 +352,14 @@ def _hint(value: Any, allowed: tuple[str, ...]) -> str:
 def _show(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def sizes_together(jobs: Mapping[str, TrainingSpec | SharpnessSpec], most: int) -> list[list[str]]:
+    """Names of the jobs that differ in width and depth only, in groups of at most ``most``, in order."""
+    groups: dict[str, list[str]] = {}
+    for name, job in jobs.items():
+        settings = job.model_dump(mode="json")
+        training = settings.get("training", settings)
+        training |= {"run": None, "width": None, "model": training["model"] | {"depth": None}}
+        groups.setdefault(json.dumps(settings | {"training": training}, sort_keys=True), []).append(name)
+    return [names[start : start + most] for names in groups.values() for start in range(0, len(names), most)]

@@ -65,26 +65,38 @@ def run_stage(main: Callable[..., Any], spec_type: Any, argv: Sequence[str] | No
     job = _snakemake_job()
     if job is None:
         arguments = _stage_arguments(argv)
-        settings, task, threads = _read_settings(arguments.spec), _stage_task(arguments), arguments.threads
-        out, sidecar = arguments.out, arguments.out.with_suffix(".run.json")
+        threads, stages = arguments.threads, [_stage_of_arguments(arguments)]
     else:
-        settings, task, threads = job.params.spec, _job_task(job), job.threads
-        out, sidecar = Path(job.output[0]), Path(job.output[1])
+        threads, stages = job.threads, _stages_of_job(job)
     prepare_process(threads, job)
-    spec = spec_type.model_validate(settings)
-    started, clock, script = datetime.now(UTC), time.perf_counter(), _script()
+    for stage in stages:
+        _run(main, spec_type.model_validate(stage.settings), stage, threads)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One table to compute, and where it goes."""
+
+    settings: Any
+    task: Task
+    out: Path
+    sidecar: Path
+
+
+def _run(main: Callable[..., Any], spec: Any, stage: _Stage, threads: int) -> None:
+    started, clock, cpu, script = datetime.now(UTC), time.perf_counter(), time.process_time(), _script()
     with_files = len(inspect.signature(main).parameters) > 1
     try:
-        table = main(spec, task) if with_files else main(spec)
-        write_table(table, out, table_metadata(spec, script))
+        table = main(spec, stage.task) if with_files else main(spec)
+        write_table(table, stage.out, table_metadata(spec, script))
     except FloatingPointError as error:
         sys.exit(f"{script.name}: not finite: {error}; spec: {canonical_json(spec.model_dump(mode='json'))}")
     except UserError as error:
         sys.exit(f"{script.name}: {error}")
-    facts = _run_facts(started, time.perf_counter() - clock, threads)
-    with atomic_path(sidecar) as part:
+    facts = _run_facts(started, time.perf_counter() - clock, time.process_time() - cpu, threads)
+    with atomic_path(stage.sidecar) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    task.at_end.close()
+    stage.task.at_end.close()
 
 
 def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) -> None:
@@ -119,10 +131,35 @@ def _snakemake_job() -> Any | None:
     return getattr(sys.modules["__main__"], "snakemake", None)
 
 
+def _stages_of_job(job: Any) -> list[_Stage]:
+    """What a rule computes: one table, or, if it has ``specs``, one table for each of them, one after the other.
+
+    Named files and parameters of such a rule are then lists, an entry for each, but for what all of them read.
+    """
+    task = _job_task(job)
+    if "specs" not in task.params:
+        return [_Stage(job.params.spec, task, Path(job.output[0]), Path(job.output[1]))]
+
+    def of(place: int, named: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value[place] if isinstance(value, list) else value for name, value in named.items()}
+
+    stages = []
+    for place, settings in enumerate(task.params["specs"]):
+        outputs = of(place, task.outputs)
+        part = Task(of(place, task.inputs), outputs, of(place, task.params))
+        stages.append(_Stage(settings, part, outputs["table"], outputs["sidecar"]))
+    return stages
+
+
+def _stage_of_arguments(arguments: argparse.Namespace) -> _Stage:
+    out = arguments.out
+    return _Stage(_read_settings(arguments.spec), _stage_task(arguments), out, out.with_suffix(".run.json"))
+
+
 def _job_task(job: Any) -> Task:
     """The named files and the parameters of the rule."""
     inputs = {name: _paths(value) for name, value in job.input.items()}
-    outputs = {name: Path(value) for name, value in job.output.items()}
+    outputs = {name: _paths(value) for name, value in job.output.items()}
     return Task(inputs, outputs, dict(job.params.items()))
 
 
@@ -146,14 +183,14 @@ def prepare_process(threads: int, job: Any | None = None) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _run_facts(started: datetime, wall_seconds: float, threads: int) -> dict[str, object]:
+def _run_facts(started: datetime, wall_seconds: float, cpu_seconds: float, threads: int) -> dict[str, object]:
     """What differs between two equal runs, which therefore must not go into the table."""
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "wall_seconds": round(wall_seconds, 3),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
         "peak_memory_mb": round(usage.ru_maxrss / 1024, 1),
         "started": started.isoformat(timespec="seconds"),
         "host": socket.gethostname(),

@@ -15,7 +15,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv(
 STATE = Path(".snakemake").resolve()
 os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
 
-from featurespeed.config import ARTEFACTS, ConfigError, load_config
+from featurespeed.config import ARTEFACTS, ConfigError, load_config, sizes_together
 from featurespeed.locks import clear_stale_locks
 from featurespeed.provenance import code_hash
 from featurespeed.records import remove_parts
@@ -80,6 +80,12 @@ def stage_inputs(wildcards):
     return data_files(CONFIG.dataset(wildcards.artefact)) | (records | weights if runs else {})
 
 
+def by_process(jobs):
+    """Names of jobs that one process does, one after the other, and of those that have a process of their own."""
+    groups = sizes_together(jobs, CONFIG.training.sizes_per_process)
+    return [names for names in groups if len(names) > 1], [name for names in groups if len(names) == 1 for name in names]
+
+
 def kept(folder):
     """The folder of weights as an output: temporary unless the configuration keeps it."""
     return directory(folder) if CONFIG.training.keep_weights else temp(directory(folder))
@@ -94,6 +100,8 @@ def script_hash(name):
 CONFIG = read_config()
 RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
+TRAINED_TOGETHER, TRAINED_ALONE = by_process(RUNS)
+MEASURED_TOGETHER, MEASURED_ALONE = by_process(MEASURED)
 RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]

@@ -13,7 +13,7 @@ rule sharpness:
     benchmark:
         f"{RESULTS}/benchmarks/sharpness/{{measurement}}.tsv"
     wildcard_constraints:
-        measurement="|".join(MEASURED) or "none",
+        measurement="|".join(MEASURED_ALONE) or "none",
     conda:
         ENVIRONMENT
     threads: 1
@@ -27,3 +27,35 @@ rule sharpness:
         code=script_hash("sharpness.py"),
     script:
         "../../scripts/sharpness.py"
+
+
+# The same for sizes that are measured one after the other.
+for NAMES in MEASURED_TOGETHER:
+
+    rule:
+        name:
+            f"sharpness_{NAMES[0]}"
+        input:
+            **data_files(MEASURED[NAMES[0]].training.data.name),
+            records=[f"{RESULTS}/training/{MEASURED[name].training.run}.parquet" for name in NAMES],
+            weights=[f"{RESULTS}/weights/{MEASURED[name].training.run}" for name in NAMES],
+        output:
+            table=[f"{RESULTS}/sharpness/{name}.parquet" for name in NAMES],
+            sidecar=[f"{RESULTS}/sharpness/{name}.run.json" for name in NAMES],
+        log:
+            f"{LOGS}/sharpness/{NAMES[0]}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/sharpness/{NAMES[0]}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=TRAINING_MINUTES,
+            gpu=TRAINING_GPUS,
+        params:
+            specs=[MEASURED[name].model_dump(mode="json") for name in NAMES],
+            checkpoints=[f"{RESULTS}/checkpoints/{name}" for name in NAMES],
+            code=script_hash("sharpness.py"),
+        script:
+            "../../scripts/sharpness.py"

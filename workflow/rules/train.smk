@@ -12,7 +12,7 @@ rule train:
     benchmark:
         f"{RESULTS}/benchmarks/train/{{run}}.tsv"
     wildcard_constraints:
-        run="|".join(RUNS) or "none",
+        run="|".join(TRAINED_ALONE) or "none",
     conda:
         ENVIRONMENT
     threads: 1
@@ -26,3 +26,34 @@ rule train:
         code=script_hash("train.py"),
     script:
         "../../scripts/train.py"
+
+
+# Sizes of one network that train one after the other in one process, where starting one takes as long as training.
+for NAMES in TRAINED_TOGETHER:
+
+    rule:
+        name:
+            f"train_{NAMES[0]}"
+        input:
+            **data_files(RUNS[NAMES[0]].data.name),
+        output:
+            table=[f"{RESULTS}/training/{run}.parquet" for run in NAMES],
+            sidecar=[f"{RESULTS}/training/{run}.run.json" for run in NAMES],
+            weights=[kept(f"{RESULTS}/weights/{run}") for run in NAMES],
+        log:
+            f"{LOGS}/train/{NAMES[0]}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/train/{NAMES[0]}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=TRAINING_MINUTES,
+            gpu=TRAINING_GPUS,
+        params:
+            specs=[RUNS[run].model_dump(mode="json") for run in NAMES],
+            checkpoints=[f"{RESULTS}/checkpoints/{run}" for run in NAMES],
+            code=script_hash("train.py"),
+        script:
+            "../../scripts/train.py"
