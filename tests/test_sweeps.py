@@ -7,7 +7,7 @@ import pytest
 from conftest import load_script
 from test_config import BASE, SCALE_FILES, load
 
-from featurespeed.config import ConfigError, config_schema, load_config
+from featurespeed.config import ConfigError, config_schema, load_config, sizes_together
 from featurespeed.records import frame, read_table, write_table
 from featurespeed.specs.curvature import SharpnessSpec
 from featurespeed.specs.sweeps import EarlySpec, SweepSpec, TransferSpec
@@ -66,6 +66,20 @@ def test_members_to_measure_are_those_of_the_chosen_rates():
     assert [found.training.members[place] for place in found.members] == [(0.5, 0), (2.0, 0), (0.5, 1), (2.0, 1)]
     with pytest.raises(ValueError, match=r"learning_rates = 4\.0: not one of the job's"):
         SharpnessSpec(training=sweep().jobs[0][1], curvature=SWEEP["curvature"], learning_rates=[4.0])
+
+
+def test_jobs_that_differ_in_size_only_go_together_a_few_at_a_time():
+    jobs = sweep().training_runs | sweep(network={"depths": [2, 3, 4]}, seed=1).training_runs
+    groups = sizes_together(jobs, 4)
+    assert [name for group in groups for name in group] == list(jobs)
+    kinds = [{(jobs[name].seed, str(jobs[name].parameterization)) for name in group} for group in groups]
+    assert all(len(kind) == 1 for kind in kinds) and max(map(len, groups)) <= 4
+    assert [len(group) for group in sizes_together(jobs, 1)] == [1] * len(jobs)
+    measured = {found.name: found for found in sweep().measurements}
+    assert [name for group in sizes_together(measured, 99) for name in group] == list(measured)
+    other = {found.name: found for found in sweep(curvature=SWEEP["curvature"] | {"images": 4}).measurements}
+    both = sizes_together(measured | other, 99)
+    assert len(both) == 2 * len(sizes_together(measured, 99))
 
 
 def test_figures_that_share_runs_train_them_once():

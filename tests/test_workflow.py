@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,12 @@ def smoke_config() -> Config:
 def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """Rule -> number of jobs, from the table that a dry run prints."""
     rows = [line.split() for line in done.stdout.splitlines()]
-    return {
-        row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] not in ("total", "jobid:")
-    }
+    found: Counter[str] = Counter()
+    for row in rows:
+        if len(row) == 2 and row[1].isdigit() and row[0] not in ("total", "jobid:"):
+            together = re.match("(train|sharpness)_.*_[0-9a-f]{8}$", row[0])  # one process for several sizes
+            found[together[1] if together else row[0]] += int(row[1])
+    return dict(found)
 
 
 # --- one run of everything --------------------------------------------------------------------------------------------
@@ -140,7 +145,7 @@ def test_a_trained_artefact_needs_its_data_and_its_training_only(snakemake):
 
 def test_curvature_is_measured_once_a_training_job_and_gathered(snakemake):
     jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "results/smoke/stages/sc_sharpness.parquet"))
-    assert jobs == {"data": 1, "train": 4, "sharpness": 4, "gather": 1}
+    assert jobs == {"data": 1, "train": 2, "sharpness": 2, "gather": 1}  # two networks of two widths
 
 
 def test_another_measurement_trains_nothing_anew_where_weights_are_kept(snakemake):
@@ -149,14 +154,24 @@ def test_another_measurement_trains_nothing_anew_where_weights_are_kept(snakemak
     done = snakemake("--cores", "1", *ask, *target)
     assert done.returncode == 0, done.stderr[-3000:]
     changed = snakemake("-n", *ask, "sc_sharpness={curvature: {quantities: [sharpness]}}", *target)
-    assert jobs_of(changed) == {"sharpness": 4, "gather": 1}
+    assert jobs_of(changed) == {"sharpness": 2, "gather": 1}
 
 
 def test_figures_that_share_runs_train_and_measure_them_once(snakemake):
     own = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig01"))
     both = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig01", "sc_fig24"))
-    assert own == {"data": 1, "train": 4, "sharpness": 4, "gather": 1, "sc_fig01": 1}
+    assert own == {"data": 1, "train": 2, "sharpness": 2, "gather": 1, "sc_fig01": 1}
     assert both == own | {"gather": 2, "sc_fig24": 1}
+
+
+def test_sizes_that_share_a_process_have_the_tables_of_those_that_do_not(snakemake, tmp_path, smoke_results):
+    target = "results/smoke/stages/sc_sharpness.parquet"
+    ask = ("--config", "scale=smoke", "training={sizes_per_process: 1}", "--", target)
+    assert jobs_of(snakemake("-n", *ask)) == {"data": 1, "train": 4, "sharpness": 4, "gather": 1}
+    done = snakemake("--cores", "2", *ask)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for path in (tmp_path / "results/smoke").rglob("*.parquet"):
+        assert path.read_bytes() == (smoke_results / path.relative_to(tmp_path / "results/smoke")).read_bytes()
 
 
 def test_weights_are_removed_unless_they_are_to_be_kept(snakemake, tmp_path, smoke_results):
