@@ -83,7 +83,9 @@ def stage_inputs(wildcards):
 def by_process(jobs):
     """Names of jobs that one process does, one after the other, and of those that have a process of their own."""
     groups = sizes_together(jobs, CONFIG.training.sizes_per_process)
-    return [names for names in groups if len(names) > 1], [name for names in groups if len(names) == 1 for name in names]
+    return [names for names in groups if len(names) > 1], [
+        name for names in groups if len(names) == 1 for name in names
+    ]
 
 
 def kept(folder):
