@@ -339,6 +339,13 @@ def test_the_script_writes_one_table_with_the_evidence_of_every_value(digits, sm
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """As networks are measured that are not small."""
+    monkeypatch.setattr(curvature, "side_by_side", lambda run, images, device, members: [[m] for m in members])
+
+
+@pytest.mark.usefixtures("one_by_one")
 def test_a_killed_measurement_goes_on_to_the_same_bytes(digits, smoke_run, tmp_path, monkeypatch):
     """Killed twice; no network that was done is measured again, and nothing is left behind."""
     inputs, spec = script_inputs(digits, smoke_run, tmp_path), spec_of(tol=1e-3)
@@ -399,6 +406,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.usefixtures("one_by_one")
 @pytest.mark.parametrize("other", OTHERS)
 def test_the_checkpoint_of_another_measurement_is_not_used(digits, smoke_run, tmp_path, monkeypatch, other):
     few, (settings, change) = {"seeds": 1}, OTHERS[other]
@@ -410,6 +418,7 @@ def test_the_checkpoint_of_another_measurement_is_not_used(digits, smoke_run, tm
     assert (found, asked) == run_script(monkeypatch, tmp_path, inputs, spec_of(few, **cheap | settings))
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_nothing_is_saved_before_it_is_time(digits, smoke_run, tmp_path, monkeypatch):
     inputs, spec = script_inputs(digits, smoke_run, tmp_path, seeds=1), spec_of({"seeds": 1}, quantities=["sharpness"])
     run_script(monkeypatch, tmp_path, inputs, spec, die_at=[1], minutes=10)
@@ -490,6 +499,8 @@ def test_missing_weights_name_the_file(digits, tmp_path):
 def test_layer_rates_are_those_of_the_table(digits):
     run = TrainingSpec.model_validate(RUN | {"form": "rescaled"})
     network = make_network(run, (1, 4, 4), 10, 1)
+    for weight in network.parameters():
+        torch.nn.init.ones_(weight)
     rates = [layer.rule.lr_scale for layer in network.weighted.values()]
     assert layer_rates(network) == rates
     assert len(set(rates)) > 1
