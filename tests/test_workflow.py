@@ -33,11 +33,13 @@ def smoke_config() -> Config:
 def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """Rule -> number of jobs, from the table that a dry run prints."""
     rows = [line.split() for line in done.stdout.splitlines()]
+    table = {  # a dry run prints it twice
+        row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] not in ("total", "jobid:")
+    }
     found: Counter[str] = Counter()
-    for row in rows:
-        if len(row) == 2 and row[1].isdigit() and row[0] not in ("total", "jobid:"):
-            together = re.match("(train|sharpness)_.*_[0-9a-f]{8}$", row[0])  # one process for several sizes
-            found[together[1] if together else row[0]] += int(row[1])
+    for rule, jobs in table.items():
+        together = re.match("(train|sharpness)_.*_[0-9a-f]{8}$", rule)  # one process for several sizes
+        found[together[1] if together else rule] += jobs
     return dict(found)
 
 
