@@ -115,15 +115,16 @@ ARTEFACTS: Mapping[str, Artefact] = dict(
 
 
 class TrainingSettings(Spec):
-    """How training jobs run; what they compute does not depend on it, so a change repeats nothing.
+    """How training jobs run; what they compute does not depend on it, so a change repeats nothing but where it says so.
 
     Attributes:
-        checkpoint_minutes: between two checkpoints; what a killed job has to do again is less than that.
+        checkpoint_minutes: between two checkpoints; a killed job goes on from the last one.
         keep_weights: keep the weights at the probe steps after the stages that read them are done.
         cuda_graph: on a GPU, replay each training step as one graph.
         jobs_per_gpu: how many jobs share a GPU; small networks leave most of one idle.
         sizes_per_process: how many sizes of one network one process trains, or measures, one after the other: a process
-            takes seconds to start, and small networks not many more to train. A change of it repeats what it regroups.
+            takes seconds to start, and small networks not many more to train. A killed process does all of them again,
+            and a change of the number repeats what it regroups.
     """
 
     checkpoint_minutes: Positive
