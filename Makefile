@@ -50,7 +50,7 @@ figures: .venv/installed ## figures, tables, claims and page under results/<scal
 	$(VENV) -m snakemake --cores $(CORES) $(ARTEFACT) $(if $(CONFIG),--configfile $(CONFIG)) $(if $(SCALE),--config scale=$(SCALE))
 
 test: .venv/installed ## fast tests, the end-to-end smoke run included
-	$(VENV) -m pytest -n 2 --dist loadgroup
+	$(VENV) -m pytest -n 2 --dist worksteal
 
 test-all: .venv/installed ## slow tests: kill, browser, cluster, benchmark
 	$(VENV) -m pytest -m slow

@@ -227,7 +227,9 @@ def save_figure(figure: Figure, paths: Mapping[str, Path]) -> None:
     """
     metadata = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
     figure.draw_without_rendering()
+    # "none" would leave a place-holder, for which every format draws once in vain; and after each format Matplotlib
+    # sets None again, which means what the style says.
     with matplotlib.rc_context({"figure.constrained_layout.use": False}):
-        figure.set_layout_engine(None)  # "none" leaves a place-holder, for which every format draws once in vain
-    for kind, path in paths.items():
-        figure.savefig(path, format=kind, metadata=metadata[kind])
+        figure.set_layout_engine(None)
+        for kind, path in paths.items():
+            figure.savefig(path, format=kind, metadata=metadata[kind])

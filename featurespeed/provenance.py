@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,32 +16,46 @@ PACKAGE_ROOT = Path(__file__).resolve().parent
 STORED_VERSIONS = ("torch", "numpy", "pandas")
 
 
-def code_hash(script: Path | str, package_root: Path = PACKAGE_ROOT) -> str:
+@dataclass(frozen=True)
+class Imports:
+    """What each module of the package imports, read once however many scripts are asked about.
+
+    For one moment: an edit of a module that was read is not seen.
+    """
+
+    package_root: Path = PACKAGE_ROOT
+    _known: dict[Path, dict[str, Path]] = field(default_factory=dict)
+
+    def of_script(self, script: Path | str) -> dict[str, Path]:
+        """Dotted name -> file of every module of the package that `script` imports, transitively."""
+        found: dict[str, Path] = {}
+        open_files = [(Path(script), "")]
+        while open_files:
+            direct = self._of_file(*open_files.pop())
+            open_files += [(path, name) for name, path in direct.items() if name not in found]
+            found |= direct
+        return found
+
+    def _of_file(self, path: Path, module: str) -> dict[str, Path]:
+        """The modules that one file imports and the packages on the way; `module` is its own name, "" for a script."""
+        if path not in self._known:
+            names = [name.split(".") for name in _imports(path, module, self.package_root)]
+            prefixes = {".".join(parts[: i + 1]) for parts in names for i in range(len(parts))}
+            files = {prefix: _module_file(prefix, self.package_root) for prefix in prefixes}
+            self._known[path] = {name: file for name, file in files.items() if file is not None}
+        return self._known[path]
+
+
+def code_hash(script: Path | str, imports: Imports | None = None) -> str:
     """12 hex digits over the content of `script` and of every module of the package that it imports, transitively.
 
     Imports are read, not run, wherever they stand in the code; the `__init__` of each package on the way counts, as
     Python runs it. An edit elsewhere leaves the hash alone. Raises FileNotFoundError if there is no such script.
     """
     digest = hashlib.sha256(Path(script).read_bytes())
-    for name, path in sorted(imported_modules(script, package_root).items()):
+    for name, path in sorted((imports or Imports()).of_script(script).items()):
         digest.update(f"\0{name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def imported_modules(script: Path | str, package_root: Path = PACKAGE_ROOT) -> dict[str, Path]:
-    """Dotted name -> file of every module of the package that `script` imports, transitively."""
-    found: dict[str, Path] = {}
-    open_files = [(Path(script), "")]
-    while open_files:
-        path, module = open_files.pop()
-        for name in _imports(path, module, package_root):
-            parts = name.split(".")
-            for prefix in (".".join(parts[: i + 1]) for i in range(len(parts))):
-                target = _module_file(prefix, package_root)
-                if target is not None and prefix not in found:
-                    found[prefix] = target
-                    open_files.append((target, prefix))
-    return found
 
 
 def canonical_json(value: object) -> str:
@@ -82,13 +97,12 @@ def _imports(path: Path, module: str, package_root: Path) -> Iterator[str]:
                 yield _named(base, alias.name, package_root)
 
 
-@cache  # the workflow hashes all scripts, which share most modules
+@cache  # a package's table of lazy exports is looked up by every module that imports from it
 def _parsed(source: bytes) -> ast.Module:
     return ast.parse(source)
 
 
-@cache
-def _import_statements(source: bytes) -> tuple[ast.Import | ast.ImportFrom, ...]:
+def _import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
     """All import statements of a file. Only statements are searched: no expression holds one."""
     found: list[ast.Import | ast.ImportFrom] = []
     open_nodes: list[ast.AST] = [_parsed(source)]
@@ -99,7 +113,7 @@ def _import_statements(source: bytes) -> tuple[ast.Import | ast.ImportFrom, ...]
         for name in ("body", "orelse", "finalbody", "handlers", "cases"):
             inner = getattr(node, name, ())
             open_nodes += inner if isinstance(inner, list) else ()  # the body of a lambda is an expression
-    return tuple(found)
+    return found
 
 
 def _named(base: str, name: str, package_root: Path) -> str:

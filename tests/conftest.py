@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run side by
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import importlib.util
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,22 +85,40 @@ def snakemake(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     return call
 
 
+Run = subprocess.CompletedProcess[str]
+
+
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SmokeRun:
-    """The whole workflow at scale smoke, run once for all tests and all of pytest's processes."""
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Run]], tuple[Path, Run]]:
+    """`run_once(name, run)`: a folder and what `run(folder)` said in it, once for all of pytest's processes."""
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    run = SmokeRun(shared / "smoke", shared / "smoke-home", repository_files())
-    with FileLock(shared / "smoke.lock"):
-        if not run.directory.exists():
-            run.directory.mkdir()
-            run.home.mkdir()
-            done = run_snakemake("--cores", "2", "--config", "scale=smoke", directory=run.directory, HOME=str(run.home))
-            (run.directory.parent / "smoke.err").write_text(done.stderr)
-            (run.directory.parent / "smoke.rc").write_text(str(done.returncode))
-        status, messages = (run.directory.parent / f"smoke.{name}" for name in ("rc", "err"))
-        assert status.read_text() == "0", messages.read_text()[-5000:]
-    return run
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def call(name: str, run: Callable[[Path], Run]) -> tuple[Path, Run]:
+        folder, done = shared / name, shared / f"{name}.pickle"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                done.write_bytes(pickle.dumps(run(folder)))
+        return folder, pickle.loads(done.read_bytes())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def smoke_run(run_once) -> SmokeRun:
+    """The whole workflow at scale smoke."""
+
+    def run(folder: Path) -> Run:
+        (folder / "home").mkdir()
+        (folder / "run").mkdir()
+        (folder / "before").write_text("\n".join(repository_files()))
+        home = str(folder / "home")
+        return run_snakemake("--cores", "2", "--config", "scale=smoke", directory=folder / "run", HOME=home)
+
+    folder, done = run_once("smoke", run)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return SmokeRun(folder / "run", folder / "home", frozenset((folder / "before").read_text().splitlines()))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ import pytest
 from conftest import REPOSITORY, SYSTEM_PATH, run_snakemake
 from test_workflow import smoke_config
 
+from featurespeed.config import sizes_together
+
 pytestmark = pytest.mark.slow
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
@@ -157,7 +159,8 @@ def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     submitted = done.stderr.count("has been submitted with SLURM jobid")
     config = smoke_config()
-    jobs = [*config.training_runs("sc_fig01"), *config.sharpness_runs("sc_fig01")]
+    kinds = (config.training_runs("sc_fig01"), config.sharpness_runs("sc_fig01"))
+    jobs = [group for runs in kinds for group in sizes_together(runs, config.training.sizes_per_process)]
     assert submitted == len(TARGETS) + len(jobs)
     finished = [line for line in call("scontrol", "show", "job").split() if line.startswith("JobState=")]
     assert finished and set(finished) == {"JobState=COMPLETED"} and len(finished) == submitted

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from featurespeed.provenance import PACKAGE_ROOT, imported_modules
+from featurespeed.provenance import PACKAGE_ROOT, Imports
 
 REPOSITORY = PACKAGE_ROOT.parent
 MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
@@ -134,7 +134,7 @@ def test_arrows_have_no_cycle():
     ids=name_of,
 )
 def test_what_only_reads_tables_never_imports_torch(path):
-    for file in [path, *imported_modules(path).values()]:
+    for file in [path, *Imports().of_script(path).values()]:
         assert "torch" not in {module.split(".")[0] for module in direct_imports(file)}, file
 
 
@@ -163,17 +163,6 @@ def test_only_stage_knows_the_name_snakemake(path):
             names.append(node.value)
         assert "snakemake" not in names, f"{path}:{node.lineno}"
     assert "snakemake" not in {name.split(".")[0] for name in direct_imports(path)}
-
-
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_scripts_do_nothing_on_import(path, tmp_path):
-    program = f"import runpy; runpy.run_path({str(path)!r}, run_name='imported')"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from featurespeed.provenance import PACKAGE_ROOT, code_hash, imported_modules, table_metadata
+from featurespeed.provenance import PACKAGE_ROOT, Imports, code_hash, table_metadata
 
 SCRIPTS = sorted((PACKAGE_ROOT.parent / "scripts").glob("*.py"))
 
@@ -49,50 +52,57 @@ def package(tmp_path: Path) -> Path:
 def test_imports_are_followed_through_the_package(package, tmp_path, statement, modules):
     script = tmp_path / "script.py"
     script.write_text(statement + "\n")
-    assert set(imported_modules(script, package)) == {f"featurespeed{name}" for name in modules}
+    assert set(Imports(package).of_script(script)) == {f"featurespeed{name}" for name in modules}
 
 
 def test_hash_changes_with_what_the_script_runs_and_with_nothing_else(package, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import featurespeed.plain\n")
-    before = code_hash(script, package)
+    before = code_hash(script, Imports(package))
     (package / "unused.py").write_text("value = 4\n")
     script.touch()
-    assert code_hash(script, package) == before
+    assert code_hash(script, Imports(package)) == before
     (package / "leaf.py").write_text("value = 5\n")
-    after = code_hash(script, package)
+    after = code_hash(script, Imports(package))
     assert after != before and len(after) == 12
     script.write_text("import featurespeed.plain  # edited\n")
-    assert code_hash(script, package) not in (before, after)
+    assert code_hash(script, Imports(package)) not in (before, after)
 
 
 def test_hash_does_not_depend_on_where_the_code_lies(package, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import featurespeed.plain\n")
-    before = code_hash(script, package)
+    before = code_hash(script, Imports(package))
     moved = package.rename(tmp_path / "elsewhere")
-    assert code_hash(script.rename(tmp_path / "other.py"), moved) == before
+    assert code_hash(script.rename(tmp_path / "other.py"), Imports(moved)) == before
+
+
+def test_scripts_asked_about_together_have_the_modules_that_each_has_alone(package, tmp_path):
+    together, scripts = Imports(package), [tmp_path / f"script_{number}.py" for number in range(3)]
+    for script, module in zip(scripts, ("inner.far", "plain", "inner.near"), strict=True):
+        script.write_text(f"import featurespeed.{module}\n")
+    for script in [*scripts, *reversed(scripts)]:
+        assert together.of_script(script) == Imports(package).of_script(script)
+        assert code_hash(script, together) == code_hash(script, Imports(package))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_hash_sees_every_module_that_a_script_really_loads(script):
+def test_scripts_do_nothing_on_import_and_their_hash_sees_every_module_that_they_load(script, tmp_path):
     """Against the truth: import the script in a fresh interpreter and look at what Python has loaded."""
-    import json
-    import subprocess
-    import sys
-
     program = (
         "import runpy, sys, json; runpy.run_path(sys.argv[1], run_name='loaded');"
         "print(json.dumps([name for name in sys.modules if name.split('.')[0] == 'featurespeed']))"
     )
-    loaded = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program, str(script)],
-        cwd=PACKAGE_ROOT.parent,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(PACKAGE_ROOT.parent), "PATH": ""},
         capture_output=True,
         text=True,
-        check=True,
     )
-    assert set(json.loads(loaded.stdout)) <= set(imported_modules(script))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert set(json.loads(done.stdout)) <= set(Imports().of_script(script))  # and the script has printed nothing
 
 
 def test_metadata_holds_what_made_the_table_and_nothing_that_varies(tmp_path):

@@ -19,7 +19,6 @@ from featurespeed.figures.making import make
 from featurespeed.records import PART, read_table, write_table
 from featurespeed.stage import Task
 
-pytestmark = pytest.mark.xdist_group("reference")  # one process: they share one run of the workflow
 RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
 KEPT = sorted((REPOSITORY / "results/reference").glob("*/stages/*.parquet"))
 script = load_script("keep_reference")
@@ -169,13 +168,15 @@ def copy_of_the_sources(target: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def redrawing(results, tmp_path_factory) -> Redrawing:
-    base = tmp_path_factory.mktemp("reference")
-    checkout, directory = copy_of_the_sources(base / "checkout"), base / "directory"
-    directory.mkdir()
-    keep(results, checkout / "results/reference/smoke")
-    done = run_snakemake("--cores", "1", "reference_figures", directory=directory, sources=checkout)
-    return Redrawing(checkout, directory, done)
+def redrawing(results, run_once) -> Redrawing:
+    def run(folder: Path) -> subprocess.CompletedProcess[str]:
+        checkout = copy_of_the_sources(folder / "checkout")
+        keep(results, checkout / "results/reference/smoke")
+        (folder / "directory").mkdir()
+        return run_snakemake("--cores", "1", "reference_figures", directory=folder / "directory", sources=checkout)
+
+    folder, done = run_once("redrawing", run)
+    return Redrawing(folder / "checkout", folder / "directory", done)
 
 
 def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:

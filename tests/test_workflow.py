@@ -15,7 +15,7 @@ import yaml
 from conftest import REPOSITORY, repository_files, run_snakemake
 
 from featurespeed.config import ARTEFACTS, SCALES, Config, load_config
-from featurespeed.provenance import code_hash, imported_modules
+from featurespeed.provenance import Imports, code_hash
 from featurespeed.records import read_table
 
 SCRIPTS = REPOSITORY / "scripts"
@@ -150,15 +150,6 @@ def test_curvature_is_measured_once_a_training_job_and_gathered(snakemake):
     assert jobs == {"data": 1, "train": 2, "sharpness": 2, "gather": 1}  # two networks of two widths
 
 
-def test_another_measurement_trains_nothing_anew_where_weights_are_kept(snakemake):
-    ask = ("--config", "scale=smoke", "training={keep_weights: true}")
-    target = ("--", "results/smoke/stages/sc_sharpness.parquet")
-    done = snakemake("--cores", "1", *ask, *target)
-    assert done.returncode == 0, done.stderr[-3000:]
-    changed = snakemake("-n", *ask, "sc_sharpness={curvature: {quantities: [sharpness]}}", *target)
-    assert jobs_of(changed) == {"sharpness": 2, "gather": 1}
-
-
 def test_figures_that_share_runs_train_and_measure_them_once(snakemake):
     own = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig01"))
     both = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig01", "sc_fig24"))
@@ -166,23 +157,37 @@ def test_figures_that_share_runs_train_and_measure_them_once(snakemake):
     assert both == own | {"gather": 2, "sc_fig24": 1}
 
 
-def test_sizes_that_share_a_process_have_the_tables_of_those_that_do_not(snakemake, tmp_path, smoke_results):
-    target = "results/smoke/stages/sc_sharpness.parquet"
-    ask = ("--config", "scale=smoke", "training={sizes_per_process: 1}", "--", target)
-    assert jobs_of(snakemake("-n", *ask)) == {"data": 1, "train": 4, "sharpness": 4, "gather": 1}
-    done = snakemake("--cores", "2", *ask)
+SEPARATE = "results/smoke/stages/sc_sharpness.parquet"
+SEPARATELY = ("--config", "scale=smoke", "training={keep_weights: true, sizes_per_process: 1}")
+
+
+@pytest.fixture(scope="session")
+def separate_run(run_once) -> Path:
+    """The folder of a run of one artefact with a process for each size, whose weights are kept."""
+    folder, done = run_once(
+        "separate", lambda folder: run_snakemake("--cores", "2", *SEPARATELY, "--", SEPARATE, directory=folder)
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    for path in (tmp_path / "results/smoke").rglob("*.parquet"):
-        assert path.read_bytes() == (smoke_results / path.relative_to(tmp_path / "results/smoke")).read_bytes()
+    return folder
 
 
-def test_weights_are_removed_unless_they_are_to_be_kept(snakemake, tmp_path, smoke_results):
+def test_sizes_that_share_a_process_have_the_tables_of_those_that_do_not(separate_run, smoke_results):
+    results = separate_run / "results/smoke"
+    tables = [path.relative_to(results) for path in results.rglob("*.parquet")]
+    assert len(tables) == 4 + 4 + 1  # trained, measured, gathered
+    assert [name for name in tables if (results / name).read_bytes() != (smoke_results / name).read_bytes()] == []
+
+
+def test_another_measurement_trains_nothing_anew_where_weights_are_kept(separate_run):
+    change = "sc_sharpness={curvature: {quantities: [sharpness]}}"
+    changed = run_snakemake("-n", *SEPARATELY, change, "--", SEPARATE, directory=separate_run)
+    assert jobs_of(changed) == {"sharpness": 4, "gather": 1}
+
+
+def test_weights_are_removed_unless_they_are_to_be_kept(separate_run, smoke_results):
     assert not (smoke_results / "weights").exists()
-    ask = ("--cores", "1", "--config", "scale=smoke", "training={keep_weights: true}")
-    done = snakemake(*ask, "--", "results/smoke/stages/fsf_training.parquet")
-    assert done.returncode == 0, done.stderr[-3000:]
-    kept = {path.parents[1].name for path in (tmp_path / "results/smoke/weights").rglob("step_0000010.safetensors")}
-    assert kept == set(smoke_config().training_runs("fsf_training"))
+    kept = {path.name for path in (separate_run / "results/smoke/weights").iterdir() if list(path.rglob("step_*"))}
+    assert kept == set(smoke_config().training_runs("sc_sharpness"))
 
 
 def test_how_training_runs_and_where_data_lie_repeat_nothing(smoke_run, tmp_path):
@@ -340,7 +345,7 @@ def stages_to_run(checkout: Path, finished: Path) -> set[str]:
 def test_an_edit_of_a_module_reruns_exactly_the_stages_that_import_it(checkout, smoke_run):
     module = checkout / "featurespeed/panels.py"
     module.write_text(module.read_text() + "\n# an edit\n")
-    using = {rule for rule, name in STAGES.items() if "featurespeed.panels" in imported_modules(SCRIPTS / name)}
+    using = {rule for rule, name in STAGES.items() if "featurespeed.panels" in Imports().of_script(SCRIPTS / name)}
     assert {"init_bfa"} <= using < set(STAGES)
     assert stages_to_run(checkout, smoke_run.directory) == using
 

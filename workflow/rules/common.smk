@@ -17,7 +17,7 @@ os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYT
 
 from featurespeed.config import ARTEFACTS, ConfigError, load_config, sizes_together
 from featurespeed.locks import clear_stale_locks
-from featurespeed.provenance import code_hash
+from featurespeed.provenance import Imports, code_hash
 from featurespeed.records import remove_parts
 
 
@@ -96,10 +96,11 @@ def kept(folder):
 @cache
 def script_hash(name):
     """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule."""
-    return code_hash(BASE / "scripts" / name)
+    return code_hash(BASE / "scripts" / name, IMPORTS)
 
 
 CONFIG = read_config()
+IMPORTS = Imports()
 RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
 TRAINED_TOGETHER, TRAINED_ALONE = by_process(RUNS)

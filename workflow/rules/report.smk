@@ -17,7 +17,7 @@ rule notebook:
         runtime=10,
         gpu=0,
     params:
-        code=script_hash("notebook.py") + code_hash(BASE / "notebooks/feature_speed.py"),
+        code=script_hash("notebook.py") + code_hash(BASE / "notebooks/feature_speed.py", IMPORTS),
     script:
         "../../scripts/notebook.py"
 
