@@ -25,6 +25,7 @@ TITLES = {
 }  # fmt: skip
 SYMBOLS = {"feature sensitivity": "$S$", "feature speed": "speed"}
 MARKERS = {"feature sensitivity": "o", "feature speed": "^", "angle": "s", "sharpness": "X"}
+FIRST = ("feature sensitivity", "feature speed")  # of the four symbols of one network, those on the left
 LEGENDS = {
     "feature sensitivity": "sensitivity $S$ (the claim)", "feature speed": "feature speed",
     "angle": "angle, $1/\\cos\\theta$", "sharpness": "initial sharpness",
@@ -152,8 +153,10 @@ def _draw_prediction(ax: Axes, point, observed: pd.Series, name: str, shift: flo
         vertical = _bars(point.y, point.y_low, point.y_high)
         horizontal = _bars(observed.y, observed.y_low, observed.y_high)
         ax.errorbar(x, y, vertical, horizontal, color=color, linewidth=0, elinewidth=1.1, zorder=5)
-    if y != point.y:
-        ax.annotate(f"{point.y:.0f}", (x, y), (6, 0), textcoords="offset points", va="center", fontsize=8, color=color)
+    if y != point.y:  # at the border, its value on the side where the symbols of the others are not
+        side, align = (-6, "right") if name in FIRST else (6, "left")
+        at = {"textcoords": "offset points", "ha": align, "va": "center"}
+        ax.annotate(f"{point.y:.0f}", (x, y), (side, 0), **at, fontsize=8, color=color)
     ax.plot(
         x, y, linestyle="", marker=MARKERS[name], markersize=8.5 if claimed else 5.5,
         markerfacecolor=color if claimed and not observed.flag else "white", markeredgecolor=color,
