@@ -10,7 +10,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ class PageInputs:
     tables: Sequence[Path]
     figures: Sequence[Path]
     stages: Sequence[Path]
-    sidecars: Sequence[Path]
+    sidecars: Sequence[Path]  # of the stages, and of the jobs that trained and measured for them
     notebooks: Sequence[Path]
+    jobs: Mapping[str, Sequence[str]] = field(default_factory=dict)  # artefact -> those of its jobs, by name
 
 
 def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Path], pd.DataFrame]) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         versions |= provenance.get("versions", {})
         own = [claim for claim in claims if claim["artefact"] == artefact]
         section = _section(artefact, records, provenance, sidecars.get(artefact, {}), own, scale)
+        section |= _time([artefact, *inputs.jobs.get(artefact, ())], sidecars)
         section["points"] = [point for point in points if f"fsf_fig{point['figure']}" == artefact]
         if artefact in figures:
             section |= _pictures(figures[artefact], tables[artefact], page)
@@ -201,7 +203,6 @@ def _section(
         "versions": provenance.get("versions", {}),
         "spec": json.dumps(spec, indent=1, ensure_ascii=False),
         "run": {key.replace("_", " "): sidecar[key] for key in RUN_KEYS if key in sidecar},
-        "wall": sidecar.get("wall_seconds"),
         "commands": _commands(artefact, known.script, known.drawn, scale),
         "image": None,
         "files": {},
@@ -248,8 +249,14 @@ def _with_sensitivity(claims: list[dict], sensitivity: list[dict]) -> list[dict]
     return rows
 
 
+def _time(jobs: Sequence[str], sidecars: Mapping[str, Mapping]) -> dict[str, Any]:
+    """How long one artefact took, the jobs that it shares with others included; None where nothing is known."""
+    known = [sidecars[name]["wall_seconds"] for name in jobs if "wall_seconds" in sidecars.get(name, {})]
+    return {"wall": sum(known) if known else None, "jobs": len(jobs)}
+
+
 def _machine(sidecars: list[dict]) -> dict[str, Any]:
-    """Where and how long the stages ran: distinct values of each fact, and the summed times."""
+    """Where and how long the jobs ran: distinct values of each fact, and the summed times."""
 
     def distinct(key: str) -> str:
         return ", ".join(sorted({str(sidecar[key]) for sidecar in sidecars if key in sidecar})) or "unknown"

@@ -1,6 +1,8 @@
 """The feature speed formula (arXiv:2311.18718, Thm 2.1 and Prop. 4.1) on networks of four kinds, and its parts."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -288,3 +290,30 @@ def test_a_loss_that_is_no_scalar_raises():
     net = nn.Sequential(nn.Linear(3, 1)).double()
     with pytest.raises(ValueError, match=r"loss: returns shape \(4, 1\), allowed: a scalar"):
         measure_feature_speed(net, nn.MSELoss(reduction="none"), batch)
+
+
+def test_gradients_need_not_be_on_where_it_is_called():
+    case = CASES["ResNet"]
+    usual = measure_feature_speed(case.build(0), case.loss, case.batch)
+    with torch.no_grad():
+        off = measure_feature_speed(case.build(0), case.loss, case.batch)
+    assert torch.equal(off.angle, usual.angle) and torch.equal(off.loss_decay, usual.loss_decay)
+    assert not any(value.requires_grad for value in vars(off).values())
+
+
+def test_a_loss_that_does_not_look_at_the_outputs_moves_nothing():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)).double()
+    result = measure_feature_speed(net, lambda outputs, targets: targets.sum(), (normal(4, 3), normal(4, 1, seed=1)))
+    assert result.feature_speed.tolist() == result.backward_norm.tolist() == result.loss_decay.tolist() == [0.0, 0.0]
+    assert bool(result.formula_error.isnan().all())
+
+
+def test_measuring_does_not_import_the_compiler():
+    """It would take more than a second of every process that measures."""
+    program = (
+        "import sys, torch; from torch import nn; from featurespeed import measure_feature_speed;"
+        "measure_feature_speed([nn.Linear(3, 2)], nn.MSELoss(), (torch.ones(4, 3), torch.ones(4, 2)));"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -287,3 +287,19 @@ def test_page_of_two_papers_leads_to_both_and_lists_every_claim_once(two_papers)
         assert html.count(f'id="claim-{claim_id}"') == 1
     assert "Other papers" in html and "What was not run: 3 claims" in html
     assert "Depth-μP" in html  # the parameterization of the run, as a reader should see it
+
+
+def test_the_time_of_an_artefact_is_that_of_all_its_jobs(run):
+    """A stage that gathers what other jobs have trained and measured takes a second itself."""
+    folder = run.claims.parent / "training"
+    folder.mkdir()
+    for name, seconds in (("mup_n8", 100.0), ("mup_n16", 200.0), ("of_another", 400.0)):
+        (folder / f"{name}.run.json").write_text(json.dumps({"wall_seconds": seconds, "cpu_seconds": 1.0}))
+    jobs = {"fsf_fig1a": ["mup_n8", "mup_n16"], "fsf_fig1c": ["mup_n16"]}
+    whole = replace(run, sidecars=[*run.sidecars, *sorted(folder.iterdir())], jobs=jobs)
+    content = gather(whole, run.claims.with_name("index.html"), "smoke", read_table)
+    assert {section["id"]: (section["wall"], section["jobs"]) for section in content["sections"]} == {
+        "fsf_fig1a": (360.0, 3), "fsf_fig1c": (260.0, 2), "fsf_theorems": (60.0, 1)
+    }  # fmt: skip
+    assert content["machine"]["wall"] == 3 * 60.0 + 700.0 and content["machine"]["jobs"] == 6  # each job once
+    assert "6.0 min in 3 jobs<" in render(TEMPLATE, content)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp
+from torch.func import grad, jvp
 
 from featurespeed.probes.feature_speed import (
     Chain,
@@ -48,11 +48,16 @@ class BackwardSpeed:
 def measure_backward_speed(layers: Sequence[nn.Module], loss: Loss, batch: tuple[Tensor, Tensor]) -> BackwardSpeed:
     """Velocity of the backward pass under balanced layer-wise descent, ``eta_l = 1/(L |grad_l|^2)``; exact tangents."""
     chain = Chain(layers)
-    features, _, gradients = chain.backward(chain.parameters, *batch, loss)
+    features, _, gradients = chain.backward(*batch, loss)
     norms = gradient_norms(gradients, features[-1])
     rates = balanced_learning_rates(norms, len(norms))
     velocity = descent_velocity(gradients, rates)
-    _, speeds = jvp(lambda p: chain.backward(p, *batch, loss)[1], (chain.parameters,), (velocity,))
+
+    def backward_pass(parameters: list[dict[str, Tensor]]) -> list[Tensor]:
+        zeros = [torch.zeros_like(f) for f in features]
+        return grad(lambda perturbations: chain.loss_at(parameters, perturbations, *batch, loss))(zeros)
+
+    _, speeds = jvp(backward_pass, (chain.parameters,), (velocity,))
     pairs = [(f.flatten(), speed.flatten()) for f, speed in zip(features[:-1], speeds[:-1], strict=True)]
     decay = (rates * norms.square()).cumsum(0)
     return BackwardSpeed(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call, jvp
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -105,15 +105,30 @@ class Chain:
             features.append(f)
         return features
 
-    def backward(self, parameters, x: Tensor, y: Tensor, loss: Loss):
-        """``(features, [b_1, ..., b_L], gradients)`` of the loss at these parameters."""
-        features = self.features(parameters, x)
-        zeros = [torch.zeros_like(f) for f in features]
-        value, pullback = vjp(lambda p, e: loss(self.features(p, x, e)[-1], y), parameters, zeros)
+    def loss_at(self, parameters: list[dict[str, Tensor]], perturbations: Sequence, x: Tensor, y: Tensor, loss: Loss):
+        """The loss, a scalar, at these parameters and with these perturbations of the features."""
+        value = loss(self.features(parameters, x, perturbations)[-1], y)
         if value.ndim:
             raise ValueError(f"loss: returns shape {tuple(value.shape)}, allowed: a scalar")
-        gradients, backwards = pullback(torch.ones_like(value))
-        return features, backwards, gradients
+        return value
+
+    def backward(self, x: Tensor, y: Tensor, loss: Loss):
+        """``(features, [b_1, ..., b_L], gradients)`` of the loss.
+
+        Not by ``torch.func``: its reverse mode imports PyTorch's compiler first, more than a second of every process.
+        """
+        features = self.features(self.parameters, x)
+        zeros = [torch.zeros_like(f, requires_grad=True) for f in features]
+        with torch.enable_grad():
+            leaves = [{name: p.detach().requires_grad_() for name, p in layer.items()} for layer in self.parameters]
+            value = self.loss_at(leaves, zeros, x, y, loss)
+        wanted = [*zeros, *(leaf for layer in leaves for leaf in layer.values())]
+        if value.requires_grad:
+            found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
+        else:  # a loss that does not look at the outputs
+            found = [torch.zeros_like(tensor) for tensor in wanted]
+        gradients = iter(found[len(zeros) :])
+        return features, list(found[: len(zeros)]), [{name: next(gradients) for name in layer} for layer in leaves]
 
     def velocity(self, parameters, x: Tensor, weight_velocity: list[dict[str, Tensor]]) -> list[Tensor]:
         """``[df_1/dt, ..., df_L/dt]`` when the weights move with ``weight_velocity``; exact."""
@@ -173,7 +188,7 @@ def measure_feature_speed(
     chain = Chain(layers)
     if not chain.layers:
         raise ValueError("layers: empty, at least one layer is needed")
-    features, backwards, gradients = chain.backward(chain.parameters, *batch, loss)
+    features, backwards, gradients = chain.backward(*batch, loss)
     norms = gradient_norms(gradients, features[-1])
     if not torch.isfinite(norms).all() or not torch.isfinite(features[-1]).all():
         raise FloatingPointError("the outputs or the gradients of the network are not finite")

@@ -31,7 +31,9 @@ rule page:
         tables=[f"{RESULTS}/tables/{name}.csv" for name in DRAWN],
         figures=[f"{RESULTS}/figures/{name}.svg" for name in DRAWN],
         stages=TABLES,
-        sidecars=[f"{RESULTS}/stages/{name}.run.json" for name in ARTEFACTS],
+        sidecars=[f"{RESULTS}/stages/{name}.run.json" for name in ARTEFACTS]
+        + [f"{RESULTS}/training/{name}.run.json" for name in RUNS]
+        + [f"{RESULTS}/sharpness/{name}.run.json" for name in MEASURED],
         notebook=rules.notebook.output.html,
         template=SOURCES / "workflow/report/page.html.j2",
     output:
@@ -50,6 +52,7 @@ rule page:
         gpu=0,
     params:
         scale=CONFIG.scale,
+        jobs={name: [*CONFIG.training_runs(name), *CONFIG.sharpness_runs(name)] for name in ARTEFACTS},
         code=script_hash("page.py"),
     script:
         "../../scripts/page.py"
