@@ -91,7 +91,7 @@ def formula_along_training(spec: TheoremsSpec, seed: int) -> Rows:
 def descend(layers: nn.Sequential, learning_rates: Tensor, data: tuple[Tensor, Tensor]) -> None:
     """One layer-wise gradient step in place."""
     chain = Chain(layers)
-    _, _, gradients = chain.backward(*data, quadratic)
+    _, _, gradients = chain.backward(chain.parameters, *data, quadratic)
     with torch.no_grad():
         for layer, velocity in zip(layers, descent_velocity(gradients, learning_rates), strict=True):
             for name, parameter in layer.named_parameters():
@@ -106,7 +106,7 @@ def loss_velocity(spec: TheoremsSpec, seed: int) -> Rows:
     x, y = batch(spec, case, seed, spec.n_inputs)
     result = measure_feature_speed(layers, quadratic, (x, y))
     chain = Chain(layers)
-    features, backwards, gradients = chain.backward(x, y, quadratic)
+    features, backwards, gradients = chain.backward(chain.parameters, x, y, quadratic)
     velocity = chain.velocity(chain.parameters, x, descent_velocity(gradients, result.learning_rate))
     ratio = (velocity[-1] * backwards[-1]).sum() / result.loss_decay[-1]
     yield row(spec, case, "MLP", "velocity_ratio", ratio, seed, n_inputs=spec.n_inputs)
@@ -219,7 +219,7 @@ def invariance(spec: TheoremsSpec, seed: int) -> Rows:
 def _base_rate(weights: list[Tensor], data: tuple[Tensor, Tensor], p: float, spec: TheoremsSpec) -> float:
     """A rate at which the first step takes ``1/steps`` of the loss to first order, whatever the homogeneity."""
     chain = Chain(_relu_chain(weights))
-    _, _, gradients = chain.backward(*data, quadratic)
+    _, _, gradients = chain.backward(chain.parameters, *data, quadratic)
     norms = torch.stack([g["weight"].norm() for g in gradients if g])
     loss = float(quadratic(chain.features(chain.parameters, data[0])[-1], data[1]))
     return 0.5 * loss * len(weights) / spec.invariance_steps / float(norms.pow(2.0 - p).sum())
@@ -327,7 +327,7 @@ def node_of_figure_2a(spec: TheoremsSpec, seed: int) -> Rows:
     layers = network(spec, "node", seed, depth, 1.0)
     x, y = batch(spec, "node", seed, 1)
     chain = Chain(layers)
-    features, _, gradients = chain.backward(x, y, linear_loss)
+    features, _, gradients = chain.backward(chain.parameters, x, y, linear_loss)
     result = measure_feature_speed(layers, linear_loss, (x, y))
     velocity = chain.velocity(chain.parameters, x, descent_velocity(gradients, result.learning_rate))[-2]
     for node, speed in (("f", velocity), ("g", velocity * (features[-2] > 0))):

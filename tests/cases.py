@@ -104,7 +104,7 @@ def descend(layers: nn.Sequential, case: Case, learning_rates: Tensor, steps: in
     """Layer-wise gradient descent in place."""
     for _ in range(steps):
         chain = Chain(layers)
-        gradients = chain.backward(*case.batch, case.loss)[2]
+        gradients = chain.backward(chain.parameters, *case.batch, case.loss)[2]
         for layer, velocity in zip(layers, descent_velocity(gradients, learning_rates), strict=True):
             for name, change in velocity.items():
                 layer.get_parameter(name).data += change

@@ -20,7 +20,7 @@ def test_feature_velocity_is_minus_the_kernel_times_the_backward_pass(name):
     layers = case.build(0)
     rates = torch.exp(normal(len(layers)))
     chain = Chain(layers)
-    _, backwards, gradients = chain.backward(*case.batch, case.loss)
+    _, backwards, gradients = chain.backward(chain.parameters, *case.batch, case.loss)
     velocities = chain.velocity(chain.parameters, case.inputs, descent_velocity(gradients, rates))
     for v, (velocity, b) in enumerate(zip(velocities, backwards, strict=True), start=1):
         kernel = backward_feature_kernel(layers[:v], case.inputs, rates[:v])
@@ -88,7 +88,7 @@ def test_cosine_is_at_least_the_ratio_of_extreme_eigenvalues(branch_scale):
 
 def backward_of(layers, x, y):
     chain = Chain(layers)
-    return chain.backward(x, y, quadratic)[1][-2].flatten()
+    return chain.backward(chain.parameters, x, y, quadratic)[1][-2].flatten()
 
 
 def test_bound_is_attained_by_no_rotation_and_broken_by_an_indefinite_kernel():

@@ -184,12 +184,13 @@ def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str
     own, rate = panel(table, "sharpness", name), rate_of(table, name)
     write(ax, statistics_text(panel(table, "statistic", name), rate), 0.97, 0.97)
     draw_widths(ax, own, colors)
-    ax.set_yscale("log")
     draw_edge(ax, own)
-    # The lines fill the panel; a band of few seeds may leave it, when one of them has almost died.
-    ax.set_ylim(own["y"].min() / BELOW, own["y"].max())
+    ax.set_yscale("log")
+    # The lines fill the panel; a band of few seeds may leave it, when one of them has almost died, and dead ones do.
+    alive = own.loc[own["y"] > 0, "y"]
+    ax.set_ylim(alive.min() / BELOW, alive.max())
     headroom(ax, above)
-    log_ticks(ax.yaxis, own["y"])
+    log_ticks(ax.yaxis, alive)
     ax.set_ylabel("sharpness $\\lambda_1(\\gamma^2 H)$")
     ax.set_title(f"{network_label(name)}: sharpness at $\\eta_0={rate:g}$")
 

@@ -48,7 +48,7 @@ class BackwardSpeed:
 def measure_backward_speed(layers: Sequence[nn.Module], loss: Loss, batch: tuple[Tensor, Tensor]) -> BackwardSpeed:
     """Velocity of the backward pass under balanced layer-wise descent, ``eta_l = 1/(L |grad_l|^2)``; exact tangents."""
     chain = Chain(layers)
-    features, _, gradients = chain.backward(*batch, loss)
+    features, _, gradients = chain.backward(chain.parameters, *batch, loss)
     norms = gradient_norms(gradients, features[-1])
     rates = balanced_learning_rates(norms, len(norms))
     velocity = descent_velocity(gradients, rates)

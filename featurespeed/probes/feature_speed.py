@@ -112,15 +112,15 @@ class Chain:
             raise ValueError(f"loss: returns shape {tuple(value.shape)}, allowed: a scalar")
         return value
 
-    def backward(self, x: Tensor, y: Tensor, loss: Loss):
-        """``(features, [b_1, ..., b_L], gradients)`` of the loss.
+    def backward(self, parameters: list[dict[str, Tensor]], x: Tensor, y: Tensor, loss: Loss):
+        """``(features, [b_1, ..., b_L], gradients)`` of the loss at these parameters.
 
         Not by ``torch.func``: its reverse mode imports PyTorch's compiler first, more than a second of every process.
         """
-        features = self.features(self.parameters, x)
+        features = self.features(parameters, x)
         zeros = [torch.zeros_like(f, requires_grad=True) for f in features]
         with torch.enable_grad():
-            leaves = [{name: p.detach().requires_grad_() for name, p in layer.items()} for layer in self.parameters]
+            leaves = [{name: p.detach().requires_grad_() for name, p in layer.items()} for layer in parameters]
             value = self.loss_at(leaves, zeros, x, y, loss)
         wanted = [*zeros, *(leaf for layer in leaves for leaf in layer.values())]
         if value.requires_grad:
@@ -188,7 +188,7 @@ def measure_feature_speed(
     chain = Chain(layers)
     if not chain.layers:
         raise ValueError("layers: empty, at least one layer is needed")
-    features, backwards, gradients = chain.backward(*batch, loss)
+    features, backwards, gradients = chain.backward(chain.parameters, *batch, loss)
     norms = gradient_norms(gradients, features[-1])
     if not torch.isfinite(norms).all() or not torch.isfinite(features[-1]).all():
         raise FloatingPointError("the outputs or the gradients of the network are not finite")
