@@ -69,7 +69,7 @@ def test_statistics_and_criteria_name_each_other():
 # --- Figures 2, 3, 23 -------------------------------------------------------------------------------------------------
 
 
-def changed(change: dict, claims: dict[str, str], *artefacts: str) -> None:
+def assert_changed(change: dict, claims: dict[str, str], *artefacts: str) -> None:
     """Check what a change of formulas in some tables does to some claims."""
     labels = {"sc_fig23": (PLAIN, SKIPS)}
     tables = {name: spectra(labels.get(name, (PLAIN,)), **change) for name in artefacts}
@@ -77,7 +77,7 @@ def changed(change: dict, claims: dict[str, str], *artefacts: str) -> None:
 
 
 def test_a_first_eigenvalue_that_varies_more_contradicts_the_ordering():
-    changed(
+    assert_changed(
         {"sharpness": reversed_spectrum}, {"sc_fig2_spectrum": "contradicted", "sc_fig2_ntk": "confirmed"}, "sc_fig02"
     )
 
@@ -86,35 +86,35 @@ def test_an_ntk_that_converges_contradicts_its_growth():
     def shrinking(label, width, rate, step, seed):
         return ntk(label, width, rate, 100 - step, seed)
 
-    changed({"ntk_eigenvalue": shrinking}, {"sc_fig2_ntk": "contradicted"}, "sc_fig02")
+    assert_changed({"ntk_eigenvalue": shrinking}, {"sc_fig2_ntk": "contradicted"}, "sc_fig02")
 
 
 def test_a_loss_that_comes_closer_contradicts_its_growth():
     def closing(label, width, rate, step, seed):
         return 0.5 + 1 / step / width
 
-    changed({"loss": closing}, {"sc_fig3_loss": "contradicted", "sc_fig3_order": "contradicted"}, "sc_fig03")
+    assert_changed({"loss": closing}, {"sc_fig3_loss": "contradicted", "sc_fig3_order": "contradicted"}, "sc_fig03")
 
 
 def test_a_loss_that_departs_faster_than_the_ntk_contradicts_their_order():
     def cubic(label, width, rate, step, seed):
         return (0.5 + 1e-6 * step**3 / width) * jitter(seed)
 
-    changed({"loss": cubic}, {"sc_fig3_ntk": "contradicted", "sc_fig3_loss": "confirmed"}, "sc_fig03")
+    assert_changed({"loss": cubic}, {"sc_fig3_ntk": "contradicted", "sc_fig3_loss": "confirmed"}, "sc_fig03")
 
 
 def test_a_sharpness_that_departs_is_not_super_consistent():
     def departing(label, width, rate, step, seed):
         return [EDGE * (1 + 0.001 * step / math.sqrt(width)) * jitter(seed) / k for k in range(1, 11)]
 
-    changed({"sharpness": departing}, {"sc_fig3_sharpness": "contradicted"}, "sc_fig03")
+    assert_changed({"sharpness": departing}, {"sc_fig3_sharpness": "contradicted"}, "sc_fig03")
 
 
 def test_an_ntk_that_stays_close_takes_the_control_of_the_sharpness_away():
     def still(label, width, rate, step, seed):
         return [(3 + 1 / width) * jitter(seed) / k for k in range(1, 11)]
 
-    changed({"ntk_eigenvalue": still}, {"sc_fig3_sharpness": "inconclusive"}, "sc_fig03")
+    assert_changed({"ntk_eigenvalue": still}, {"sc_fig3_sharpness": "inconclusive"}, "sc_fig03")
 
 
 def test_the_printed_rate_is_confirmed_only_by_distances_that_grow_with_the_width():
@@ -131,7 +131,7 @@ def test_a_trace_that_departs_contradicts_figure_23_alone():
         return trace(label, width, rate, 100 - step, seed)
 
     claims = {"sc_fig23_trace": "contradicted", "sc_fig23_trace_no_skips": "contradicted"}
-    changed({"hessian_trace": departing}, claims | {"sc_fig23_sharpness": "confirmed"}, "sc_fig23")
+    assert_changed({"hessian_trace": departing}, claims | {"sc_fig23_sharpness": "confirmed"}, "sc_fig23")
 
 
 def test_a_sharpness_that_grows_with_the_width_contradicts_its_network_alone():
@@ -140,7 +140,7 @@ def test_a_sharpness_that_grows_with_the_width_contradicts_its_network_alone():
         return [factor * value for value in spectrum(label, width, rate, step, seed)]
 
     claims = {"sc_fig23_sharpness": "contradicted", "sc_fig23_sharpness_no_skips": "confirmed"}
-    changed({"sharpness": growing}, claims, "sc_fig23")
+    assert_changed({"sharpness": growing}, claims, "sc_fig23")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_skip_connections_are_told_by_the_network_that_alone_has_the_ordering(wi
     def one(label, *place):
         return (spectrum if label == with_the_ordering else reversed_spectrum)(label, *place)
 
-    changed({"sharpness": one}, {"sc_discrepancy_fig2_skips": verdict}, "sc_fig23")
+    assert_changed({"sharpness": one}, {"sc_discrepancy_fig2_skips": verdict}, "sc_fig23")
 
 
 # --- Figures 9, 11, 27 ------------------------------------------------------------------------------------------------

@@ -83,9 +83,8 @@ def stage_inputs(wildcards):
 def by_process(jobs):
     """Names of jobs that one process does, one after the other, and of those that have a process of their own."""
     groups = sizes_together(jobs, CONFIG.training.sizes_per_process)
-    return [names for names in groups if len(names) > 1], [
-        name for names in groups if len(names) == 1 for name in names
-    ]
+    together = [names for names in groups if len(names) > 1]
+    return together, [names[0] for names in groups if len(names) == 1]
 
 
 def kept(folder):
