@@ -12,6 +12,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sharpness.smk"
+include: "workflow/rules/descent.smk"
 include: "workflow/rules/init.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
@@ -23,4 +24,6 @@ rule all:
     default_target: True
     input:
         [getattr(rules, group).input for group in GROUPS],
+        CLAIMS,
+        PAGE,
     localrule: True

@@ -18,10 +18,12 @@ from pydantic import BaseModel, Field, ValidationError
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
 from featurespeed.specs.along_training import AlongTrainingSpec
 from featurespeed.specs.curvature import SharpnessSpec
+from featurespeed.specs.descent import DescentSpec, DescentSweepSpec
 from featurespeed.specs.feature_speed import InitSpec, ScalingSpec, SensitivitySpec, TheoremsSpec, TheorySpec
 from featurespeed.specs.sharpness_methods import SharpnessMethodsSpec
 from featurespeed.specs.super_consistency import CoordinateSpec, ParameterizationSpec
 from featurespeed.specs.sweeps import EarlySpec, SweepSpec, TransferSpec
+from featurespeed.specs.taylor import TaylorSpec
 from featurespeed.specs.training import TrainingSpec
 from featurespeed.specs.two_layer import ToySpec, TwoLayerRunsSpec, TwoLayerTheorySpec
 from featurespeed.specs.values import Count, Positive, Spec
@@ -61,8 +63,14 @@ def _sweep(id: str, spec: type[Spec], title: str) -> tuple[str, Artefact]:
     return _artefact(id, "gather", spec, title, **CORE)
 
 
+def _descent(id: str, title: str) -> tuple[str, Artefact]:
+    """An artefact of the third paper that gathers runs of scaled descent."""
+    return _artefact(id, "gather_descent", DescentSweepSpec, title, gpu=False, **BEOS)
+
+
 SC = {"group": "sc", "paper": "arXiv:2402.17457"}
 CORE = SC | {"gpu": False, "core": True}
+BEOS = {"group": "beos", "paper": "arXiv:2502.13110"}
 
 ARTEFACTS: Mapping[str, Artefact] = dict(
     [
@@ -110,6 +118,14 @@ ARTEFACTS: Mapping[str, Artefact] = dict(
         _sweep("sc_fig27", SweepSpec, "Sharpness along the gradient over the width"),
         _artefact("sc_theory", "two_layer_theory", TwoLayerTheorySpec, "Two-layer linear theory", **CORE),
         _sweep("sc_bridge", TransferSpec, "Feature speed beside sharpness and transfer (ours)"),
+        _descent("beos_fig1", "Stability over learning rate, gradient scaling and width pattern"),
+        _descent("beos_fig2", "Loss, sharpness and soft rank along training"),
+        _descent("beos_fig3", "Soft rank and final sharpness over the learning rate"),
+        _descent("beos_fig4", "Cosine of new and cumulative updates"),
+        _descent("beos_fig5", "Geometry-aware learning rates"),
+        _artefact("beos_fig6", "taylor_coefficients", TaylorSpec, "Taylor coefficients of the loss", gpu=False, **BEOS),
+        _descent("beos_table1", "All runs of scaled descent"),
+        _descent("beos_bridge", "ConvNets of the second paper under scaled descent"),
     ]
 )
 
@@ -171,6 +187,14 @@ class Config(Spec):
     sc_fig27: SweepSpec
     sc_theory: TwoLayerTheorySpec
     sc_bridge: TransferSpec
+    beos_fig1: DescentSweepSpec
+    beos_fig2: DescentSweepSpec
+    beos_fig3: DescentSweepSpec
+    beos_fig4: DescentSweepSpec
+    beos_fig5: DescentSweepSpec
+    beos_fig6: TaylorSpec
+    beos_table1: DescentSweepSpec
+    beos_bridge: DescentSweepSpec
 
     def block(self, artefact: str) -> Spec:
         """Spec of one artefact; an unknown id raises :class:`ConfigError`."""
@@ -191,6 +215,16 @@ class Config(Spec):
         names = [artefact] if artefact else list(ARTEFACTS)
         blocks = [block for block in map(self.block, names) if isinstance(block, SweepSpec)]
         return {found.name: found for block in blocks for found in block.measurements}
+
+    def descents(self, artefact: str | None = None) -> dict[str, DescentSpec]:
+        """Run id -> job of scaled descent, of one artefact or of all."""
+        names = [artefact] if artefact else list(ARTEFACTS)
+        blocks = [block for block in map(self.block, names) if isinstance(block, DescentSweepSpec)]
+        return {name: job for block in blocks for name, job in block.descents.items()}
+
+    def jobs(self, artefact: str) -> list[str]:
+        """Names of all jobs whose tables an artefact needs."""
+        return [*self.training_runs(artefact), *self.sharpness_runs(artefact), *self.descents(artefact)]
 
     def dataset(self, artefact: str) -> str | None:
         """Name of the data set that the stage of an artefact reads, if any."""
@@ -236,6 +270,7 @@ _REPLACED_WHOLE = frozenset(
         "output_dims",
         "branch_scales",
         "models",
+        "scalings",
         "steps",
         "data_sha256",
     }
@@ -309,9 +344,9 @@ def config_schema() -> dict[str, Any]:
     for name, definition in schema["$defs"].items():
         if definition.get("properties", {}).pop("artefact", None):  # filled in by the loader
             definition["required"].remove("artefact")
-        if "networks" in definition.get("properties", {}):  # such a block may take what it does not set from another
-            definition["properties"]["like"] = {"enum": [*ARTEFACTS, None]}
-            definition.pop("required")
+            if "networks" in definition["properties"]:  # such a block may take what it does not set from another
+                definition["properties"]["like"] = {"enum": [*ARTEFACTS, None]}
+                definition.pop("required")
         if name in ("NetworkRuns", "CurvatureSpec"):
             definition.pop("required")
     return json.loads(json.dumps(schema))  # as a file has it: lists, no tuples
@@ -353,6 +388,14 @@ def _hint(value: Any, allowed: tuple[str, ...]) -> str:
 def _show(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def descents_together(jobs: Mapping[str, DescentSpec], most: int) -> list[list[str]]:
+    """Names of the jobs on the same data, in groups of at most ``most``, in order."""
+    groups: dict[str, list[str]] = {}
+    for name, job in jobs.items():
+        groups.setdefault(job.data.name, []).append(name)
+    return [names[start : start + most] for names in groups.values() for start in range(0, len(names), most)]
 
 
 def sizes_together(jobs: Mapping[str, TrainingSpec | SharpnessSpec], most: int) -> list[list[str]]:

@@ -145,6 +145,20 @@ QUANTITIES: dict[str, str] = {
     "readout_norm": "1",
     "effective_map_norm": "1",
     "softmax_eigenvalue": "1",
+    # Descent with depth-wise scaled gradients: curvature of the loss along the update over 2 / learning rate, and the
+    # share of steps where it is above 1; cosine of an update with all before it; the size of an update over the
+    # learning rate; curvature in units of the layers' scaled rates; soft ranks of hidden features.
+    "beyond_share": "1",
+    "update_cosine": "1",
+    "step_size": "learning rate",
+    "step_norm": "1/learning rate",
+    "largest_loss_ratio": "1",
+    "loss_change": "1",
+    "scaled_sharpness": "1/learning rate",
+    "participation_ratio": "1",
+    "stable_rank": "1",
+    "entropy_rank": "1",
+    "gradient_soft_rank": "1",
 }
 
 

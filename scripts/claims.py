@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurespeed.claims import super_consistency  # noqa: F401  (registers its statistics)
+from featurespeed.claims import edge_of_stability, super_consistency  # noqa: F401  (register their statistics)
 from featurespeed.claims.criteria import CriteriaError, Criterion, load_criteria
 from featurespeed.claims.engine import STATISTICS, MissingTable, StageTables, Undecidable, ledger
 from featurespeed.claims.feature_speed.angles import compare_with_published

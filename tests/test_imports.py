@@ -39,21 +39,25 @@ ARROWS: dict[str, set[str]] = {
     "curvature": {"device", "randomness", "errors"},
     "training": {"probes", "theory", "models", "data", "parameterization", "scalings", "specs", "randomness", "records",
                  "errors", "device", "locks", "curvature", "operations"},
+    "homogeneous": {"training", "models", "data", "parameterization", "specs", "randomness", "errors", "device",
+                    "curvature"},
     "panels": {"probes", "theory", "models", "parameterization", "scalings", "specs", "randomness"},
     "coordinates": {"records", "statistics", "parameterization"},
     "transfer": {"statistics"},
     "convergence": {"statistics", "transfer"},
     "bridge": {"statistics", "transfer"},
+    "beyond": {"statistics", "transfer"},
+    "beyond_bridge": {"statistics", "transfer", "beyond"},
     "operations": {"parameterization", "specs", "data"},
     "cost": {"operations", "config", "specs", "data", "parameterization"},
     "tabulate": {"records", "statistics", "parameterization", "scalings", "config"},
     "claims": {"records", "statistics", "parameterization", "scalings", "published", "coordinates",
-               "transfer", "convergence", "bridge"},
+               "transfer", "convergence", "bridge", "beyond", "beyond_bridge"},
     "plotting": {"records", "statistics", "parameterization", "scalings"},
     "papers": {"config", "parameterization", "scalings"},
     "page": {"papers", "claims", "config", "records", "tabulate", "parameterization"},
     "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "scalings", "config",
-                "coordinates", "transfer", "convergence", "bridge"},
+                "coordinates", "transfer", "convergence", "bridge", "beyond", "beyond_bridge"},
 }
 # fmt: on
 TORCH_FREE = (
@@ -73,6 +77,8 @@ TORCH_FREE = (
     "transfer",
     "convergence",
     "bridge",
+    "beyond",
+    "beyond_bridge",
     "operations",
     "cost",
     "tabulate",
@@ -82,7 +88,9 @@ TORCH_FREE = (
     "papers",
     "page",
 )  # fmt: skip
-TORCH_FREE_SCRIPTS = ("gather", "keep_reference", "figures_fsf", "figures_sc", "claims", "page", "notebook")
+TORCH_FREE_SCRIPTS = (
+    "gather", "gather_descent", "keep_reference", "figures_fsf", "figures_sc", "figures_beos", "claims", "page", "notebook",
+)  # fmt: skip
 
 
 def part_of(module: str) -> str:

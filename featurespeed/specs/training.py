@@ -41,7 +41,8 @@ class DataSpec(Spec):
         examples: size of a stratified, seeded subset of the training set; None takes all of it.
         downscale: side of the squares that are averaged into one pixel, once.
         pixels: between 0 and 1 and ``centred`` by channel, or also ``standardised`` to unit variance. With the first,
-            the best learning rates of the second paper's ConvNets are near those that it gives.
+            the best learning rates of the second paper's ConvNets are near those that it gives. Or without the mean
+            image of the training set, ``mean_image_removed``: each pixel loses its own mean.
         crop, flip, rotation: augmentation: pixels of padding before a random crop, horizontal flips, degrees either
             way.
     """
@@ -49,7 +50,7 @@ class DataSpec(Spec):
     name: ImageSet
     examples: Count | None = None
     downscale: Count = 1
-    pixels: Literal["centred", "standardised"] = "centred"
+    pixels: Literal["centred", "standardised", "mean_image_removed"] = "centred"
     crop: Annotated[int, Field(ge=0, strict=True)] = 0
     flip: bool = False
     rotation: Annotated[Number, Field(ge=0, le=180)] = 0.0

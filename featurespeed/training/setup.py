@@ -13,6 +13,7 @@ from featurespeed.data.subset import stratified_subset
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network, build_network
 from featurespeed.randomness import derive_seed
+from featurespeed.specs.descent import DescentSettings
 from featurespeed.specs.training import DataSpec, TrainingSpec
 from featurespeed.training.job import Job
 
@@ -32,7 +33,7 @@ def image_shape(data: ImageData, spec: DataSpec) -> tuple[int, int, int]:
     return channels, height // spec.downscale, width // spec.downscale
 
 
-def make_stream(data: ImageData, spec: TrainingSpec, device: torch.device) -> BatchStream:
+def make_stream(data: ImageData, spec: TrainingSpec | DescentSettings, device: torch.device) -> BatchStream:
     """The batches of a job, for any seeds (see :meth:`BatchStream.for_seeds`)."""
     settings, chosen = spec.data, training_set(data, spec.data, spec.seed)
     return BatchStream(
@@ -47,6 +48,7 @@ def make_stream(data: ImageData, spec: TrainingSpec, device: torch.device) -> Ba
         dtype=DTYPES[spec.dtype],
         downscale=settings.downscale,
         unit_variance=settings.pixels == "standardised",
+        mean_image=settings.pixels == "mean_image_removed",
     )
 
 

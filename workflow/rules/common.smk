@@ -15,7 +15,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv(
 STATE = Path(".snakemake").resolve()
 os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
 
-from featurespeed.config import ARTEFACTS, ConfigError, load_config, sizes_together
+from featurespeed.config import ARTEFACTS, ConfigError, descents_together, load_config, sizes_together
 from featurespeed.locks import clear_stale_locks
 from featurespeed.provenance import Imports, code_hash
 from featurespeed.records import remove_parts
@@ -71,6 +71,9 @@ def stage_inputs(wildcards):
 
     One that gathers what was measured along them reads these tables instead of weights and data.
     """
+    descents = CONFIG.descents(wildcards.artefact)
+    if descents:
+        return {"runs": [f"{RESULTS}/descent/{run}.parquet" for run in descents]}
     runs = list(CONFIG.training_runs(wildcards.artefact))
     records = {"records": [f"{RESULTS}/training/{run}.parquet" for run in runs]}
     measured = CONFIG.sharpness_runs(wildcards.artefact)
@@ -102,6 +105,7 @@ CONFIG = read_config()
 IMPORTS = Imports()
 RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
+DESCENTS = CONFIG.descents()
 TRAINED_TOGETHER, TRAINED_ALONE = by_process(RUNS)
 MEASURED_TOGETHER, MEASURED_ALONE = by_process(MEASURED)
 RESULTS = f"results/{CONFIG.scale}"

@@ -47,6 +47,7 @@ for ARTEFACT in DRAWN:
             "../../scripts/{params.script}"
 
 
+# All of one paper, without the ledger and the page, which are about all papers.
 for GROUP in GROUPS:
 
     rule:
@@ -55,12 +56,10 @@ for GROUP in GROUPS:
         input:
             [f"{RESULTS}/tables/{name}.csv" for name in DRAWN if ARTEFACTS[name].group == GROUP],
             [f"{RESULTS}/figures/{name}.png" for name in DRAWN if ARTEFACTS[name].group == GROUP],
-            CLAIMS,
-            PAGE,
         localrule: True
 
 
-# The second paper's figures on widths and learning rates, its theory and our bridge, without the ledger and the page.
+# The second paper's figures on widths and learning rates, its theory and our bridge.
 rule sc_core:
     input:
         [f"{RESULTS}/tables/{name}.csv" for name in CORE],

@@ -33,7 +33,8 @@ rule page:
         stages=TABLES,
         sidecars=[f"{RESULTS}/stages/{name}.run.json" for name in ARTEFACTS]
         + [f"{RESULTS}/training/{name}.run.json" for name in RUNS]
-        + [f"{RESULTS}/sharpness/{name}.run.json" for name in MEASURED],
+        + [f"{RESULTS}/sharpness/{name}.run.json" for name in MEASURED]
+        + [f"{RESULTS}/descent/{name}.run.json" for name in DESCENTS],
         notebook=rules.notebook.output.html,
         template=SOURCES / "workflow/report/page.html.j2",
     output:
@@ -52,7 +53,7 @@ rule page:
         gpu=0,
     params:
         scale=CONFIG.scale,
-        jobs={name: [*CONFIG.training_runs(name), *CONFIG.sharpness_runs(name)] for name in ARTEFACTS},
+        jobs={name: CONFIG.jobs(name) for name in ARTEFACTS},
         code=script_hash("page.py"),
     script:
         "../../scripts/page.py"

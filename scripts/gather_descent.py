@@ -1,0 +1,21 @@
+"""One stage table from the tables of an artefact's jobs of scaled descent.
+
+The series is the label of the network in the settings. Inputs: ``runs`` (list of tables).
+"""
+
+import pandas as pd
+
+from featurespeed.records import frame, read_table
+from featurespeed.specs.descent import DescentSweepSpec
+from featurespeed.stage import Task, run_stage
+
+
+def main(spec: DescentSweepSpec, task: Task) -> pd.DataFrame:
+    """The rows of all jobs, in the order of the spec."""
+    tables = {path.stem: path for path in task.files("runs")}
+    parts = [read_table(tables[job.run]).assign(series=label) for label, job in spec.jobs]
+    return frame(pd.concat(parts, ignore_index=True))
+
+
+if __name__ == "__main__":
+    run_stage(main, DescentSweepSpec)
