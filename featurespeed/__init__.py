@@ -12,6 +12,8 @@ EXPORTS: dict[str, str] = {
     "sharpness": "featurespeed.curvature.measure",
     "hessian_trace": "featurespeed.curvature.measure",
     "spectral_density": "featurespeed.curvature.measure",
+    "taylor_coefficients": "featurespeed.homogeneous.measure",
+    "soft_ranks": "featurespeed.homogeneous.measure",
     "FeatureSpeed": "featurespeed.probes.feature_speed",
     "backward_feature_angle": "featurespeed.probes.feature_speed",
     "measure_feature_speed": "featurespeed.probes.feature_speed",

@@ -10,12 +10,16 @@ Inputs: ``table`` (Parquet), and ``style`` unless it is the one beside this scri
 from pathlib import Path
 
 from featurespeed.figures import (
+    beos_bridge_draw,
+    beos_bridge_tables,
     beos_cosines_draw,
     beos_curves_draw,
     beos_draw,
     beos_map_draw,
     beos_table1_draw,
     beos_tables,
+    beos_taylor_draw,
+    beos_taylor_tables,
 )
 from featurespeed.figures.making import Drawing, make
 from featurespeed.records import read_table
@@ -30,6 +34,8 @@ FIGURES: dict[str, Drawing] = {
     "beos_fig3": Drawing(beos_tables.tabulate_fig3, beos_draw.draw_fig3, (13.4, 6.2)),
     "beos_fig4": Drawing(beos_tables.tabulate_fig4, beos_cosines_draw.draw_fig4, (13.0, 8.0)),
     "beos_fig5": Drawing(beos_tables.tabulate_fig5, beos_curves_draw.draw_fig5, (13.0, 5.6)),
+    "beos_fig6": Drawing(beos_taylor_tables.tabulate_taylor, beos_taylor_draw.draw_taylor, (12.4, 8.4)),
+    "beos_bridge": Drawing(beos_bridge_tables.tabulate_beos_bridge, beos_bridge_draw.draw_beos_bridge, (12.6, 8.4)),
     "beos_table1": Drawing(beos_tables.tabulate_table1, beos_table1_draw.draw_table1, (16.0, 10.0)),
 }
 

@@ -89,7 +89,8 @@ TORCH_FREE = (
     "page",
 )  # fmt: skip
 TORCH_FREE_SCRIPTS = (
-    "gather", "gather_descent", "keep_reference", "figures_fsf", "figures_sc", "figures_beos", "claims", "page", "notebook",
+    "gather", "gather_descent", "keep_reference", "figures_fsf", "figures_sc", "figures_beos", "claims", "page",
+    "notebook",
 )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     }
     found: Counter[str] = Counter()
     for rule, jobs in table.items():
-        together = re.match("(train|sharpness)_.*_[0-9a-f]{8}$", rule)  # one process for several sizes
+        together = re.match("(train|sharpness|descent)_.*_[0-9a-f]{8}$", rule)  # one process for several sizes
         found[together[1] if together else rule] += jobs
     return dict(found)
 
@@ -56,7 +56,9 @@ def test_smoke_run_makes_every_output(smoke_results):
         name for name in expected if not (smoke_results / name).is_file() or not (smoke_results / name).stat().st_size
     ]
     assert missing == []
-    for folder, jobs in (("training", smoke_config().training_runs()), ("sharpness", smoke_config().sharpness_runs())):
+    config = smoke_config()
+    folders = {"training": config.training_runs(), "sharpness": config.sharpness_runs(), "descent": config.descents()}
+    for folder, jobs in folders.items():
         assert {path.stem for path in (smoke_results / folder).glob("*.parquet")} == set(jobs)
         expected += [f"{folder}/{run}.{kind}" for run in jobs for kind in ("parquet", "run.json")]
     known = set(expected) | {str(p.relative_to(smoke_results)) for p in (smoke_results / "benchmarks").rglob("*")}
@@ -114,7 +116,7 @@ def test_every_scale_has_a_plan_by_file_and_by_name(snakemake, scale):
     by_file = snakemake("-n", "--configfile", f"workflow/scales/{scale}.yaml")
     assert by_name.returncode == by_file.returncode == 0, by_name.stderr + by_file.stderr
     assert jobs_of(by_name) == jobs_of(by_file)
-    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "data", "train", "sharpness", "claims", "notebook", "page", "all"}
+    assert set(jobs_of(by_name)) == {*DRAWN, *STAGES, "data", "train", "sharpness", "descent", "claims", "notebook", "page", "all"}
     assert f"results/{scale}/index.html" in by_file.stdout
     # What asks a scheduler for a GPU: the stages of scale gpu, and training of real size.
     assert ("gpu=1" in by_name.stdout) == (scale in ("gpu", "paper"))

@@ -22,6 +22,7 @@ from featurespeed.homogeneous.network import DescentNetwork
 from featurespeed.homogeneous.soft_rank import gradient_soft_rank, participation_ratio, soft_ranks
 from featurespeed.randomness import derive_seed
 from featurespeed.specs.descent import DescentSpec
+from featurespeed.training.groups import OutOfMemory, chunks
 from featurespeed.training.job import Row
 
 Batch = tuple[Tensor, Tensor]
@@ -61,14 +62,28 @@ def probe_rows(
     """
     size = sum(weight[0].numel() for weight in network.weights)
     together = max(1, WEIGHTS_TOGETHER[network.weights[0].device.type] // size)
+    if network.members <= together:
+        try:
+            return _rows_together(network, spec, batches, seeds, step)
+        except OutOfMemory:
+            if network.members == 1:
+                raise
+            together = network.members - network.members // 2  # and once more: the exception keeps what was allocated
     found: list[list[Row]] = []
-    for start in range(0, network.members, together):
-        places = list(range(start, min(start + together, network.members)))
-        part = network if len(places) == network.members else network.take(places)
-        curvature = _curvature_rows(part, spec, batches, [seeds[place] for place in places], step)
-        ranks = list(_rank_rows(part, spec, batches))
-        found += [list(first) + second for first, second in zip(curvature, ranks, strict=True)]
-    return [[{"step": step} | row for row in rows] for rows in found]
+    for places in chunks(range(network.members), together):
+        found += probe_rows(network.take(places), spec, batches, [seeds[place] for place in places], step)
+    return found
+
+
+def _rows_together(
+    network: DescentNetwork, spec: DescentSpec, batches: ProbeBatches, seeds: Sequence[int], step: int
+) -> list[list[Row]]:
+    """The rows of members that are measured side by side."""
+    curvature = _curvature_rows(network, spec, batches, seeds, step)
+    ranks = _rank_rows(network, spec, batches)
+    return [
+        [{"step": step} | row for row in [*first, *second]] for first, second in zip(curvature, ranks, strict=True)
+    ]
 
 
 def _curvature_rows(
