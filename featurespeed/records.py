@@ -231,8 +231,12 @@ def write_table(table: pd.DataFrame, path: Path | str, metadata: Mapping[str, ob
     units = json.dumps(dict(sorted(QUANTITIES.items())))
     fields = [pa.field(name, _arrow_type(kind), nullable=name in MAY_BE_NAN) for name, kind in COLUMNS.items()]
     schema = pa.schema(fields, metadata={"provenance": provenance, "units": units, "schema": str(SCHEMA_VERSION)})
+    text = [name for name, kind in COLUMNS.items() if kind is str]  # numbers get smaller without a dictionary
     with atomic_path(path) as part:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd")
+        pq.write_table(
+            pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd", compression_level=9,
+            use_dictionary=text,
+        )  # fmt: skip
 
 
 def read_table(path: Path | str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and
 The folder of the scale is replaced as a whole, and only when every file is there and small enough for a repository.
 
 Parameters: ``results``, the folder of the run; ``reference``, the folder to make; ``artefacts``, by default the drawn
-ones of the second paper that this run has.
+ones of the second and third paper that this run has.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from featurespeed.records import PART
 from featurespeed.stage import Task, run_task
 
 LARGEST = 2_000_000  # bytes of one file
-GROUP = "sc"
+GROUPS = ("sc", "beos")  # the first paper runs in minutes on any machine
 
 
 def files_of(artefact: str) -> list[str]:
@@ -28,8 +28,8 @@ def files_of(artefact: str) -> list[str]:
 
 
 def present(results: Path) -> list[str]:
-    """Drawn artefacts of the second paper of which this run has everything."""
-    own = [name for name, artefact in ARTEFACTS.items() if artefact.group == GROUP and artefact.drawn]
+    """Drawn artefacts of the second and third paper of which this run has everything."""
+    own = [name for name, artefact in ARTEFACTS.items() if artefact.group in GROUPS and artefact.drawn]
     return [name for name in own if all((results / file).is_file() for file in files_of(name))]
 
 
@@ -74,7 +74,7 @@ def main(task: Task) -> None:
     try:
         artefacts = task.params.get("artefacts") or present(results)
         if not artefacts:
-            raise UserError(f"{results}: none of the artefacts of the second paper is complete there")
+            raise UserError(f"{results}: none of the artefacts of the second and third paper is complete there")
         wanted = [file for artefact in artefacts for file in files_of(artefact)]
         files = checked(results, [*wanted, "claims.csv"])
         keep(results, reference, files)

@@ -39,6 +39,7 @@ SCALING_COLORS = {
     "none": "#4d4d4d", "norm1": "#56b4e9", "rel1": "#0072b2", "norm2": "#e69f00", "rel2": "#d55e00",
     "gradn": "#009e73", "fsf": "#cc79a7",
 }  # fmt: skip
+FAR_ABOVE = 1e4  # times the median: beyond it lie networks that have run away
 MAIN_SCALING, MAIN_NETWORK = "rel1", "r = 2"
 FAILURE_COLORS = {DIVERGED: "#e57439", DEAD: "#555555"}
 
@@ -148,7 +149,9 @@ def draw_fig3(table: pd.DataFrame, figure: Figure) -> None:
         for column, name in enumerate(FIG3, start=1):
             ax = figure.add_subplot(grid[line, column])
             draw_against_kappa(ax, table, name, colors)
-            logarithmic(ax.yaxis, table.loc[table["panel"] == name, "y"])
+            values = pd.concat([of_key(table, name, key)["y"] for key in colors])
+            logarithmic(ax.yaxis, values)
+            _cut(ax, values)
             ax.set_title(FIG3_TITLES[name])
             if line:
                 ax.set_xlabel("$\\kappa$ (ours)")
@@ -157,6 +160,14 @@ def draw_fig3(table: pd.DataFrame, figure: Figure) -> None:
         if line:
             who.set_xlabel("$\\kappa$ (ours)")
     ours_note(figure, kappa_marks("mean, range over the seeds that trained", (table["flag"] == UNCONVERGED).any()))
+
+
+def _cut(ax: Axes, values: pd.Series) -> None:
+    """The axis ends far above the middle of the values; what lies beyond it is said in the corner."""
+    most = FAR_ABOVE * values[values > 0].median()
+    if len(values) and values.max() > most:
+        ax.set_ylim(top=most)
+        write(ax, f"beyond the axis: up to {values.max():.0e}".replace("e+", "e"), 0.03, 0.1, fontsize=8)
 
 
 def draw_who_trained(ax: Axes, table: pd.DataFrame, colors: Mapping[Key, object], labels: Sequence[str]) -> None:

@@ -71,7 +71,9 @@ class Line:
 
 
 def digits(value: float) -> str:
-    """Three digits, and no more than two after the point."""
+    """Three digits, and no more than two after the point; one digit and a power of ten from a million on."""
+    if abs(value) >= 999_500:
+        return f"{value:.0e}".replace("e+", "e")
     places = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{round(value, places) + 0.0:.{places}f}".replace("-", "−")
 

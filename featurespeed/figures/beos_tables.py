@@ -209,16 +209,18 @@ def _failure(run: Runs, place: int) -> str:
 
 
 def _ratios(found: Sequence[Runs], names: Sequence[str], high: float, low: float) -> Iterator[dict[str, object]]:
-    """Value at one kappa over that at another, of networks none of which failed there."""
+    """Value at one kappa over that at another, of the seeds that trained at both; two of them at least."""
     for run in found:
-        if not run.has(high, low) or len(run.seeds) < 2:
+        if not run.has(high, low):
             continue
         for name in names:
-            above, below = (run.at(run.final(AT_THE_END[name]), kappa) for kappa in (high, low))
-            estimate = over_seeds(lambda chosen, a=above, b=below: ratio(a, b, chosen), len(run.seeds))
-            if np.isfinite(estimate.value):
-                series = SEPARATOR.join((f"{name}, {high:g} over {low:g}", *run.key))
-                yield _row(STATISTIC, series, 0.0, _of_interval(estimate))
+            both = np.stack([run.at(run.final(AT_THE_END[name]), kappa) for kappa in (high, low)])
+            above, below = both[:, np.isfinite(both).all(0)]
+            if len(above) < 2:
+                continue
+            estimate = over_seeds(lambda chosen, a=above, b=below: ratio(a, b, chosen), len(above))
+            series = SEPARATOR.join((f"{name}, {high:g} over {low:g}", *run.key))
+            yield _row(STATISTIC, series, 0.0, _of_interval(estimate))
 
 
 # --- rows along training ----------------------------------------------------------------------------------------------
