@@ -67,7 +67,7 @@ class Runs:
 
     @cached_property
     def dead(self) -> np.ndarray:
-        """Whether a hidden layer had no active unit, ``[S, K]``; a network that diverged does not count as dead."""
+        """Whether a layer was silent, or out of reach of the gradient, ``[S, K]``; one that diverged does not count."""
         return np.isfinite(self.reached(DEAD)) & ~self.diverged
 
     @cached_property

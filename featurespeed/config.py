@@ -139,8 +139,8 @@ class TrainingSettings(Spec):
         cuda_graph: on a GPU, replay each training step as one graph.
         jobs_per_gpu: how many jobs share a GPU; small networks leave most of one idle.
         sizes_per_process: how many sizes of one network one process trains, or measures, one after the other: a process
-            takes seconds to start, and small networks not many more to train. A killed process does all of them again,
-            and a change of the number repeats what it regroups.
+            takes seconds to start, and small networks not many more to train. Of the longer jobs of scaled descent half
+            as many. A killed process does all of them again, and a change of the number repeats what it regroups.
     """
 
     checkpoint_minutes: Positive

@@ -123,7 +123,7 @@ def test_there_are_code_blocks_to_run():
 
 def test_readme_lists_exactly_the_artefacts_that_are_drawn():
     rows = re.findall(
-        r"^\| `((?:fsf|sc)_\w+)` \|", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `((?:fsf|sc|beos)_\w+)` \|", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert len(rows) == len(set(rows)) and set(rows) == DRAWN
 
@@ -182,7 +182,7 @@ def test_snakemake_commands_are_understood_and_name_what_exists(line):
 
     _, arguments = parse_args(shlex.split(line)[1:])
     data = {f"resources/data/{name}/{name}.npz" for name in DATASETS}
-    groups = {"fsf", "sc", "sc_core", "claims", "all", "reference_figures", "keep_reference"}
+    groups = {"fsf", "sc", "sc_core", "beos", "claims", "all", "reference_figures", "keep_reference"}
     assert set(arguments.targets) <= DRAWN | data | groups
     for path in arguments.configfile or []:
         assert path.name == "my.yaml" or (REPOSITORY / path).is_file()

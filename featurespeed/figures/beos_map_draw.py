@@ -129,7 +129,7 @@ def _fig1_handles() -> dict[str, object]:
     return {
         "trained to the end": Patch(facecolor=SHADES(0.5), linewidth=0),
         "not finite": Patch(facecolor=FAILURE_COLORS[DIVERGED], linewidth=0),
-        "dead: a layer without an active unit": Patch(facecolor=FAILURE_COLORS[DEAD], linewidth=0),
+        "dead: a silent layer": Patch(facecolor=FAILURE_COLORS[DEAD], linewidth=0),
         "in a cell: seeds that trained / all, share of steps beyond (mean)": nothing,
         "×: largest over initial loss (median)": nothing,
     }

@@ -148,7 +148,7 @@ class HomogeneousMLP(nn.Module):
         found = backward_pass(x, y, self.weights, loss, self.activation)
         gradients = found.gradients()
         factors = factors_of(found, gradients, scaling)
-        taylor = coefficients(found, self.weights, factors, loss, y, order=2)
+        taylor = coefficients(found, self.weights, factors, loss, y, order=2, gradients=gradients)
         dead = silent_layers(found.activations[1:], factors)
         return Evaluation(taylor.c0, gradients, factors, taylor.c1, taylor.c2, dead)
 

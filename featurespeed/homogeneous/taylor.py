@@ -86,7 +86,13 @@ class TaylorCoefficients:
 
 
 def coefficients(
-    found: BackwardPass, weights: Sequence[Tensor], factors: Tensor, loss: OutputLoss, y: Tensor, order: int = 3
+    found: BackwardPass,
+    weights: Sequence[Tensor],
+    factors: Tensor,
+    loss: OutputLoss,
+    y: Tensor,
+    order: int = 3,
+    gradients: Sequence[Tensor] | None = None,
 ) -> TaylorCoefficients:
     """The coefficients up to ``order`` (1 to 3) of an ensemble; every order from the second on costs a forward pass.
 
@@ -95,44 +101,64 @@ def coefficients(
         weights: ``W_1 .. W_l``, ``[E, m_k, m_{k-1}]`` each.
         factors: ``xi``, ``[E, l]``.
         loss, y: the loss and its targets.
+        gradients: ``G_1 .. G_l``, where they are known.
     """
-    grams = [torch.bmm(a, a.transpose(1, 2)) for a in found.activations]
+    gradients = found.gradients() if gradients is None else gradients
     c0, nothing = loss.value(found.outputs, y), torch.full_like(factors[:, 0], math.nan)
-    c1 = _against_backward(grams, found, factors)
+    c1 = -(factors * torch.stack([g.square().sum((1, 2)) for g in gradients], 1)).sum(1)
     if order == 1:
         return TaylorCoefficients(c0, c1, nothing, nothing, nothing, nothing, [])
-    first, features = _next_order(found, weights, factors, grams)
+    own = [_through_gram(a, found, k, gradients[k]) for k, a in enumerate(found.activations)]
+    first, own = _next_order(found, weights, factors, own, gradients)
     moved = first[-1]
     output_part = 0.5 * loss.second(found.outputs, y, moved, moved)
-    feature_part = _against_backward(features, found, factors)
+    feature_part = _against_backward(own, found, factors)
     c2 = feature_part + output_part
     if order == 2:
         return TaylorCoefficients(c0, c1, c2, nothing, feature_part, output_part, first)
-    second, features = _next_order(found, weights, factors, features)
-    c3 = _against_backward(features, found, factors)
+    second, own = _next_order(found, weights, factors, own, gradients)
+    c3 = _against_backward(own, found, factors)
     c3 = c3 + loss.second(found.outputs, y, moved, second[-1]) + loss.third(found.outputs, y, moved) / 6
     return TaylorCoefficients(c0, c1, c2, c3, feature_part, output_part, first)
 
 
-def _against_backward(grams: Sequence[Tensor], found: BackwardPass, factors: Tensor) -> Tensor:
-    """``-sum_k xi_k <R_{k-1}, B_k B_k^T>``, ``[E]``."""
-    products = [(torch.bmm(gram, b) * b).sum((1, 2)) for gram, b in zip(grams, found.backward, strict=True)]
-    return -(factors * torch.stack(products, 1)).sum(1)
+def _through_gram(features: Tensor, found: BackwardPass, k: int, gradient: Tensor) -> Tensor:
+    """``R B = A^(p) A^T B`` of layer ``k + 1``, in the cheaper order: ``(A^(p) A^T) B``, or ``A^(p) G^T``."""
+    rows, fan_in, fan_out = features.shape[1], features.shape[2], gradient.shape[1]
+    if rows * (fan_in + fan_out) < fan_in * fan_out:
+        return torch.bmm(torch.bmm(features, found.activations[k].transpose(1, 2)), found.backward[k])
+    return torch.bmm(features, gradient.transpose(1, 2))
+
+
+def _against_backward(own: Sequence[Tensor | None], found: BackwardPass, factors: Tensor) -> Tensor:
+    """``-sum_k xi_k <R_{k-1}, B_k B_k^T>``, ``[E]``, from the products ``R_{k-1} B_k``; None is 0."""
+    total = torch.zeros_like(factors[:, 0])
+    for k, (product, b) in enumerate(zip(own, found.backward, strict=True)):
+        if product is not None:
+            total = total - factors[:, k] * (product * b).sum((1, 2))
+    return total
 
 
 def _next_order(
-    found: BackwardPass, weights: Sequence[Tensor], factors: Tensor, grams: Sequence[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """``Z_1^(p) .. Z_l^(p)`` and ``R_0^(p) .. R_{l-1}^(p)`` from ``R^(p-1)``: one forward pass."""
+    found: BackwardPass,
+    weights: Sequence[Tensor],
+    factors: Tensor,
+    own: Sequence[Tensor | None],
+    gradients: Sequence[Tensor],
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """``Z_1^(p) .. Z_l^(p)``, and the products ``R_0^(p) B_1 .. R_{l-1}^(p) B_l``, from those of order p - 1.
+
+    One forward pass. The input does not move, so the first product is 0 (None) from order 1 on.
+    """
     outputs: list[Tensor] = []
-    features = [torch.zeros_like(grams[0])]
-    moved: Tensor | None = None  # A_{k-1}^(p); the input does not move
-    for k, (matrix, gram, b) in enumerate(zip(weights, grams, found.backward, strict=True)):
-        z = -factors[:, k, None, None] * torch.bmm(gram, b)
+    products: list[Tensor | None] = [None]
+    moved: Tensor | None = None  # A_{k-1}^(p)
+    for k, (matrix, product) in enumerate(zip(weights, own, strict=True)):
+        z = torch.zeros_like(found.backward[k]) if product is None else -factors[:, k, None, None] * product
         if moved is not None:
             z = torch.baddbmm(z, moved, matrix.transpose(1, 2))
         outputs.append(z)
         if k + 1 < len(weights):
             moved = found.slopes[k] * z
-            features.append(torch.bmm(moved, found.activations[k + 1].transpose(1, 2)))
-    return outputs, features
+            products.append(_through_gram(moved, found, k + 1, gradients[k + 1]))
+    return outputs, products

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from featurespeed.papers import bridge, checks, feature_speed, spectra, theory, transfer
+from featurespeed.papers import bridge, checks, edge_of_stability, feature_speed, spectra, theory, transfer
 from featurespeed.papers.entries import ArtefactFacts, Paper, Setting
 
 __all__ = ["FACTS", "PAPERS", "ArtefactFacts", "Paper", "Setting"]
@@ -32,8 +32,22 @@ PAPERS: tuple[Paper, ...] = (
         "NeurIPS 2024",
         "2402.17457",
     ),
+    Paper(
+        "beos",
+        "Beyond the edge",
+        "Feature Learning Beyond the Edge of Stability",
+        "D. Terjék",
+        "preprint",
+        "2502.13110",
+    ),
 )
 
 FACTS: Mapping[str, ArtefactFacts] = (
-    feature_speed.FACTS | transfer.FACTS | spectra.FACTS | theory.FACTS | checks.FACTS | bridge.FACTS
+    feature_speed.FACTS
+    | transfer.FACTS
+    | spectra.FACTS
+    | theory.FACTS
+    | checks.FACTS
+    | bridge.FACTS
+    | edge_of_stability.FACTS
 )

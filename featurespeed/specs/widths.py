@@ -1,7 +1,7 @@
 """Polynomial patterns of hidden widths, and the pattern with a wanted number of weights.
 
-The abstract of arXiv:2502.13110 names a polynomial pattern, and a quadratic one as the best; an earlier paper of the
-author fixes the widths as ``m_k = k^2 m``.
+The abstract of arXiv:2502.13110 names a polynomial pattern, and a quadratic one together with its gradient scaling; a
+related paper of the author fixes the widths as ``m_k = k^2 m``.
 """
 
 from __future__ import annotations

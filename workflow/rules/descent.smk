@@ -1,6 +1,7 @@
 # Descent with depth-wise scaled gradients: one job a network, scaling and schedule, all kappas and seeds inside; several
-# jobs a process, one after the other. A killed job goes on from a checkpoint that lies outside the outputs.
-for NAMES in descents_together(DESCENTS, CONFIG.training.sizes_per_process):
+# jobs a process, one after the other, half as many as elsewhere because they are longer. A killed job goes on from a
+# checkpoint that lies outside the outputs.
+for NAMES in descents_together(DESCENTS, -(-CONFIG.training.sizes_per_process // 2)):
 
     rule:
         name:
