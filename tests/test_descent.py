@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from featurespeed import sharpness
+from featurespeed.homogeneous import probes
 from featurespeed.homogeneous.losses import OUTPUT_LOSSES
 from featurespeed.homogeneous.network import HomogeneousMLP, inputs_of
 from featurespeed.homogeneous.soft_rank import soft_ranks
@@ -215,6 +216,47 @@ def test_updates_are_made_in_place_for_every_member_by_its_own_rate():
     for old, new, change in zip(before, network.weights, moved, strict=True):
         assert torch.allclose(new - old, change, atol=1e-15)
         assert torch.allclose(3 * change[0], change[1], rtol=1e-12)
+
+
+def test_too_little_memory_halves_the_networks_that_are_measured_together(monkeypatch):
+    spec = make_spec(kappas=[0.5, 1.0, 2.0])
+    whole, together, sizes = descend(spec), probes._rows_together, []
+
+    def small_memory(network, *arguments):
+        sizes.append(network.members)
+        if network.members > 1:
+            raise torch.cuda.OutOfMemoryError
+        return together(network, *arguments)
+
+    monkeypatch.setattr(probes, "_rows_together", small_memory)
+    rows = descend(spec)
+    assert max(sizes) == 6 and sizes.count(1) == 2 + 6 + 6  # of two seeds before training, of all networks twice
+    assert [row["quantity"] for row in rows] == [row["quantity"] for row in whole]
+    assert [row["value"] for row in rows] == pytest.approx(
+        [row["value"] for row in whole], rel=1e-4
+    )  # tolerance of an eigenvalue
+
+
+def test_one_network_that_does_not_fit_ends_the_job(monkeypatch):
+    def no_memory(*arguments):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(probes, "_rows_together", no_memory)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        descend(make_spec())
+
+
+def test_a_layer_that_no_gradient_reaches_is_named():
+    """One image is fitted perfectly, the other has no active unit: no layer is silent, but no gradient passes."""
+    network = HomogeneousMLP([2, 2, 2, 2]).double()
+    for matrix, scale in zip(network.matrices, (1.0, 1e3, 1e3), strict=True):
+        matrix.data[0] = scale * torch.eye(2, dtype=torch.float64)
+    x, y = torch.tensor([[[1.0, 0.0], [-1.0, -1.0]]], dtype=torch.float64), torch.zeros(1, 2, dtype=torch.long)
+    for scaling, last in (("norm1", 2), ("rel1", 2), ("gradn", 3), ("fsf", 3)):  # that of the readout is 0 as well
+        found = network.evaluate(x, y, GradientScaling(scaling), OUTPUT_LOSSES["cross_entropy"])
+        assert torch.isinf(found.factors).tolist() == [[True, True, last == 3]] and int(found.dead_layer) == last
+    plain = network.evaluate(x, y, GradientScaling.NONE, OUTPUT_LOSSES["cross_entropy"])
+    assert not plain.dead_layer.any() and torch.isfinite(plain.factors).all()
 
 
 # --- a job that is killed ---------------------------------------------------------------------------------------------

@@ -81,9 +81,7 @@ def _rows_together(
     """The rows of members that are measured side by side."""
     curvature = _curvature_rows(network, spec, batches, seeds, step)
     ranks = _rank_rows(network, spec, batches)
-    return [
-        [{"step": step} | row for row in [*first, *second]] for first, second in zip(curvature, ranks, strict=True)
-    ]
+    return [[{"step": step} | row for row in [*first, *second]] for first, second in zip(curvature, ranks, strict=True)]
 
 
 def _curvature_rows(
