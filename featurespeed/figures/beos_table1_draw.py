@@ -42,11 +42,11 @@ LINE_HEIGHT = 0.158  # inches
 MOST_LINES = 70  # in one column of the page
 SIZE = 8.2
 NOTE = (
-    "finite: seeds that trained to the end / all, with the 95% Clopper-Pearson interval of the share; dead: a hidden "
-    "layer without an active unit; loss: largest over initial minibatch loss, median over all seeds; beyond (share of "
-    "steps beyond the edge) and cosine (of new and cumulative update): mean over all steps taken, of all seeds; other "
-    "numbers: mean over the seeds that trained, 95% interval, bootstrap over these seeds (*: not converged). Ranks, "
-    f"scalings, schedules and kappa {OURS}."
+    "finite: seeds that trained to the end / all, with the 95% Clopper-Pearson interval of the share; dead: a layer "
+    "is silent, or no gradient reaches it; loss: largest over initial minibatch loss, median over all seeds; beyond "
+    "(share of steps beyond the edge) and cosine (of new and cumulative update): mean over all steps taken, of all "
+    "seeds; other numbers: mean over the seeds that trained, 95% interval, bootstrap over these seeds (*: not "
+    f"converged). Ranks, scalings, schedules and kappa {OURS}."
 )
 NOTE_WIDTH = 160  # characters a column of the page has room for
 
