@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from featurespeed.data.registry import DATASETS
 from featurespeed.parameterization import LayerRole, OptimizerName, Parameterization, scaling_rule
 from featurespeed.specs.training import ModelSpec, TrainingSpec
-
-KERNEL_PLACES = 9  # of a 3x3 convolution
+from featurespeed.specs.widths import KERNEL_PLACES
 
 
 @dataclass(frozen=True)

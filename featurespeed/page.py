@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from featurespeed.artefacts import ARTEFACTS
 from featurespeed.claims.engine import Verdict
-from featurespeed.config import ARTEFACTS
 from featurespeed.papers import FACTS, PAPERS, ArtefactFacts, Setting
 from featurespeed.parameterization import Parameterization
 

@@ -10,7 +10,7 @@ Inputs: ``table`` (Parquet), ``published`` (CSV), and ``style`` unless it is the
 from pathlib import Path
 
 from featurespeed.figures import fsf_draw, fsf_tables
-from featurespeed.figures.making import Drawing, make
+from featurespeed.figures.making import Drawing, make_outputs
 from featurespeed.published import read_published
 from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
@@ -31,10 +31,8 @@ FIGURES: dict[str, Drawing] = {
 
 def main(task: Task) -> None:
     """Make the artefact that the parameters name."""
-    images = {kind: path for kind, path in task.outputs.items() if kind != "table"}
     sources = read_table(task.inputs["table"]), read_published(task.inputs["published"])
-    style = task.inputs.get("style", STYLE)
-    make(FIGURES[task.params["artefact"]], sources, task.outputs["table"], images, style)
+    make_outputs(FIGURES[task.params["artefact"]], sources, task.outputs, task.inputs.get("style", STYLE))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from featurespeed.figures import (
     sc_transfer_draw,
     sc_transfer_tables,
 )
-from featurespeed.figures.making import Drawing, make
+from featurespeed.figures.making import Drawing, make_outputs
 from featurespeed.records import read_table
 from featurespeed.stage import Task, run_task
 
@@ -55,10 +55,8 @@ FIGURES: dict[str, Drawing] = {
 
 def main(task: Task) -> None:
     """Make the artefact that the parameters name."""
-    images = {kind: path for kind, path in task.outputs.items() if kind != "table"}
     sources = (read_table(task.inputs["table"]),)
-    style = task.inputs.get("style", STYLE)
-    make(FIGURES[task.params["artefact"]], sources, task.outputs["table"], images, style)
+    make_outputs(FIGURES[task.params["artefact"]], sources, task.outputs, task.inputs.get("style", STYLE))
 
 
 if __name__ == "__main__":

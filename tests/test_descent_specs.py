@@ -85,9 +85,10 @@ def test_bad_settings_are_refused_by_name(kind, block, path, value, message):
         kind.model_validate(changed)
 
 
-def test_good_settings_are_accepted():
+def test_good_settings_are_accepted_and_survive_the_way_to_a_job():
     for kind, block in ((NetworkSpec, NETWORK), (DescentSweepSpec, SWEEP), (TaylorSpec, TAYLOR)):
-        kind.model_validate(block)
+        spec = kind.model_validate(block)
+        assert kind.model_validate(spec.model_dump(mode="json")) == spec
 
 
 def test_jobs_are_named_by_their_settings_and_hold_all_kappas_and_seeds():

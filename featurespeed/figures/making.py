@@ -25,6 +25,11 @@ class Drawing:
     size: tuple[float, float]
 
 
+def make_outputs(drawing: Drawing, sources: tuple, outputs: Mapping[str, Path], style: Path) -> None:
+    """:func:`make` for named outputs: ``table``, and the images by their formats."""
+    make(drawing, sources, outputs["table"], {kind: path for kind, path in outputs.items() if kind != "table"}, style)
+
+
 def make(drawing: Drawing, sources: tuple, table: Path, images: Mapping[str, Path], style: Path) -> None:
     """Write the artefact table, then draw what was written into each of ``images`` (format -> path)."""
     write_csv(drawing.tabulate(*sources), table)

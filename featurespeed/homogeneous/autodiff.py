@@ -13,12 +13,7 @@ import torch
 from torch import Tensor
 
 from featurespeed.homogeneous.losses import OutputLoss
-
-
-def activate(z: Tensor, activation: tuple[float, float]) -> Tensor:
-    """``a z + b |z|`` in ReLUs: the second derivative of ``abs`` makes PyTorch load its compiler, nearly 2 s."""
-    a, b = activation
-    return (a + b) * z.relu() - (a - b) * (-z).relu()
+from featurespeed.homogeneous.network import phi
 
 
 def loss_along(
@@ -41,7 +36,7 @@ def loss_along(
         moved = matrix - step[:, None, None] * direction
         z = x @ moved.transpose(1, 2)
         if k + 1 < len(weights):
-            x = activate(z, activation) if slopes is None else slopes[k] * z
+            x = phi(z, activation) if slopes is None else slopes[k] * z
     return loss.value(z, y)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from featurespeed.curvature.lanczos import largest_eigenvalues
 from featurespeed.curvature.objective import Objective
 from featurespeed.curvature.operators import Hessian, Operator, Scaled
-from featurespeed.homogeneous.autodiff import activate, autodiff_coefficients, loss_along
+from featurespeed.homogeneous.autodiff import autodiff_coefficients, loss_along
 from featurespeed.homogeneous.losses import MeanSquaredError, OutputLoss
-from featurespeed.homogeneous.network import HomogeneousMLP, backward_pass, factors_of
+from featurespeed.homogeneous.network import HomogeneousMLP, backward_pass, factors_of, phi
 from featurespeed.homogeneous.soft_rank import gradient_soft_rank
 from featurespeed.homogeneous.taylor import BackwardPass, TaylorCoefficients, coefficients
 from featurespeed.randomness import derive_seed
@@ -94,7 +94,7 @@ class _Outputs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for matrix in self.matrices[:-1]:
-            x = activate(x @ matrix.transpose(1, 2), self.activation)
+            x = phi(x @ matrix.transpose(1, 2), self.activation)
         return x @ self.matrices[-1].transpose(1, 2)
 
 

@@ -33,8 +33,8 @@ from featurespeed.parameterization import (
 )
 from featurespeed.randomness import generator
 from featurespeed.specs.training import ModelSpec, check_model
+from featurespeed.specs.widths import KERNEL_PLACES
 
-KERNEL_PLACES = 9  # of a 3x3 convolution: what one unit of the first layer sees of each channel
 Rule = Callable[[LayerRole, bool], ScalingRule]  # role, in a residual branch
 
 

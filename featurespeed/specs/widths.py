@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-KERNEL_PLACES = 9  # of a 3x3 convolution
+KERNEL_PLACES = 9  # of a 3x3 convolution: what one unit sees of each channel
 
 
 def hidden_widths(pattern: float, base: float, hidden: int) -> list[int]:
