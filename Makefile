@@ -14,7 +14,7 @@ CONFIG ?=
 # --- every variable is checked before anything is installed or run ----------------------------------------------------
 VARIABLES := PYTHON CORES SCALE ARTEFACT CONFIG
 SCALES := $(sort $(basename $(notdir $(wildcard workflow/scales/*.yaml))))
-ARTEFACTS := all fsf sc sc_core beos $(sort $(basename $(notdir $(wildcard workflow/report/*.rst))))
+include workflow/targets.mk
 NUMBER := $(shell [[ '$(subst ','',$(CORES))' =~ ^[1-9][0-9]*$$ ]] && echo yes)
 given = $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
 unknown = $(filter-out $(VARIABLES) MAKEFLAGS,$(given))

@@ -14,16 +14,16 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/sharpness.smk"
 include: "workflow/rules/descent.smk"
 include: "workflow/rules/init.smk"
+include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/figures.smk"
 include: "workflow/rules/reference.smk"
 
 
 rule all:
     default_target: True
     input:
-        [getattr(rules, group).input for group in GROUPS],
+        figure_files(DRAWN),
         CLAIMS,
         PAGE,
     localrule: True

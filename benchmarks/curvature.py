@@ -57,7 +57,7 @@ from curvature_peers import (
     rivals,
 )
 
-from featurespeed.stage import prepare_process
+from featurespeed.pipeline.stage import prepare_process
 
 DIGITS, SYNTHETIC = Problem("convnet", 32, "digits"), Problem("convnet", 16, 16, rate=0.2)
 TEN_AT = (0, 20, 60, 130, 250)  # where ten eigenvalues are compared: power iteration takes seconds for them

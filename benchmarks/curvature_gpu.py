@@ -20,7 +20,7 @@ from featurespeed.curvature.lanczos import Eigenvalues, largest_eigenvalues
 from featurespeed.curvature.objective import Objective
 from featurespeed.curvature.operators import Hessian
 from featurespeed.curvature.tracking import Tracker
-from featurespeed.device import tf32
+from featurespeed.machine.device import tf32
 from featurespeed.models.networks import Network
 from featurespeed.randomness import generator
 

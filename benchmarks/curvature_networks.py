@@ -15,9 +15,9 @@ from featurespeed.curvature.lanczos import largest_eigenvalues
 from featurespeed.curvature.objective import Objective
 from featurespeed.curvature.operators import Hessian
 from featurespeed.models.networks import Network, build_network
+from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.randomness import generator
-from featurespeed.specs.training import ModelSpec
 
 Batch = tuple[Tensor, Tensor]
 CLASSES = 10

@@ -33,7 +33,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-PANELS = ("fsf_fig1a", "fsf_fig1b", "fsf_fig1c", "fsf_fig2a", "fsf_fig2b")
+PANEL_STAGES = ("init_bfa", "sensitivity")  # of Figures 1 and 2 of the first paper
 WIDE = {"width": 1_000_000, "depths": range(10, 201, 10)}
 WIDE_SMOKE = {"width": 2000, "depths": range(10, 31, 10)}
 FLOOR_BLOCK = 2**24  # normals a call: 64 MiB, larger than any cache
@@ -70,21 +70,22 @@ def load_specs(smoke: bool) -> dict[str, Any]:
     """Artefact -> spec of the five panels, at scale laptop (the paper's sizes) or smoke."""
     import yaml
 
-    from featurespeed.config import SCALES, load_config
+    from featurespeed.pipeline.config import SCALES, load_config
+    from featurespeed.pipeline.registry import ARTEFACTS
 
     def read(path: Path) -> dict:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
 
     scales = {name: read(ROOT / f"workflow/scales/{name}.yaml") for name in SCALES}
     config = load_config(read(ROOT / "config.yaml"), scales, {"scale": "smoke" if smoke else "laptop"})
-    return {name: config.block(name) for name in PANELS}
+    return {name: config.block(name) for name, known in ARTEFACTS.items() if known.stage in PANEL_STAGES}
 
 
 def panel_of(artefact: str, spec: Any) -> Any:
     """The panel as its own stage script describes it."""
-    from featurespeed.config import ARTEFACTS
+    from featurespeed.pipeline.registry import ARTEFACTS
 
-    location = spec_from_file_location(f"stage_{artefact}", ROOT / "scripts" / ARTEFACTS[artefact].script)
+    location = spec_from_file_location(f"stage_{artefact}", ROOT / f"scripts/{ARTEFACTS[artefact].stage}.py")
     module = module_from_spec(location)
     location.loader.exec_module(module)
     return module.panel(spec)
@@ -92,7 +93,7 @@ def panel_of(artefact: str, spec: Any) -> Any:
 
 def dense(smoke: bool, estimator: str = "jvp") -> int:
     """All dense panels with one estimator."""
-    from featurespeed.panels import dense_panel
+    from featurespeed.papers.feature_speed.panels import dense_panel
 
     normals = 0
     for artefact, spec in load_specs(smoke).items():
@@ -105,7 +106,7 @@ def dense(smoke: bool, estimator: str = "jvp") -> int:
 
 def sampler(smoke: bool) -> int:
     """All sampled panels with the paper's number of draws, at the paper's depths."""
-    from featurespeed.panels import sampled_panel
+    from featurespeed.papers.feature_speed.panels import sampled_panel
 
     normals = 0
     for artefact, spec in load_specs(smoke).items():
@@ -164,11 +165,12 @@ def run_job(name: str, smoke: bool) -> dict[str, float]:
 
     import torch
 
-    from featurespeed.stage import prepare_process
+    from featurespeed.pipeline.stage import prepare_process
 
     prepare_process(threads=1)  # threads and allocator as every stage has them
     torch.empty(1000).normal_()
-    import_module("featurespeed.probes.sampler" if name == "wide" else "featurespeed.panels")  # imports do not count
+    module = "probes.sampler" if name == "wide" else "papers.feature_speed.panels"
+    import_module(f"featurespeed.{module}")  # imports do not count
     wall, cpu = time.perf_counter(), time.process_time()
     normals = JOBS[name](smoke)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall

@@ -44,14 +44,14 @@ import reporting
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
 from featurespeed.data.registry import DATASETS
-from featurespeed.device import tf32
+from featurespeed.machine.device import tf32
 from featurespeed.models.networks import Network
+from featurespeed.pipeline.stage import prepare_process
 from featurespeed.randomness import generator
-from featurespeed.specs.training import TrainingSpec
-from featurespeed.stage import prepare_process
 from featurespeed.training import trainer
 from featurespeed.training.job import Job, Probe
 from featurespeed.training.setup import make_network
+from featurespeed.training.spec import TrainingSpec
 
 CLASSES = 10
 SEEDS = {1: 1, 8: 1, 24: 4, 32: 4}  # members -> seeds; all others differ in the learning rate

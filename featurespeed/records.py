@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from glob import escape
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from featurespeed.machine.files import atomic_path
+
 SCHEMA_VERSION = 2
-PART = ".part-"  # how the names of unfinished files and folders begin
 
 # Column -> kind, in the order of the file.
 COLUMNS: dict[str, type] = {
@@ -245,37 +241,18 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
     stored = pq.read_table(path)
     table = _typed(stored.to_pandas())
-    table.attrs["provenance"] = json.loads(stored.schema.metadata[b"provenance"])
+    table.attrs["provenance"] = Provenance(json.loads(stored.schema.metadata[b"provenance"]))
     return table
 
 
-@contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the name `path` at the end, or vanishes on an error.
+class Provenance(dict):
+    """What made a table. One object for all tables derived from it: pandas copies ``attrs`` deeply at every step."""
 
-    The suffix stays, because programs choose the format by it, and so does the folder, so that relative links hold.
-    What a killed writer of the same file has left behind is removed.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".part-*-{escape(path.name)}"):
-        stale.unlink(missing_ok=True)
-    part = path.with_name(f"{PART}{uuid.uuid4().hex[:12]}-{path.name}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
+    def __copy__(self) -> Provenance:
+        return self
 
-
-def remove_parts(folder: Path | str) -> None:
-    """Remove what killed processes left unfinished anywhere under `folder`."""
-    for part in list(Path(folder).rglob(f"{PART}*")):
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+    def __deepcopy__(self, memo: dict) -> Provenance:
+        return self
 
 
 def _check_keys(table: pd.DataFrame) -> None:

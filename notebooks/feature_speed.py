@@ -41,7 +41,7 @@ import torch
 from torch import nn
 from torch.func import jvp
 
-from featurespeed.models import build_residual_mlp
+from featurespeed.models.mlp import build_residual_mlp
 from featurespeed.probes import measure_feature_speed
 from featurespeed.probes.residual_mlp import SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, sample_networks

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from featurespeed.data.store import ImageData, load_dataset
 from featurespeed.models.networks import Network
+from featurespeed.papers.feature_speed.along_training.spec import AlongTrainingSpec
+from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.records import frame, read_table
-from featurespeed.specs.along_training import AlongTrainingSpec
-from featurespeed.specs.training import TrainingSpec
-from featurespeed.stage import Task, progress, run_stage
 from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.job import Row
 from featurespeed.training.setup import image_shape, make_network, make_stream
+from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.weights import load_weights
 
 

@@ -12,13 +12,13 @@ import dataclasses
 import pandas as pd
 
 from featurespeed.data.store import load_dataset
-from featurespeed.device import acquire_device
+from featurespeed.machine.device import acquire_device
 from featurespeed.models.networks import Network
+from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows
+from featurespeed.papers.super_consistency.coordinate_check.spec import CoordinateSpec
 from featurespeed.parameterization import LayerRole, OptimizerName, Parameterization
+from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.records import frame
-from featurespeed.specs.super_consistency import CoordinateSpec
-from featurespeed.stage import Task, progress, run_stage
-from featurespeed.training.coordinates import coordinate_rows
 
 WRONG_RULE, SMALL_OUTPUTS = "wrong rule", "small outputs"
 

@@ -14,7 +14,7 @@ from featurespeed.data.content import DataError
 from featurespeed.data.prepare import obtain, remove_downloads
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE, parse_sha256
 from featurespeed.data.store import write_facts, write_npz
-from featurespeed.stage import Task, run_task
+from featurespeed.pipeline.stage import Task, run_task
 
 
 def main(task: Task) -> None:

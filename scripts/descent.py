@@ -17,15 +17,15 @@ from pathlib import Path
 import pandas as pd
 
 from featurespeed.data.store import ImageData, load_dataset
-from featurespeed.device import acquire_device
 from featurespeed.errors import UserError
 from featurespeed.homogeneous.build import network_builder
 from featurespeed.homogeneous.descent import Descent, edge_of
+from featurespeed.homogeneous.spec import DescentSpec, Schedule
+from featurespeed.machine.device import acquire_device
 from featurespeed.parameterization import Parameterization
-from featurespeed.provenance import canonical_json, table_metadata
+from featurespeed.pipeline.provenance import canonical_json, table_metadata
+from featurespeed.pipeline.stage import Task, run_stage
 from featurespeed.records import frame
-from featurespeed.specs.descent import DescentSpec, Schedule
-from featurespeed.stage import Task, run_stage
 from featurespeed.training.job import Row
 from featurespeed.training.resumable import Resumable, resumable
 from featurespeed.training.setup import image_shape, make_stream

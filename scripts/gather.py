@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from featurespeed.pipeline.registry import spec_type
+from featurespeed.pipeline.stage import Task, run_stage
 from featurespeed.records import frame, read_table
-from featurespeed.specs.sweeps import SweepSpec
-from featurespeed.stage import Task, run_stage
+from featurespeed.sweeps.spec import SweepSpec
 
 
 def main(spec: SweepSpec, task: Task) -> pd.DataFrame:
@@ -27,4 +28,4 @@ def main(spec: SweepSpec, task: Task) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_stage(main, SweepSpec)
+    run_stage(main, spec_type)  # a room may have settings of its own

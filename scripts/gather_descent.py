@@ -5,9 +5,10 @@ The series is the label of the network in the settings. Inputs: ``runs`` (list o
 
 import pandas as pd
 
+from featurespeed.homogeneous.spec import DescentSweepSpec
+from featurespeed.pipeline.registry import spec_type
+from featurespeed.pipeline.stage import Task, run_stage
 from featurespeed.records import frame, read_table
-from featurespeed.specs.descent import DescentSweepSpec
-from featurespeed.stage import Task, run_stage
 
 
 def main(spec: DescentSweepSpec, task: Task) -> pd.DataFrame:
@@ -18,4 +19,4 @@ def main(spec: DescentSweepSpec, task: Task) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_stage(main, DescentSweepSpec)
+    run_stage(main, spec_type)  # a room may have settings of its own

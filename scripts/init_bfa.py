@@ -8,12 +8,12 @@ sampler, and by our infinite-width recursion.
 import pandas as pd
 import torch
 
-from featurespeed.device import acquire_device
-from featurespeed.panels import Panel, Series, dense_panel, sampled_panel, theory_panel
+from featurespeed.machine.device import acquire_device
+from featurespeed.papers.feature_speed.angles.spec import InitSpec
+from featurespeed.papers.feature_speed.panels import Panel, Series, dense_panel, sampled_panel, theory_panel
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.records import frame
-from featurespeed.specs.feature_speed import InitSpec
-from featurespeed.specs.values import branch_scale
-from featurespeed.stage import progress, run_stage
+from featurespeed.values import branch_scale
 
 
 def gaussian_input(input_dim: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

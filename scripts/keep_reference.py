@@ -4,7 +4,8 @@ Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and
 The folder of the scale is replaced as a whole, and only when every file is there and small enough for a repository.
 
 Parameters: ``results``, the folder of the run; ``reference``, the folder to make; ``artefacts``, by default the drawn
-ones of the second and third paper that this run has.
+ones that this run has of the papers whose results are kept; ``ledger_only``: of a scale that anybody can run in minutes
+nothing but the ledger is kept.
 """
 
 import shutil
@@ -12,13 +13,13 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from featurespeed.config import ARTEFACTS, ConfigError, check_artefact
 from featurespeed.errors import UserError
-from featurespeed.records import PART
-from featurespeed.stage import Task, run_task
+from featurespeed.machine.files import PART
+from featurespeed.pipeline.config import ConfigError, check_artefact
+from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF
+from featurespeed.pipeline.stage import Task, run_task
 
 LARGEST = 2_000_000  # bytes of one file
-GROUPS = ("sc", "beos")  # the first paper runs in minutes on any machine
 
 
 def files_of(artefact: str) -> list[str]:
@@ -28,8 +29,8 @@ def files_of(artefact: str) -> list[str]:
 
 
 def present(results: Path) -> list[str]:
-    """Drawn artefacts of the second and third paper of which this run has everything."""
-    own = [name for name, artefact in ARTEFACTS.items() if artefact.group in GROUPS and artefact.drawn]
+    """Drawn artefacts of the papers that are kept, of which this run has everything."""
+    own = [name for name, artefact in ARTEFACTS.items() if artefact.drawn and ROOM_OF[name].paper.kept]
     return [name for name in own if all((results / file).is_file() for file in files_of(name))]
 
 
@@ -72,9 +73,10 @@ def main(task: Task) -> None:
     """Keep what the parameters name."""
     results, reference = Path(task.params["results"]), Path(task.params["reference"])
     try:
-        artefacts = task.params.get("artefacts") or present(results)
-        if not artefacts:
-            raise UserError(f"{results}: none of the artefacts of the second and third paper is complete there")
+        ledger_only = task.params.get("ledger_only", False)
+        artefacts = [] if ledger_only else task.params.get("artefacts") or present(results)
+        if not artefacts and not ledger_only:
+            raise UserError(f"{results}: none of the artefacts of the papers that are kept is complete there")
         wanted = [file for artefact in artefacts for file in files_of(artefact)]
         files = checked(results, [*wanted, "claims.csv"])
         keep(results, reference, files)

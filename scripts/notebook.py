@@ -12,8 +12,8 @@ import papermill
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter
 
-from featurespeed.records import PART
-from featurespeed.stage import Task, run_task
+from featurespeed.machine.files import PART
+from featurespeed.pipeline.stage import Task, run_task
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 

@@ -7,9 +7,9 @@ if there are any, ``jobs``: artefact -> names of the jobs that trained and measu
 
 from pathlib import Path
 
-from featurespeed.page import PageInputs, gather, render
+from featurespeed.pipeline.page import PageInputs, gather, render
+from featurespeed.pipeline.stage import Task, run_task
 from featurespeed.records import read_table
-from featurespeed.stage import Task, run_task
 
 
 def main(task: Task) -> None:

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.data.store import ImageData, load_dataset
-from featurespeed.device import acquire_device
+from featurespeed.machine.device import acquire_device
+from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows
+from featurespeed.papers.super_consistency.coordinate_check.spec import FORM_VARIANTS, ParameterizationSpec
 from featurespeed.parameterization import Form
+from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.records import frame
-from featurespeed.specs.super_consistency import FORM_VARIANTS, ParameterizationSpec
-from featurespeed.specs.training import TrainingSpec
-from featurespeed.stage import Task, progress, run_stage
-from featurespeed.training.coordinates import coordinate_rows
 from featurespeed.training.job import Row
 from featurespeed.training.setup import make_job
+from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.trainer import Trainer
 
 

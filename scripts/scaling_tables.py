@@ -16,15 +16,15 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from featurespeed.device import acquire_device
+from featurespeed.machine.device import acquire_device
+from featurespeed.papers.feature_speed.tables.spec import ScalingSpec
 from featurespeed.parameterization import LayerRole
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.probes.sampler import Network, Sample, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
 from featurespeed.scalings import Scaling, layer_scaling
-from featurespeed.specs.feature_speed import ScalingSpec
-from featurespeed.specs.values import branch_scale
-from featurespeed.stage import progress, run_stage
+from featurespeed.values import branch_scale
 
 Sizes = tuple[int, int, int, int]  # width m, depth L, input dimension d, output dimension k
 

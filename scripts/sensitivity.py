@@ -8,13 +8,13 @@ series are output scalings (2a) or branch scales (2b). Output: the feature sensi
 import pandas as pd
 import torch
 
-from featurespeed.device import acquire_device
-from featurespeed.panels import Panel, Series, dense_panel, sampled_panel
+from featurespeed.machine.device import acquire_device
+from featurespeed.papers.feature_speed.panels import Panel, Series, dense_panel, sampled_panel
+from featurespeed.papers.feature_speed.sensitivity.spec import SensitivitySpec
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.records import frame
 from featurespeed.scalings import readout_std
-from featurespeed.specs.feature_speed import SensitivitySpec
-from featurespeed.specs.values import branch_scale
-from featurespeed.stage import progress, run_stage
+from featurespeed.values import branch_scale
 
 
 def sphere_input(target: float):

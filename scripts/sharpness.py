@@ -20,12 +20,12 @@ from pathlib import Path
 import pandas as pd
 
 from featurespeed.data.store import ImageData, load_dataset
-from featurespeed.device import acquire_device
-from featurespeed.provenance import canonical_json, table_metadata
+from featurespeed.machine.device import acquire_device
+from featurespeed.pipeline.provenance import canonical_json, table_metadata
+from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.records import frame, read_table
-from featurespeed.specs.curvature import SharpnessSpec
-from featurespeed.stage import Task, progress, run_stage
 from featurespeed.training.curvature import Part, curvature_rows
+from featurespeed.training.curvature_spec import SharpnessSpec
 from featurespeed.training.ensemble import fast_kernels
 from featurespeed.training.job import Row
 from featurespeed.training.resumable import Resumable, resumable

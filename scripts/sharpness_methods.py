@@ -25,14 +25,14 @@ from featurespeed.curvature.operators import Hessian, Operator, Scaled
 from featurespeed.curvature.reference_methods import Measured, PowerIteration, arpack, true_largest_eigenvalue
 from featurespeed.curvature.tracking import Tracker
 from featurespeed.data.store import ImageData, load_dataset
+from featurespeed.papers.super_consistency.curvature_methods.spec import MethodsRun, SharpnessMethodsSpec
+from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.randomness import derive_seed
 from featurespeed.records import frame, read_table
-from featurespeed.specs.sharpness_methods import MethodsRun, SharpnessMethodsSpec
-from featurespeed.specs.training import TrainingSpec
-from featurespeed.stage import Task, progress, run_stage
 from featurespeed.training.curvature import layer_rates, objective_of
 from featurespeed.training.job import Row
 from featurespeed.training.setup import image_shape, make_network, make_stream
+from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.weights import load_weights
 
 TOL = 1e-3

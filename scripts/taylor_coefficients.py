@@ -32,12 +32,12 @@ from featurespeed.homogeneous.losses import OUTPUT_LOSSES
 from featurespeed.homogeneous.minibatch import Minibatch, autodiff_errors, identity_errors
 from featurespeed.homogeneous.network import HomogeneousMLP, inputs_of
 from featurespeed.homogeneous.scalings import dead_layers
+from featurespeed.homogeneous.spec import GradientScaling
+from featurespeed.homogeneous.widths import hidden_widths
+from featurespeed.papers.edge_of_stability.coefficients.spec import TaylorSpec
+from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.randomness import derive_seed, generator
 from featurespeed.records import frame
-from featurespeed.specs.descent import GradientScaling
-from featurespeed.specs.taylor import TaylorSpec
-from featurespeed.specs.widths import hidden_widths
-from featurespeed.stage import Task, progress, run_stage
 from featurespeed.training.setup import image_shape, make_stream
 
 Row = dict[str, object]

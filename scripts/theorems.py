@@ -1,4 +1,4 @@
-"""The theorems and the known discrepancies of arXiv:2311.18718, tested directly: stage table ``fsf_theorems``.
+"""The theorems and the known discrepancies of arXiv:2311.18718, tested directly.
 
 Every case is a small experiment with its own control where one is needed; the ledger's criteria say which numbers must
 come out. Identities run in float64; each row is one seed.
@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from featurespeed.models import build_residual_mlp
-from featurespeed.models.mlp import Linear, hidden_std
+from featurespeed.models.mlp import Linear, build_residual_mlp, hidden_std
+from featurespeed.papers.feature_speed.theorems.spec import TheoremsSpec
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.probes import measure_feature_speed
 from featurespeed.probes.backward_speed import measure_backward_speed
 from featurespeed.probes.feature_speed import Chain, descent_velocity
@@ -21,8 +22,6 @@ from featurespeed.probes.residual_mlp import DenseNetwork, SeriesProbe, draw_den
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import generator
 from featurespeed.records import frame
-from featurespeed.specs.feature_speed import TheoremsSpec
-from featurespeed.stage import progress, run_stage
 from featurespeed.training.layerwise import train_layerwise
 
 Rows = Iterator[dict]

@@ -1,4 +1,4 @@
-"""The infinite-width theory beside exact samples: artefact ``fsf_theory`` (ours, not in arXiv:2311.18718).
+"""The infinite-width theory beside exact samples (ours, not in arXiv:2311.18718).
 
 Cases: ``phi``, the limit angle of the ResNet with branch scale c/sqrt(L), ReLU and linear; ``finite width``, how the
 cosine of the output angle depends on the width for the MLP and the ResNet with c = 1; ``tail``, the cosine for c >> 1,
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from featurespeed.device import acquire_device
+from featurespeed.machine.device import acquire_device
+from featurespeed.papers.feature_speed.theory.spec import FiniteWidthSpec, PhiSpec, TheorySpec, WideMlpSpec
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import derive_seed, generator
 from featurespeed.records import frame
-from featurespeed.specs.feature_speed import FiniteWidthSpec, PhiSpec, TheorySpec, WideMlpSpec
-from featurespeed.stage import progress, run_stage
 from featurespeed.theory import cos_bfa_recursion, phi_limit, sample_mlp_cos_bfa
 
 CURVE_POINTS = 80

@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.data.store import load_dataset
-from featurespeed.device import acquire_device
-from featurespeed.provenance import canonical_json, table_metadata
+from featurespeed.machine.device import acquire_device
+from featurespeed.pipeline.provenance import canonical_json, table_metadata
+from featurespeed.pipeline.stage import Task, run_stage
 from featurespeed.records import frame
-from featurespeed.specs.training import TrainingSpec
-from featurespeed.stage import Task, run_stage
 from featurespeed.training.evaluate import scores_on_test_set
 from featurespeed.training.job import Job, Probe, Row, Training
 from featurespeed.training.resumable import Resumable, resumable
 from featurespeed.training.setup import make_job, make_stream
+from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.trainer import Trainer
 from featurespeed.training.weights import check_disk, link_weights, save_weights, weights_of
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pandas as pd
 import torch
 
+from featurespeed.papers.super_consistency.two_layer.spec import TwoLayerRunsSpec
 from featurespeed.parameterization import Parameterization
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.randomness import generator
 from featurespeed.records import frame
-from featurespeed.specs.two_layer import TwoLayerRunsSpec
-from featurespeed.stage import progress, run_stage
 from featurespeed.theory.two_layer import (
     EXACT,
     Quadratic,

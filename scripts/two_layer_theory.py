@@ -20,11 +20,18 @@ import torch
 from torch import Tensor
 from torch.func import jacrev
 
+from featurespeed.papers.super_consistency.two_layer.spec import (
+    COMPARED,
+    EdgeSpec,
+    LawsSpec,
+    LimitSpec,
+    SoftmaxSpec,
+    TwoLayerTheorySpec,
+)
 from featurespeed.parameterization import Parameterization
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.randomness import generator
 from featurespeed.records import frame
-from featurespeed.specs.two_layer import COMPARED, EdgeSpec, LawsSpec, LimitSpec, SoftmaxSpec, TwoLayerTheorySpec
-from featurespeed.stage import progress, run_stage
 from featurespeed.theory.two_layer import (
     EXACT,
     Quadratic,

@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from featurespeed.papers.super_consistency.two_layer.spec import ToySpec
 from featurespeed.parameterization import Parameterization
+from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.randomness import generator
 from featurespeed.records import frame
-from featurespeed.specs.two_layer import ToySpec
-from featurespeed.stage import progress, run_stage
 from featurespeed.theory.two_layer import (
     EXACT,
     Quadratic,

@@ -9,6 +9,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import importlib.util
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,6 +74,18 @@ def repository_files() -> frozenset[str]:
         folders[:] = [name for name in folders if name not in skipped]
         found += [os.path.join(folder, name) for name in files]
     return frozenset(found)
+
+
+def copy_of_the_sources(target: Path) -> Path:
+    """A copy of the repository, without its history, environment and results, that a test may edit."""
+    ignored = shutil.ignore_patterns(".git", ".venv", "results", "logs", "resources", ".snakemake", "__pycache__")
+    return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the sources that a test may edit."""
+    return copy_of_the_sources(tmp_path / "checkout")
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from training_cases import Batches, make_network, make_spec
 
 from featurespeed.errors import UserError
 from featurespeed.training.ensemble import Ensemble
 from featurespeed.training.job import Job
 from featurespeed.training.trainer import Trainer
+from tests.training.cases import Batches, make_network, make_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CONVNET = {"kind": "convnet", "depth": 2}

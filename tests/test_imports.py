@@ -1,99 +1,53 @@
-"""Imports point one way, the package is light, and one module alone knows Snakemake."""
+"""Imports point one way, rooms stand apart, the package is light, and one module alone knows Snakemake."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
-from featurespeed.provenance import PACKAGE_ROOT, Imports
+from featurespeed.pipeline.provenance import PACKAGE_ROOT, Imports
+from featurespeed.pipeline.registry import ROOMS
 
 REPOSITORY = PACKAGE_ROOT.parent
 MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
 
-# Part of the package -> parts that it may import (besides itself). What is not listed here may be imported by none.
-# fmt: off
+# Wing -> wings that it may import (besides itself). Whatever lies in none of the four others is the library.
 ARROWS: dict[str, set[str]] = {
-    "": set(),
-    "errors": set(),
-    "parameterization": set(),
-    "scalings": {"parameterization"},
-    "statistics": set(),
-    "published": set(),
-    "randomness": set(),
-    "locks": set(),
-    "records": set(),
-    "provenance": set(),
-    "device": {"locks"},
-    "stage": {"records", "provenance", "errors"},
-    "data": {"randomness", "records", "locks", "errors"},
-    "specs": {"parameterization", "scalings", "data"},
-    "artefacts": {"specs"},
-    "config": {"specs", "data", "artefacts"},
-    "models": {"parameterization", "scalings", "specs", "randomness"},
-    "probes": {"models", "parameterization", "scalings", "specs", "randomness"},
-    "theory": {"parameterization", "scalings", "specs", "randomness", "models"},
-    "curvature": {"device", "randomness", "errors"},
-    "training": {"probes", "theory", "models", "data", "parameterization", "scalings", "specs", "randomness", "records",
-                 "errors", "device", "locks", "curvature", "operations"},
-    "homogeneous": {"training", "models", "data", "parameterization", "specs", "randomness", "errors", "device",
-                    "curvature"},
-    "panels": {"probes", "theory", "models", "parameterization", "scalings", "specs", "randomness"},
-    "coordinates": {"records", "statistics", "parameterization"},
-    "transfer": {"statistics"},
-    "convergence": {"statistics", "transfer"},
-    "bridge": {"statistics", "transfer"},
-    "beyond": {"statistics", "transfer"},
-    "beyond_bridge": {"statistics", "transfer", "beyond"},
-    "operations": {"parameterization", "specs", "data"},
-    "cost": {"operations", "config", "specs", "data", "parameterization"},
-    "tabulate": {"records", "statistics", "parameterization", "scalings", "config"},
-    "claims": {"records", "statistics", "parameterization", "scalings", "published", "coordinates",
-               "transfer", "convergence", "bridge", "beyond", "beyond_bridge"},
-    "plotting": {"records", "statistics", "parameterization", "scalings"},
-    "papers": {"config", "parameterization", "scalings"},
-    "page": {"papers", "claims", "artefacts", "records", "tabulate", "parameterization"},
-    "figures": {"plotting", "tabulate", "records", "statistics", "parameterization", "scalings", "config",
-                "coordinates", "transfer", "convergence", "bridge", "beyond", "beyond_bridge"},
+    "library": set(),
+    "ledger": {"library"},
+    "drawing": {"library"},
+    "papers": {"library", "ledger", "drawing"},
+    "pipeline": {"library", "ledger"},
 }
-# fmt: on
-TORCH_FREE = (
-    "",
-    "errors",
-    "published",
-    "parameterization",
-    "scalings",
-    "specs",
-    "artefacts",
-    "config",
-    "records",
-    "provenance",
-    "stage",
-    "locks",
-    "statistics",
-    "coordinates",
-    "transfer",
-    "convergence",
-    "bridge",
-    "beyond",
-    "beyond_bridge",
-    "operations",
-    "cost",
-    "tabulate",
-    "claims",
-    "plotting",
-    "figures",
-    "papers",
-    "page",
-)  # fmt: skip
-TORCH_FREE_SCRIPTS = (
-    "gather", "gather_descent", "keep_reference", "figures_fsf", "figures_sc", "figures_beos", "claims", "page",
-    "notebook",
-)  # fmt: skip
+LIBRARY = {
+    "", "parameterization", "scalings", "statistics", "randomness", "errors", "values", "records",
+    "machine", "models", "data", "training", "probes", "curvature", "homogeneous", "sweeps", "theory",
+}  # fmt: skip
+ENTRIES = "featurespeed.papers.entries"  # the one module of the papers that the pipeline imports; others by name
+LOOSE = 9  # modules at the root of the package, at most
+HEAVY = {"torch", "pandas", "matplotlib", "seaborn"}
+
+#: What computes for a paper; all else in the papers only reads tables.
+COMPUTING = {
+    "featurespeed.papers.feature_speed.panels",
+    "featurespeed.papers.super_consistency.coordinate_check.measuring",
+}
+TORCH_FREE_PARTS = {
+    "", "errors", "values", "parameterization", "scalings", "statistics", "records", "sweeps", "ledger", "drawing",
+    "papers", "pipeline",
+}  # fmt: skip
+TORCH_FREE_MODULES = {
+    "featurespeed.machine.files", "featurespeed.machine.locks", "featurespeed.models.spec", "featurespeed.data.spec",
+    "featurespeed.data.registry", "featurespeed.homogeneous.spec", "featurespeed.homogeneous.widths",
+    "featurespeed.training.spec", "featurespeed.training.curvature_spec", "featurespeed.training.operations",
+}  # fmt: skip
+TORCH_FREE_SCRIPTS = ("gather", "gather_descent", "keep_reference", "figure", "claims", "page", "notebook")
 
 
 def part_of(module: str) -> str:
@@ -120,33 +74,117 @@ def direct_imports(path: Path) -> set[str]:
     return names
 
 
+def wing_of(module: str) -> str:
+    part = part_of(module)
+    return part if part in ARROWS else "library"
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that stand in an import statement of a file."""
+    return {name for name in direct_imports(path) if name.split(".")[0] == "featurespeed"}
+
+
+def heavy(path: Path, modules: Iterable[str] = ()) -> set[str]:
+    """Heavy libraries that a file imports, itself or through the package."""
+    files = [path, *Imports().of_script(path, modules).values()]
+    return {name.split(".")[0] for file in files for name in direct_imports(file)} & HEAVY
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_follow_the_arrows(path):
-    part = part_of(name_of(path))
-    assert part in ARROWS, f"give {part!r} its place in ARROWS"
-    ours = {part_of(name) for name in direct_imports(path) if name.split(".")[0] == "featurespeed"} - {part, ""}
-    assert ours <= ARROWS[part], f"{part} must not import {sorted(ours - ARROWS[part])}"
+    name = name_of(path)
+    wing = wing_of(name)
+    assert wing != "library" or part_of(name) in LIBRARY, f"give {part_of(name)!r} its place in a wing"
+    allowed = {wing, *ARROWS[wing]}
+    wrong = {other for other in imported(path) if wing_of(other) not in allowed}
+    assert wrong <= ({ENTRIES} if wing == "pipeline" else set()), f"{wing} must not import {sorted(wrong)}"
 
 
 def test_arrows_have_no_cycle():
+    assert_no_cycle(ARROWS)
+
+
+def test_parts_of_the_library_have_no_cycle():
+    needs: dict[str, set[str]] = {part: set() for part in LIBRARY}
+    for path in MODULES:
+        part = part_of(name_of(path))
+        if part in LIBRARY:
+            needs[part] |= {part_of(name) for name in imported(path)} - {part, ""}
+    assert_no_cycle(needs)
+
+
+def assert_no_cycle(needs: Mapping[str, set[str]]) -> None:
+    """Raise for a part that needs itself, through others."""
+
     def reach(part: str, seen: tuple[str, ...] = ()) -> None:
-        assert part not in seen, f"cycle through {part}"
-        for target in ARROWS[part]:
+        assert part not in seen, f"cycle: {' -> '.join((*seen, part))}"
+        for target in needs.get(part, ()):
             reach(target, (*seen, part))
 
-    for part in ARROWS:
+    for part in needs:
         reach(part)
+
+
+def test_few_modules_lie_loose():
+    assert len([path for path in PACKAGE_ROOT.glob("*.py") if path.name != "__init__.py"]) <= LOOSE
+    assert {part_of(name_of(path)) for path in MODULES} == LIBRARY | (set(ARROWS) - {"library"})
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_no_room_imports_another(room):
+    others = tuple(f"{other.module}." for other in ROOMS if other != room)
+    imports = Imports()
+    for path in room.folder.rglob("*.py"):
+        reached = {f"{name}." for name in imports.of_script(path)}
+        assert not [name for name in reached if name.startswith(others)], path
+
+
+def light_files() -> list[Path]:
+    """What Snakemake reads before any job: entries and settings of the rooms, the registry and the configuration."""
+    papers = PACKAGE_ROOT / "papers"
+    in_rooms = [path for room in ROOMS for name in ("artefacts.py", "spec.py") if (path := room.file(name))]
+    pipeline = [PACKAGE_ROOT / "pipeline" / name for name in ("registry.py", "config.py")]
+    return [papers / "entries.py", *sorted(papers.glob("*/__init__.py")), *in_rooms, *pipeline]
+
+
+@pytest.mark.parametrize("path", light_files(), ids=name_of)
+def test_what_snakemake_reads_first_imports_nothing_heavy(path):
+    assert heavy(path) == set()
+
+
+def test_configuration_is_read_without_anything_heavy():
+    code = f"import sys, featurespeed.pipeline.config; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def is_torch_free(path: Path) -> bool:
+    name = name_of(path)
+    return name in TORCH_FREE_MODULES or (part_of(name) in TORCH_FREE_PARTS and name not in COMPUTING)
+
+
+def named_by(path: Path) -> set[str]:
+    """Modules of the rooms that a script loads by their names."""
+    if path.stem == "figure":
+        texts = [(room, text) for room in ROOMS for entry in room.drawn for text in (entry.tables, entry.drawing)]
+        return {room.module_of(text) for room, text in texts}
+    return {module for room in ROOMS for module in room.claim_modules} if path.stem == "claims" else set()
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in MODULES if part_of(name_of(path)) in TORCH_FREE]
-    + [path for path in SCRIPTS if path.stem in TORCH_FREE_SCRIPTS],
+    [path for path in MODULES if is_torch_free(path)] + [path for path in SCRIPTS if path.stem in TORCH_FREE_SCRIPTS],
     ids=name_of,
 )
 def test_what_only_reads_tables_never_imports_torch(path):
-    for file in [path, *Imports().of_script(path).values()]:
-        assert "torch" not in {module.split(".")[0] for module in direct_imports(file)}, file
+    named = named_by(path) if path.parent.name == "scripts" else set()
+    assert "torch" not in heavy(path, named)
+
+
+def test_figures_claims_and_page_do_not_import_torch():
+    named = {module for path in SCRIPTS for module in named_by(path)} | {"featurespeed.pipeline.page"}
+    code = f"import sys, {', '.join(sorted(named))}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
 
 
 def test_importing_the_package_is_light():
@@ -166,7 +204,7 @@ def test_every_public_name_can_be_imported():
 
 @pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=name_of)
 def test_only_stage_knows_the_name_snakemake(path):
-    if path == PACKAGE_ROOT / "stage.py":
+    if path == PACKAGE_ROOT / "pipeline" / "stage.py":
         return
     for node in ast.walk(ast.parse(path.read_bytes())):
         names = [getattr(node, "id", None), getattr(node, "attr", None)]

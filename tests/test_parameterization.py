@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_cases import CLASSES, DOUBLE, images, initialised
 
 from featurespeed.parameterization import (
     Form,
@@ -22,8 +21,9 @@ from featurespeed.parameterization import (
     width_exponents,
 )
 from featurespeed.randomness import generator
-from featurespeed.specs.training import OptimizerSpec
 from featurespeed.training.optimizers import MemberOptimizer
+from featurespeed.training.spec import OptimizerSpec
+from tests.training.cases import CLASSES, DOUBLE, images, initialised
 
 # N = 100, L = 16, D = 4: every entry is a number that one can check by hand, with the formula beside it. Each row holds
 # the standard deviation of the initialisation, the multiplier, SGD's and Adam's factor on the learning rate and the

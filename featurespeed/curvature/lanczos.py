@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.curvature.operators import Negative, Operator
-from featurespeed.device import tf32
+from featurespeed.machine.device import tf32
 from featurespeed.randomness import generator
 
 MAX_PRODUCTS = 300

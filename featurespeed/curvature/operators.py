@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from featurespeed.curvature.objective import Chunk, CurvatureError, Objective, differentiable_twice
-from featurespeed.device import tf32
+from featurespeed.machine.device import tf32
 
 Product = Callable[[Tensor], Tensor]
 

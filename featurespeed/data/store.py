@@ -13,7 +13,7 @@ from featurespeed.data.content import Arrays, DataError, Identity, array_names, 
 from featurespeed.data.decode import read_npz
 from featurespeed.data.registry import SPLITS, Dataset
 from featurespeed.data.sources import describe_file, keep_aside
-from featurespeed.records import atomic_path
+from featurespeed.machine.files import atomic_path
 
 FACTS = "facts.json"
 

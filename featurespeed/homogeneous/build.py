@@ -9,7 +9,7 @@ import torch
 
 from featurespeed.homogeneous.convnet import ConvDescentNetwork
 from featurespeed.homogeneous.network import DescentNetwork, HomogeneousMLP
-from featurespeed.specs.descent import DescentSpec
+from featurespeed.homogeneous.spec import DescentSpec
 
 
 def network_builder(

@@ -18,11 +18,11 @@ from torch.nn import functional
 from featurespeed.homogeneous.losses import OutputLoss
 from featurespeed.homogeneous.network import Evaluation
 from featurespeed.homogeneous.scalings import scaling_factors, silent_layers
+from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.models.layers import Block, InputImages, MemberConv, MemberLinear, Readout, Weighted, average_pool
 from featurespeed.models.networks import Network
+from featurespeed.models.spec import KERNEL_PLACES
 from featurespeed.parameterization import LayerRole, Parameterization, ScalingRule, scaling_rule
-from featurespeed.specs.descent import GradientScaling
-from featurespeed.specs.widths import KERNEL_PLACES
 
 
 def build_convnet(

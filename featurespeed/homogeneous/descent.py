@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from featurespeed.data.batches import BatchStream
-from featurespeed.device import tf32
 from featurespeed.homogeneous.losses import OUTPUT_LOSSES
 from featurespeed.homogeneous.network import DescentNetwork, Evaluation
 from featurespeed.homogeneous.probes import ProbeBatches, probe_rows
+from featurespeed.homogeneous.spec import DescentSpec, Schedule
 from featurespeed.homogeneous.steps import DEAD, first_failure, update
+from featurespeed.machine.device import tf32
 from featurespeed.randomness import derive_seed
-from featurespeed.specs.descent import DescentSpec, Schedule
 from featurespeed.training.checkpoint import Checkpoint
 from featurespeed.training.evaluate import scores_on_test_set
 from featurespeed.training.job import Row

@@ -19,8 +19,8 @@ from featurespeed.homogeneous.losses import OUTPUT_LOSSES, AnyLoss, OutputLoss
 from featurespeed.homogeneous.network import HomogeneousMLP, backward_pass, factors_of
 from featurespeed.homogeneous.scalings import dead_layers
 from featurespeed.homogeneous.soft_rank import SoftRanks
+from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.homogeneous.taylor import BackwardPass, TaylorCoefficients, coefficients
-from featurespeed.specs.descent import GradientScaling
 
 Weights = Sequence[Tensor] | nn.Sequential | HomogeneousMLP
 Loss = Literal["cross_entropy", "mse"] | Callable[[Tensor, Tensor], Tensor]

@@ -18,9 +18,9 @@ from featurespeed.homogeneous.autodiff import autodiff_coefficients, loss_along
 from featurespeed.homogeneous.losses import MeanSquaredError, OutputLoss
 from featurespeed.homogeneous.network import HomogeneousMLP, backward_pass, factors_of, phi
 from featurespeed.homogeneous.soft_rank import gradient_soft_rank
+from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.homogeneous.taylor import BackwardPass, TaylorCoefficients, coefficients
 from featurespeed.randomness import derive_seed
-from featurespeed.specs.descent import GradientScaling
 
 TOLERANCES = (1e-3, 1e-13)  # of lambda_Xi, one after the other where the first does not decide
 

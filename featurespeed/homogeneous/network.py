@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from featurespeed.homogeneous.losses import OutputLoss
 from featurespeed.homogeneous.scalings import scaling_factors, silent_layers
+from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.homogeneous.taylor import BackwardPass, coefficients
 from featurespeed.randomness import generator
-from featurespeed.specs.descent import GradientScaling
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from featurespeed.data.batches import BatchStream
 from featurespeed.homogeneous.losses import OUTPUT_LOSSES
 from featurespeed.homogeneous.network import DescentNetwork
 from featurespeed.homogeneous.soft_rank import gradient_soft_rank, participation_ratio, soft_ranks
+from featurespeed.homogeneous.spec import DescentSpec
 from featurespeed.randomness import derive_seed
-from featurespeed.specs.descent import DescentSpec
 from featurespeed.training.groups import OutOfMemory, chunks
 from featurespeed.training.job import Row
 

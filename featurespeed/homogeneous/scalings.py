@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from featurespeed.specs.descent import GradientScaling
+from featurespeed.homogeneous.spec import GradientScaling
 
 Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
 

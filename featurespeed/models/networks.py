@@ -1,6 +1,6 @@
 """Two-layer linear network, MLP and ConvNet of the second paper, plain or residual, as ensembles of members.
 
-Depth is that of :class:`featurespeed.specs.training.ModelSpec`: weight layers before the readout of a plain network
+Depth is that of :class:`featurespeed.models.spec.ModelSpec`: weight layers before the readout of a plain network
 (``depth = 2``: input convolution, one hidden convolution, then the readout), blocks of a residual one. The features cut
 the network into a chain: ``list(network)`` are the modules between them, as ``measure_feature_speed`` takes them.
 """
@@ -22,6 +22,7 @@ from featurespeed.models.layers import (
     Readout,
     Weighted,
 )
+from featurespeed.models.spec import KERNEL_PLACES, ModelSpec, check_model
 from featurespeed.parameterization import (
     Form,
     LayerRole,
@@ -32,8 +33,6 @@ from featurespeed.parameterization import (
     scaling_rule,
 )
 from featurespeed.randomness import generator
-from featurespeed.specs.training import ModelSpec, check_model
-from featurespeed.specs.widths import KERNEL_PLACES
 
 Rule = Callable[[LayerRole, bool], ScalingRule]  # role, in a residual branch
 

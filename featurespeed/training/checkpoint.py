@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from featurespeed.records import atomic_path
+from featurespeed.machine.files import atomic_path
 
 
 class Checkpoint:

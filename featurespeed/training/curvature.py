@@ -32,14 +32,14 @@ from featurespeed.curvature.tracking import Tracker
 from featurespeed.data.store import ImageData
 from featurespeed.models.networks import Network
 from featurespeed.randomness import derive_seed
-from featurespeed.specs.curvature import CurvatureSpec
-from featurespeed.specs.training import TrainingSpec
+from featurespeed.training.curvature_spec import CurvatureSpec
 from featurespeed.training.ensemble import LOSSES
 from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.groups import OutOfMemory, chunks, side_by_side
 from featurespeed.training.job import Row
 from featurespeed.training.optimizers import layer_epsilon, warmup_factor
 from featurespeed.training.setup import DTYPES, image_shape, make_network, make_stream
+from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.weights import load_second_moments, load_weights
 
 #: Gradient of the loss of one image by the outputs, ``[E, B, classes]``: loss -> function of outputs and labels.

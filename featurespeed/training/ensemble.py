@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featurespeed.device import tf32
+from featurespeed.machine.device import tf32
 from featurespeed.models.networks import Network
-from featurespeed.specs.training import OptimizerSpec
 from featurespeed.training.optimizers import MemberOptimizer
+from featurespeed.training.spec import OptimizerSpec
 
 MemberLoss = Callable[[Tensor, Tensor], Tensor]
 WARM_UP_RUNS = 3  # before a capture: libraries choose their kernels and take their workspaces

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from featurespeed.operations import layers_of_job
-from featurespeed.specs.training import TrainingSpec
+from featurespeed.training.operations import layers_of_job
+from featurespeed.training.spec import TrainingSpec
 
 MEMORY_SHARE = 0.4  # of a GPU's free memory: looks at the losses and probes run beside a graph that keeps its own
 # On a CPU a batched product beats one network after the other while a layer has so little to do that the cost of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featurespeed.models.networks import Network
 from featurespeed.randomness import derive_seed
-from featurespeed.specs.training import TrainingSpec
+from featurespeed.training.spec import TrainingSpec
 
 Row = dict[str, Any]
 

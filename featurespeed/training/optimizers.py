@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featurespeed.models.networks import Network
 from featurespeed.parameterization import OptimizerName, ScalingRule
-from featurespeed.specs.training import OptimizerSpec
+from featurespeed.training.spec import OptimizerSpec
 
 State = dict[str, list[Tensor]]
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurespeed.locks import held_lock
+from featurespeed.machine.locks import held_lock
 from featurespeed.training.checkpoint import Checkpoint
 
 

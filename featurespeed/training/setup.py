@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
+from featurespeed.data.spec import DataSpec
 from featurespeed.data.store import ImageData
 from featurespeed.data.subset import stratified_subset
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network, build_network
 from featurespeed.randomness import derive_seed
-from featurespeed.specs.descent import DescentSettings
-from featurespeed.specs.training import DataSpec, TrainingSpec
 from featurespeed.training.job import Job
+from featurespeed.training.spec import TrainingSpec
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class BatchSettings(Protocol):
+    """What the batches of a job depend on."""
+
+    data: DataSpec
+    batch_size: int | None
+    dtype: str
+    seed: int
 
 
 def training_set(data: ImageData, spec: DataSpec, seed: int) -> torch.Tensor | slice:
@@ -33,7 +43,7 @@ def image_shape(data: ImageData, spec: DataSpec) -> tuple[int, int, int]:
     return channels, height // spec.downscale, width // spec.downscale
 
 
-def make_stream(data: ImageData, spec: TrainingSpec | DescentSettings, device: torch.device) -> BatchStream:
+def make_stream(data: ImageData, spec: BatchSettings, device: torch.device) -> BatchStream:
     """The batches of a job, for any seeds (see :meth:`BatchStream.for_seeds`)."""
     settings, chosen = spec.data, training_set(data, spec.data, spec.seed)
     return BatchStream(

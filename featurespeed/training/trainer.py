@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featurespeed.device import tf32
 from featurespeed.errors import UserError
+from featurespeed.machine.device import tf32
 from featurespeed.models.networks import Network
 from featurespeed.training.checkpoint import Checkpoint
 from featurespeed.training.ensemble import Ensemble, fast_kernels

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from featurespeed.errors import UserError
+from featurespeed.machine.files import atomic_path
 from featurespeed.models.networks import Network
 from featurespeed.parameterization import OptimizerName
-from featurespeed.records import atomic_path
-from featurespeed.specs.training import TrainingSpec
+from featurespeed.training.spec import TrainingSpec
 
 SPARE_BYTES = 64 * 2**20  # for tables, logs and whatever else writes to the same disk
 

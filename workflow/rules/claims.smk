@@ -1,9 +1,14 @@
-# The ledger: every criterion of the reviewed files, judged on the stage tables of this run.
+# The ledger: every criterion of the rooms, judged on the stage tables of this run.
+def ledger_hash():
+    """The code of the ledger: all statistics of all rooms."""
+    return script_hash("claims.py", tuple(module for room in ROOMS for module in room.claim_modules))
+
+
 rule claims:
     input:
         tables=TABLES,
         criteria=CRITERIA,
-        published=PUBLISHED,
+        points=sorted(set(POINTS.values())),
     output:
         claims=report(CLAIMS, caption="../report/claims.rst", category="Claims"),
         sensitivity=f"{RESULTS}/claims_sensitivity.csv",
@@ -12,6 +17,7 @@ rule claims:
         f"{LOGS}/claims/claims.log",
     benchmark:
         f"{RESULTS}/benchmarks/claims/claims.tsv"
+    priority: 100
     conda:
         ENVIRONMENT
     threads: 1
@@ -21,6 +27,7 @@ rule claims:
         gpu=0,
     params:
         scale=CONFIG.scale,
-        code=script_hash("claims.py"),
+        artefacts=list(ARTEFACTS),
+        code=ledger_hash(),
     script:
         "../../scripts/claims.py"

@@ -1,4 +1,5 @@
-# The configuration, validated before any rule is read, and the paths and lists that all rules share.
+# The configuration, validated before any rule is read, and the paths and lists that all rules share. Rules have
+# priorities: what takes longest alone starts first, then training; and what follows on it goes before more of it.
 import os
 import sys
 from functools import cache
@@ -15,10 +16,16 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv(
 STATE = Path(".snakemake").resolve()
 os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
 
-from featurespeed.config import ARTEFACTS, ConfigError, descents_together, load_config, sizes_together
-from featurespeed.locks import clear_stale_locks
-from featurespeed.provenance import Imports, code_hash
-from featurespeed.records import remove_parts
+from featurespeed.machine.files import remove_parts
+from featurespeed.machine.locks import clear_stale_locks
+from featurespeed.pipeline.provenance import Imports, code_hash
+
+try:
+    from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, criteria_files, groups
+except ValueError as error:  # a RegistryError: a fault in a room
+    sys.exit(str(error))
+
+from featurespeed.pipeline.config import ConfigError, first_users, jobs_together, load_config, read_yaml
 
 
 def read_config():
@@ -26,9 +33,9 @@ def read_config():
 
     No `configfile:` statement: so `config` holds only what the user gave with --config and --configfile.
     """
-    scales = {path.stem: yaml.safe_load(path.read_text()) for path in (BASE / "workflow/scales").glob("*.yaml")}
+    scales = {path.stem: read_yaml(path.read_text()) for path in (BASE / "workflow/scales").glob("*.yaml")}
     try:
-        return load_config(yaml.safe_load((BASE / "config.yaml").read_text()), scales, typed(config))
+        return load_config(read_yaml((BASE / "config.yaml").read_text()), scales, typed(config))
     except ConfigError as error:
         sys.exit(str(error))
 
@@ -45,9 +52,9 @@ def typed(value):
         return value
 
 
-def artefacts_of(script):
-    """The artefacts that one stage script computes, as a wildcard pattern."""
-    return "|".join(name for name, artefact in ARTEFACTS.items() if artefact.script == script)
+def artefacts_of(stage):
+    """The artefacts that one stage computes, as a wildcard pattern."""
+    return "|".join(name for name, artefact in ARTEFACTS.items() if artefact.stage == stage)
 
 
 def gpus(artefact):
@@ -66,28 +73,48 @@ def data_files(dataset):
     }
 
 
-def stage_inputs(wildcards):
-    """What a stage reads: its data set, and the records and weights of its training jobs.
-
-    One that gathers what was measured along them reads these tables instead of weights and data.
-    """
-    descents = CONFIG.descents(wildcards.artefact)
+@cache
+def gathered_tables(artefact):
+    """The tables that a gathering stage reads: of descents, or of training jobs and what was measured along them."""
+    descents = CONFIG.descents(artefact)
     if descents:
         return {"runs": [f"{RESULTS}/descent/{run}.parquet" for run in descents]}
+    runs, measured = CONFIG.training_runs(artefact), CONFIG.sharpness_runs(artefact)
+    return {
+        "records": [f"{RESULTS}/training/{run}.parquet" for run in runs],
+        "curvature": [f"{RESULTS}/sharpness/{name}.parquet" for name in measured],
+    }
+
+
+def stage_inputs(wildcards):
+    """What a stage reads: what it gathers, or else its data set, and the records and weights of its training jobs."""
+    if gathers(wildcards.artefact):
+        return gathered_tables(wildcards.artefact)
     runs = list(CONFIG.training_runs(wildcards.artefact))
     records = {"records": [f"{RESULTS}/training/{run}.parquet" for run in runs]}
-    measured = CONFIG.sharpness_runs(wildcards.artefact)
-    if measured:
-        return records | {"curvature": [f"{RESULTS}/sharpness/{name}.parquet" for name in measured]}
     weights = {"weights": [f"{RESULTS}/weights/{run}" for run in runs]}
     return data_files(CONFIG.dataset(wildcards.artefact)) | (records | weights if runs else {})
 
 
-def by_process(jobs):
-    """Names of jobs that one process does, one after the other, and of those that have a process of their own."""
-    groups = sizes_together(jobs, CONFIG.training.sizes_per_process)
-    together = [names for names in groups if len(names) > 1]
-    return together, [names[0] for names in groups if len(names) == 1]
+def by_process(jobs_of, data_of, most):
+    """Names of jobs that one process does, one after the other; ``jobs_of`` an artefact, ``data_of`` a job.
+
+    Together are jobs on the same data that the same artefact is the first to need: whoever asks for that artefact alone
+    has no others to wait for.
+    """
+    jobs = jobs_of()
+    first = first_users({artefact: jobs_of(artefact) for artefact in ARTEFACTS})
+    return jobs_together({name: (first[name], data_of(job)) for name, job in jobs.items()}, most)
+
+
+def several(groups):
+    """The groups of more than one job."""
+    return [names for names in groups if len(names) > 1]
+
+
+def alone(groups):
+    """The jobs that have a process of their own, as a wildcard pattern."""
+    return "|".join(names[0] for names in groups if len(names) == 1) or "none"
 
 
 def kept(folder):
@@ -96,9 +123,72 @@ def kept(folder):
 
 
 @cache
-def script_hash(name):
-    """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule."""
-    return code_hash(BASE / "scripts" / name, IMPORTS)
+def script_hash(name, modules=()):
+    """The hash of all the code that a script runs: as a parameter of its rule, it makes an edit rerun the rule.
+
+    ``modules`` are those that it loads by their names.
+    """
+    return code_hash(BASE / "scripts" / name, IMPORTS, modules)
+
+
+def stage_hash(artefact):
+    """The code of the stage of an artefact, with the type of its settings."""
+    known = ARTEFACTS[artefact]
+    return script_hash(f"{known.stage}.py", (known.spec.__module__,))
+
+
+def figure_hash(room):
+    """The code that makes the figures of a room: what its registry entries name, and what that imports."""
+    named = {room.module_of(text) for artefact in room.drawn for text in (artefact.tables, artefact.drawing)}
+    return script_hash("figure.py", (f"{room.module}.artefacts", *sorted(named)))
+
+
+def in_one_process(artefacts):
+    """Whether one process makes all of these: not where one is asked for, nor where jobs are long and may fail alone."""
+    return len(artefacts) > 1 and MOST > 1 and not ASKED & set(artefacts)
+
+
+@cache
+def gathers(artefact):
+    """Whether the stage of an artefact only gathers the tables of jobs."""
+    return bool(CONFIG.descents(artefact) or CONFIG.sharpness_runs(artefact))
+
+
+def gathered_by(room, stage):
+    """What one stage gathers for a room."""
+    return [artefact.id for artefact in room.artefacts if artefact.stage == stage and gathers(artefact.id)]
+
+
+def gathered_together():
+    """(room, stage) -> several artefacts that one process gathers, unless somebody asks for one of them."""
+    groups = {(room, stage): gathered_by(room, stage) for room in ROOMS for stage in GATHERING}
+    return {key: names for key, names in groups.items() if in_one_process(names)}
+
+
+def gathered_inputs(names):
+    """The tables of all jobs that some artefacts gather, by kind, each once."""
+    found = {}
+    for name in names:
+        for kind, paths in gathered_tables(name).items():
+            found[kind] = list(dict.fromkeys([*found.get(kind, []), *paths]))
+    return found
+
+
+def gathered_settings(room, artefact):
+    """The settings of all that is gathered with an artefact."""
+    return [CONFIG.params(name) for name in gathered_by(room, ARTEFACTS[artefact].stage)]
+
+
+def gathered_hash(room, artefact):
+    """The code that gathers an artefact and those beside it, with the types of their settings."""
+    names = gathered_by(room, ARTEFACTS[artefact].stage)
+    specs = sorted({ARTEFACTS[name].spec.__module__ for name in names})
+    return script_hash(f"{ARTEFACTS[artefact].stage}.py", tuple(specs))
+
+
+def together(names, path):
+    """The paths of a list of names: ``path`` has the place {name}."""
+    return [path.format(name=name) for name in names]
 
 
 CONFIG = read_config()
@@ -106,18 +196,23 @@ IMPORTS = Imports()
 RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
 DESCENTS = CONFIG.descents()
-TRAINED_TOGETHER, TRAINED_ALONE = by_process(RUNS)
-MEASURED_TOGETHER, MEASURED_ALONE = by_process(MEASURED)
+MOST = CONFIG.training.sizes_per_process
+TRAINED = by_process(CONFIG.training_runs, lambda run: run.data.name, MOST)
+PROBED = by_process(CONFIG.sharpness_runs, lambda spec: spec.training.data.name, MOST)
+DESCENDED = by_process(CONFIG.descents, lambda job: job.data.name, -(-MOST // 2))  # half as many: they are longer
 RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
-CORE = [name for name, artefact in ARTEFACTS.items() if artefact.core]
-GROUPS = list(dict.fromkeys(artefact.group for artefact in ARTEFACTS.values()))
-STAGE_SCRIPTS = list(dict.fromkeys(artefact.script for artefact in ARTEFACTS.values()))
+STAGES = list(dict.fromkeys(artefact.stage for artefact in ARTEFACTS.values()))
+GATHERING = list(dict.fromkeys(artefact.stage for name, artefact in ARTEFACTS.items() if gathers(name)))
+WHOLE = ["records", "curvature", "runs", "settings", "whole"]  # what everything gathered in one process shares
+ASKED = {Path(word).stem for word in sys.argv}  # of a room with one of these, everything is made one by one
 TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]
 CLAIMS = f"{RESULTS}/claims.csv"
-CRITERIA = sorted((SOURCES / "workflow/claims").glob("*.yaml"))
-PUBLISHED = SOURCES / "workflow/published/feature_speed_fig1ab.csv"
+CRITERIA = [SOURCES / path.relative_to(BASE) for path in criteria_files()]
+POINTS = {
+    name: SOURCES / ROOM_OF[name].path / artefact.points for name, artefact in ARTEFACTS.items() if artefact.points
+}
 PAGE = f"{RESULTS}/index.html"
 TRAINING_GPUS = 1 if CONFIG.scale in ("gpu", "paper") else 0
 TRAINING_MINUTES = {"smoke": 10, "laptop": 60, "gpu": 240}.get(CONFIG.scale, 2880)

@@ -1,7 +1,7 @@
 # Descent with depth-wise scaled gradients: one job a network, scaling and schedule, all kappas and seeds inside; several
-# jobs a process, one after the other, half as many as elsewhere because they are longer. A killed job goes on from a
+# jobs a process, one after the other, each with its own log. A killed job goes on from a
 # checkpoint that lies outside the outputs.
-for NAMES in descents_together(DESCENTS, -(-CONFIG.training.sizes_per_process // 2)):
+for NAMES in DESCENDED:
 
     rule:
         name:
@@ -12,9 +12,10 @@ for NAMES in descents_together(DESCENTS, -(-CONFIG.training.sizes_per_process //
             table=[f"{RESULTS}/descent/{run}.parquet" for run in NAMES],
             sidecar=[f"{RESULTS}/descent/{run}.run.json" for run in NAMES],
         log:
-            f"{LOGS}/descent/{NAMES[0]}.log",
+            [f"{LOGS}/descent/{name}.log" for name in NAMES],
         benchmark:
             f"{RESULTS}/benchmarks/descent/{NAMES[0]}.tsv"
+        priority: 70
         conda:
             ENVIRONMENT
         threads: 1

@@ -1,6 +1,6 @@
 # Results that are kept in the repository, under results/reference/<scale>: drawn and judged again from the stage tables
 # alone, in seconds, without a GPU; and how those of a run are put there.
-from featurespeed.config import SCALES
+from featurespeed.pipeline.config import SCALES
 
 REFERENCE = SOURCES / "results/reference"
 REDRAWN = "results/reference_figures"
@@ -10,9 +10,6 @@ for TABLE in sorted(REFERENCE.glob("*/stages/*.parquet")):
         KEPT.setdefault(TABLE.parts[-3], []).append(TABLE.stem)
 
 
-REDRAWN_FILES = [f"{REDRAWN}/{scale}/claims.csv" for scale in KEPT] + [
-    f"{REDRAWN}/{scale}/tables/{name}.csv" for scale, names in KEPT.items() for name in names if name in DRAWN
-]
 NOTHING_KEPT = "results/reference: no stage tables are kept there, so there is nothing to draw; see docs/running.md"
 
 
@@ -20,35 +17,47 @@ wildcard_constraints:
     kept_scale="|".join(KEPT) or "none",
 
 
-rule reference_figure:
-    input:
-        unpack(lambda wildcards: FIGURE_INPUTS.get(ARTEFACTS[wildcards.artefact].group, {})),
-        table=REFERENCE / "{kept_scale}/stages/{artefact}.parquet",
-        style=SOURCES / "scripts/figures.mplstyle",
-    output:
-        table=f"{REDRAWN}/{{kept_scale}}/tables/{{artefact}}.csv",
-        pdf=f"{REDRAWN}/{{kept_scale}}/figures/{{artefact}}.pdf",
-        svg=f"{REDRAWN}/{{kept_scale}}/figures/{{artefact}}.svg",
-        png=f"{REDRAWN}/{{kept_scale}}/figures/{{artefact}}.png",
-    log:
-        "logs/reference_figures/{kept_scale}/figures/{artefact}.log",
-    benchmark:
-        f"{REDRAWN}/{{kept_scale}}/benchmarks/figures/{{artefact}}.tsv"
-    localrule: True
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-        gpu=0,
-    params:
-        artefact="{artefact}",
-        scale="{kept_scale}",
-        script=lambda wildcards: f"figures_{ARTEFACTS[wildcards.artefact].group}.py",
-        code=lambda wildcards: script_hash(f"figures_{ARTEFACTS[wildcards.artefact].group}.py"),
-    script:
-        "../../scripts/{params.script}"
+# One job a room and scale.
+for SCALE, ROOM in [(scale, room) for scale in KEPT for room in ROOMS]:
+    NAMES = [artefact.id for artefact in ROOM.drawn if artefact.id in KEPT[SCALE]]
+    if not NAMES:
+        continue
+
+    rule:
+        name:
+            f"reference_{SCALE}_{ROOM.name}"
+        input:
+            *figure_points(NAMES),
+            **figure_inputs(NAMES, f"{REFERENCE / SCALE}/stages/{{name}}.parquet"),
+        output:
+            table=together(NAMES, f"{REDRAWN}/{SCALE}/tables/{{name}}.csv"),
+            pdf=together(NAMES, f"{REDRAWN}/{SCALE}/figures/{{name}}.pdf"),
+            svg=together(NAMES, f"{REDRAWN}/{SCALE}/figures/{{name}}.svg"),
+            png=together(NAMES, f"{REDRAWN}/{SCALE}/figures/{{name}}.png"),
+        log:
+            together(NAMES, f"logs/reference_figures/{SCALE}/figures/{{name}}.log"),
+        benchmark:
+            f"{REDRAWN}/{SCALE}/benchmarks/figures/{ROOM.name}.tsv"
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=10,
+            gpu=0,
+        params:
+            artefact=lambda wildcards, output: [Path(path).stem for path in output.png],
+            together=lambda wildcards, output: len(output.png),
+            scale=SCALE,
+            code=figure_hash(ROOM),
+        script:
+            "../../scripts/figure.py"
+
+
+REDRAWN_FILES = [f"{REDRAWN}/{scale}/claims.csv" for scale in KEPT] + [
+    f"{REDRAWN}/{scale}/tables/{name}.csv" for scale, names in KEPT.items() for name in names if name in DRAWN
+]
 
 
 # Claims about artefacts that are not kept come out as `not run`.
@@ -58,7 +67,7 @@ rule reference_claims:
             REFERENCE / f"{wildcards.kept_scale}/stages/{name}.parquet" for name in KEPT[wildcards.kept_scale]
         ],
         criteria=CRITERIA,
-        published=PUBLISHED,
+        points=sorted(set(POINTS.values())),
     output:
         claims=f"{REDRAWN}/{{kept_scale}}/claims.csv",
         sensitivity=f"{REDRAWN}/{{kept_scale}}/claims_sensitivity.csv",
@@ -77,7 +86,7 @@ rule reference_claims:
         gpu=0,
     params:
         scale="{kept_scale}",
-        code=script_hash("claims.py"),
+        code=ledger_hash(),
     script:
         "../../scripts/claims.py"
 
@@ -105,6 +114,7 @@ rule keep_reference:
     params:
         results=RESULTS,
         reference=str(REFERENCE / CONFIG.scale),
+        ledger_only=CONFIG.scale == "laptop",  # anybody can run it in minutes
         code=script_hash("keep_reference.py"),
     script:
         "../../scripts/keep_reference.py"

@@ -9,6 +9,7 @@ rule notebook:
         f"{LOGS}/notebook/feature_speed.log",
     benchmark:
         f"{RESULTS}/benchmarks/notebook/feature_speed.tsv"
+    priority: 60
     conda:
         ENVIRONMENT
     threads: 1
@@ -28,8 +29,8 @@ rule page:
         sensitivity=rules.claims.output.sensitivity,
         published=rules.claims.output.published,
         criteria=CRITERIA,
-        tables=[f"{RESULTS}/tables/{name}.csv" for name in DRAWN],
-        figures=[f"{RESULTS}/figures/{name}.svg" for name in DRAWN],
+        tables=together(DRAWN, f"{RESULTS}/tables/{{name}}.csv"),
+        figures=together(DRAWN, f"{RESULTS}/figures/{{name}}.svg"),
         stages=TABLES,
         sidecars=[f"{RESULTS}/stages/{name}.run.json" for name in ARTEFACTS]
         + [f"{RESULTS}/training/{name}.run.json" for name in RUNS]
@@ -54,6 +55,6 @@ rule page:
     params:
         scale=CONFIG.scale,
         jobs={name: CONFIG.jobs(name) for name in ARTEFACTS},
-        code=script_hash("page.py"),
+        code=script_hash("page.py", tuple(f"{room.module}.artefacts" for room in ROOMS if room.artefacts)),
     script:
         "../../scripts/page.py"

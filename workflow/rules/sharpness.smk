@@ -13,7 +13,8 @@ rule sharpness:
     benchmark:
         f"{RESULTS}/benchmarks/sharpness/{{measurement}}.tsv"
     wildcard_constraints:
-        measurement="|".join(MEASURED_ALONE) or "none",
+        measurement=alone(PROBED),
+    priority: 80
     conda:
         ENVIRONMENT
     threads: 1
@@ -29,8 +30,8 @@ rule sharpness:
         "../../scripts/sharpness.py"
 
 
-# The same for sizes that are measured one after the other.
-for NAMES in MEASURED_TOGETHER:
+# The same for jobs that are measured one after the other.
+for NAMES in several(PROBED):
 
     rule:
         name:
@@ -43,9 +44,10 @@ for NAMES in MEASURED_TOGETHER:
             table=[f"{RESULTS}/sharpness/{name}.parquet" for name in NAMES],
             sidecar=[f"{RESULTS}/sharpness/{name}.run.json" for name in NAMES],
         log:
-            f"{LOGS}/sharpness/{NAMES[0]}.log",
+            [f"{LOGS}/sharpness/{name}.log" for name in NAMES],
         benchmark:
             f"{RESULTS}/benchmarks/sharpness/{NAMES[0]}.tsv"
+        priority: 80
         conda:
             ENVIRONMENT
         threads: 1

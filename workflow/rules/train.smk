@@ -12,7 +12,8 @@ rule train:
     benchmark:
         f"{RESULTS}/benchmarks/train/{{run}}.tsv"
     wildcard_constraints:
-        run="|".join(TRAINED_ALONE) or "none",
+        run=alone(TRAINED),
+    priority: 70
     conda:
         ENVIRONMENT
     threads: 1
@@ -28,8 +29,8 @@ rule train:
         "../../scripts/train.py"
 
 
-# Sizes of one network that train one after the other in one process, where starting one takes as long as training.
-for NAMES in TRAINED_TOGETHER:
+# Jobs that train one after the other in one process, where starting one takes as long as training. Each has its own log.
+for NAMES in several(TRAINED):
 
     rule:
         name:
@@ -41,9 +42,10 @@ for NAMES in TRAINED_TOGETHER:
             sidecar=[f"{RESULTS}/training/{run}.run.json" for run in NAMES],
             weights=[kept(f"{RESULTS}/weights/{run}") for run in NAMES],
         log:
-            f"{LOGS}/train/{NAMES[0]}.log",
+            [f"{LOGS}/train/{name}.log" for name in NAMES],
         benchmark:
             f"{RESULTS}/benchmarks/train/{NAMES[0]}.tsv"
+        priority: 70
         conda:
             ENVIRONMENT
         threads: 1

@@ -1,0 +1,79 @@
+"""Which images a network is trained on, and what happens to them before the network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from featurespeed.data.registry import DATASETS
+from featurespeed.values import Count, Number, Spec
+
+IMAGE_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "images")
+
+
+ImageSet = Literal[IMAGE_SETS]  # type: ignore[valid-type]
+
+
+def training_images(name: str) -> int:
+    """Number of training images of a data set in its complete version."""
+    return max(version.count for version in DATASETS[name].versions_of("train"))
+
+
+class DataSpec(Spec):
+    """Which images, and what happens to them before the network.
+
+    Attributes:
+        name: data set.
+        examples: size of a stratified, seeded subset of the training set; None takes all of it.
+        downscale: side of the squares that are averaged into one pixel, once.
+        pixels: between 0 and 1 and ``centred`` by channel, or also ``standardised`` to unit variance. With the first,
+            the best learning rates of the second paper's ConvNets are near those that it gives. Or without the mean
+            image of the training set, ``mean_image_removed``: each pixel loses its own mean.
+        crop, flip, rotation: augmentation: pixels of padding before a random crop, horizontal flips, degrees either
+            way.
+    """
+
+    name: ImageSet
+    examples: Count | None = None
+    downscale: Count = 1
+    pixels: Literal["centred", "standardised", "mean_image_removed"] = "centred"
+    crop: Annotated[int, Field(ge=0, strict=True)] = 0
+    flip: bool = False
+    rotation: Annotated[Number, Field(ge=0, le=180)] = 0.0
+
+    @model_validator(mode="after")
+    def _fits_the_images(self) -> DataSpec:
+        known = DATASETS[self.name]
+        most = training_images(self.name)
+        if self.examples is not None and self.examples > most:
+            raise ValueError(f"examples = {self.examples}: {self.name} has {most} training images")
+        channels, height, width = known.shape
+        if height % self.downscale or width % self.downscale:
+            raise ValueError(f"downscale = {self.downscale}: must divide the image of {height} x {width}")
+        return self
+
+    @property
+    def available(self) -> int:
+        """Number of training images that this spec uses, as far as is known without opening the file."""
+        return self.examples or training_images(self.name)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether images are changed at random."""
+        return bool(self.crop or self.flip or self.rotation)
+
+
+def check_batch(batch_size: int | None, data: DataSpec) -> None:
+    """Raise if a batch is larger than the data, or if a full batch should be augmented."""
+    if batch_size is None:
+        if data.augmented:
+            raise ValueError("batch_size = null: the full batch is not augmented; set crop, flip and rotation to 0")
+    elif batch_size > data.available:
+        raise ValueError(f"batch_size = {batch_size}: larger than the {data.available} training images")
+
+
+def check_images(key: str, images: int, data: DataSpec) -> None:
+    """Raise if a fixed batch of training images is larger than the data."""
+    if images > data.available:
+        raise ValueError(f"{key} = {images}: larger than the {data.available} training images")

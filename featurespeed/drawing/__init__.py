@@ -1,0 +1,1 @@
+"""Drawing: artefact tables from stage tables, figures from artefact tables. Knows no paper."""

@@ -1,0 +1,153 @@
+"""Drawing of networks over their widths: a sequential palette, seeds as bands, 2/eta_0 as a dotted line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import matplotlib.patheffects as effects
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from featurespeed.drawing.plotting import GUIDE, INK, draw_flagged, log_ticks, ordered_colors
+from featurespeed.drawing.width_rows import EDGE, STATISTIC, series_of
+
+NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
+GREY = "#555555"
+WIDE = 20  # span from which on an axis is logarithmic
+HALO = [effects.withStroke(linewidth=2.2, foreground="white")]  # keeps text legible over lines
+
+
+def network_label(label: str) -> str:
+    """A network of the settings as a reader should see it."""
+    for name, text in NETWORKS.items():
+        if label == name or label.startswith(f"{name},"):
+            return text + label.removeprefix(name)
+    return label
+
+
+def width_colors(table: pd.DataFrame) -> dict[str, object]:
+    """Series -> colour for every width that is drawn, dark to light."""
+    series = table["series"]
+    widths = sorted({int(name[2:]) for name in series[series.str.startswith("N=")].unique()})
+    return ordered_colors([series_of(width) for width in widths])
+
+
+def draw_widths(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], **style: object) -> None:
+    """Curves of one panel, each with its band over seeds; flagged points hollow."""
+    for series, color in colors.items():
+        own = table[table["series"] == series].sort_values("x")
+        if own.empty:
+            continue
+        ax.fill_between(own["x"], own["y_low"], own["y_high"], color=color, alpha=0.11, linewidth=0, zorder=2)
+        ax.plot(own["x"], own["y"], zorder=4, **({"color": color, "linewidth": 1.3} | style))
+        draw_flagged(ax, own, color)
+
+
+def draw_edge(ax: Axes, table: pd.DataFrame, series: str = EDGE, text: str = "$2/\\eta_0$") -> None:
+    """The threshold of stability as a dotted line, named at its right end."""
+    own = table[table["series"] == series].sort_values("x")
+    if own.empty:
+        return
+    ax.plot(own["x"], own["y"], color=GREY, linestyle=(0, (1, 1.6)), linewidth=1.3, zorder=5)
+    place = (own["x"].iloc[-1], own["y"].iloc[-1])
+    ax.annotate(
+        text, place, (0, 3), textcoords="offset points", ha="right", fontsize=9, color=GREY, path_effects=HALO, zorder=9
+    )
+
+
+def numbers(row: pd.Series | object, digits: int = 2) -> str:
+    """An estimate with its interval: ``1.83 [1.20, 2.41]``."""
+    return "{} [{}, {}]".format(*(shown(value, digits) for value in (row.y, row.y_low, row.y_high)))
+
+
+def shown(value: float, digits: int = 2) -> str:
+    """A number with a proper minus sign; large ones without decimals that say nothing."""
+    places = digits if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{round(value, places) + 0.0:.{places}f}".replace("-", "−")
+
+
+def statistic(table: pd.DataFrame, name: str) -> str:
+    """The printed form of a statistic; empty text where this run has none."""
+    own = table[(table["panel"] == STATISTIC) & (table["series"] == name)]
+    return numbers(own.iloc[0]) if len(own) else ""
+
+
+def write(ax: Axes, text: str, x: float = 0.03, y: float = 0.96, **style: object) -> None:
+    """A statistic in a corner of the panel, given in fractions of the axes."""
+    placed = {"ha": "left" if x < 0.5 else "right", "va": "top" if y > 0.5 else "bottom", "fontsize": 8.8}
+    placed |= {"color": INK, "linespacing": 1.3, "path_effects": HALO, "zorder": 10}
+    ax.text(x, y, text, transform=ax.transAxes, **(placed | style))
+
+
+def headroom(ax: Axes, above: float = 0.25, below: float = 0.04) -> None:
+    """Room for text: shares of what is drawn, added at the upper and lower ends of the y axis."""
+    low, high = ax.get_ylim()
+    if ax.get_yscale() == "log":
+        span = np.log(high / low)
+        ax.set_ylim(low * np.exp(-below * span), high * np.exp(above * span))
+    else:
+        ax.set_ylim(low - below * (high - low), high + above * (high - low))
+
+
+def logarithmic(axis: Axis, values: pd.Series) -> None:
+    """A logarithmic axis with plain ticks; values that are 0, of a network that is dark, have no place on it."""
+    positive = values[values > 0]
+    if len(positive):
+        getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+        log_ticks(axis, positive)
+
+
+def fitting_scale(ax: Axes, table: pd.DataFrame) -> None:
+    """A logarithmic y axis where positive values span more than a factor of 20, otherwise one from 0 (or below)."""
+    values = table["y"]
+    if len(values) and values.min() > 0 and values.max() > WIDE * values.min():
+        logarithmic(ax.yaxis, values)
+        ax.set_ylim(values.min() / 1.5, values.max() * 1.5)
+    elif len(values) and values.min() >= 0:
+        ax.set_ylim(bottom=0)
+
+
+def width_axis(ax: Axes, widths: Iterable[float], label: bool = True) -> None:
+    """A logarithmic axis with the widths themselves as ticks."""
+    widths = sorted({float(width) for width in widths})
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(widths))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(widths[0] / 1.22, widths[-1] * 1.22)
+    if label:
+        ax.set_xlabel("width $N$")
+
+
+def series_text(series: str) -> str:
+    """A width as mathematics, a step as it is."""
+    return f"${series}$" if series.startswith("N=") else series
+
+
+def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = None, **kinds: str) -> None:
+    """Widths, or steps, above the panels; below them what else is drawn, such as ``band`` -> text."""
+    lines = [Line2D([], [], color=color, linewidth=2.6) for color in colors.values()]
+    texts = [series_text(name) + (" (proxy)" if name == proxy else "") for name in colors]
+    figure.legend(lines, texts, loc="outside upper center", ncols=len(lines), fontsize=10)
+    handles = {
+        "band": Patch(facecolor="#666666", alpha=0.22, linewidth=0),
+        "interval": Line2D([], [], color="#666666", marker="o", markersize=4.5, linewidth=1.2),
+        "hollow": Line2D([], [], linestyle="", marker="o", markersize=5, markerfacecolor="white", color="#666666"),
+        "fit": Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.0),
+        "edge": Line2D([], [], color=GREY, linestyle=(0, (1, 1.6)), linewidth=1.3),
+        "start": Line2D([], [], linestyle="", marker="o", markersize=5.5, color="#666666"),
+        "end": Line2D([], [], linestyle="", marker="D", markersize=5, color="#666666"),
+        "guide": Line2D([], [], color=GUIDE, linestyle=":", linewidth=1.2),
+    }
+    used = {kind: text for kind, text in kinds.items() if text}
+    if used:
+        figure.legend(
+            [handles[kind] for kind in used], list(used.values()), loc="outside lower center", ncols=len(used)
+        )

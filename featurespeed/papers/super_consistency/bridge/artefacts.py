@@ -1,0 +1,52 @@
+"""Figures and tables of this room: their settings, how they are made, what the paper did."""
+
+from featurespeed.papers.entries import WIDTH, Artefact, Setting
+from featurespeed.sweeps.spec import TransferSpec
+
+ARTEFACTS = (
+    Artefact(
+        id="sc_bridge",
+        title="Feature speed beside sharpness and transfer (ours)",
+        place="Both papers (ours)",
+        shows="does the feature speed of the first paper predict where learning rates transfer in the second?",
+        stage="gather",
+        spec=TransferSpec,
+        tables="tables:tabulate_bridge",
+        drawing="drawing:draw_bridge",
+        size=(12.6, 8.6),
+        gpu=False,
+        groups=("sc_core",),
+        reading=(
+            "Does the first paper's quantity say where the second paper's learning rates transfer? If features move "
+            "less for the same gain in loss, a lower sensitivity S, the learning rate must rise in proportion: S at "
+            "initialisation predicts a shift of the best rate. Right, above: that prediction against what happened, "
+            "with those from feature speed, angle and initial sharpness (hollow); on the diagonal a prediction is "
+            "right, in the band it misses by one step of 2 at most, a number at the border is one that lies outside. "
+            "Left: the quantities along training for every width, and below each its coefficient of variation over "
+            "the widths, without and with weight decay; grey is what counts as independent of the width, the numbers "
+            "say for which share of training. Right, below: spread of the sharpness against that of S, a dot a "
+            "network and probe step. Over the depth the networks differ from those over the width where the settings "
+            "say so."
+        ),
+        settings=(
+            Setting("Networks", "not in the papers", "series"),
+            Setting("Data", "not in the papers", "spec:data.name"),
+            Setting("Widths N", "not in the papers", WIDTH),
+            Setting("Depths L", "not in the papers", "column:depth"),
+            Setting("Training steps", "not in the papers", "spec:steps"),
+            Setting(
+                "Weight decay, μP (W ← (1 − η₀ × it) W)",
+                "not in the papers",
+                "spec:networks.muP, weight decay.optimizer.weight_decay",
+            ),
+            Setting("Weight decay, NTP", "not in the papers", "spec:networks.NTP, weight decay.optimizer.weight_decay"),
+            Setting(
+                "Feature speed", "first paper: finite step or JVP, at initialisation", "text:exact JVP, along training"
+            ),
+            Setting("Images measured on", "not in the papers", "spec:curvature.images"),
+            Setting("Measured after steps", "not in the papers", "spec:probe_steps"),
+            Setting("Seeds", "not in the papers", "spec:seeds"),
+            Setting("Bands", "not in the papers", "text:curves: range over seeds; the rest: 95%, bootstrap over seeds"),
+        ),
+    ),
+)

@@ -1,0 +1,96 @@
+"""Figures and tables of this room: their settings, how they are made, what the paper did."""
+
+from featurespeed.papers.entries import WIDTH, Artefact, Setting
+from featurespeed.sweeps.spec import SweepSpec
+
+ARTEFACTS = (
+    Artefact(
+        id="sc_fig02",
+        title="Eigenvalues of the Hessian and of the NTK over the width",
+        place="Figure 2",
+        shows="eigenvalues of the Hessian and of the NTK along training",
+        stage="gather",
+        spec=SweepSpec,
+        tables="tables:tabulate_fig02",
+        drawing="drawing:draw_fig02",
+        size=(11.4, 6.0),
+        gpu=False,
+        groups=("sc_core",),
+        reading=(
+            "Eigenvalues of γ²H and the top eigenvalue of the NTK along training under μP, one line a width. The "
+            "largest one should follow the same curve at every width, those further down the spectrum less so. Lower "
+            "line: the coefficient of variation over widths of each eigenvalue; early training is shaded. Lines are "
+            "means over seeds, bands their range; hollow points say that a seed has diverged, died, or that a value "
+            "did not converge."
+        ),
+        settings=(
+            Setting("Network", "3-layer ConvNet, τ = 0 (the text says residual)", "text:3-layer ConvNet, τ = 0"),
+            Setting("Parameterization", "μP", "column:parameterization"),
+            Setting("Data", "CIFAR-10", "spec:data.name"),
+            Setting("Base learning rate", "0.7", "column:learning_rate"),
+            Setting("Batch size", "not given", "spec:networks.tau = 0.batch_size"),
+            Setting("Widths N", "not given", WIDTH),
+            Setting("Steps", "10 epochs", "spec:steps"),
+            Setting("Images measured on", "one fixed batch, size not given", "spec:curvature.images"),
+            Setting("Seeds", "not given", "seeds:Lanczos"),
+        ),
+    ),
+    Artefact(
+        id="sc_fig03",
+        title="Distance from infinite width along training",
+        place="Figure 3",
+        shows="distance to the infinite-width proxy: powers of time",
+        stage="gather",
+        spec=SweepSpec,
+        tables="tables:tabulate_fig03",
+        drawing="drawing:draw_fig03",
+        size=(12.0, 6.0),
+        gpu=False,
+        groups=("sc_core",),
+        reading=(
+            "How far networks are from the widest one, which stands for infinite width, along the same runs. Upper "
+            "line: the curves. Lower line: distances to the widest network, taken seed by seed because the seeds "
+            "share their batches, medians over seeds (dots), with powers of time fitted after the first tenth of the "
+            "steps (dashed); printed is the median exponent b over widths. Right: b by width, and distances averaged "
+            "over training against the width, fitted at widths of at most a quarter of the widest."
+        ),
+        settings=(
+            Setting("Network", "as Figure 2", "text:as Figure 2"),
+            Setting("Infinite width", "N = 4096 in its place", "text:the widest network in its place"),
+            Setting("Widths N", "up to 4096", WIDTH),
+            Setting("Steps", "10 epochs", "spec:steps"),
+            Setting("Exponents", "loss above 0.6, NTK about 2", "text:printed in the panels"),
+            Setting("Seeds", "not given", "seeds:Lanczos"),
+        ),
+    ),
+    Artefact(
+        id="sc_fig23",
+        title="NTK, sharpness, loss and Hessian trace over the width",
+        place="Figure 23",
+        shows="NTK, sharpness, loss and Hessian trace against the width",
+        stage="gather",
+        spec=SweepSpec,
+        tables="tables:tabulate_fig23",
+        drawing="drawing:draw_fig23",
+        size=(11.6, 5.6),
+        gpu=False,
+        groups=("sc_core",),
+        reading=(
+            "Top NTK eigenvalue, sharpness, loss and trace of γ²H against the width at several steps, without skip "
+            "connections (the runs of Figure 2) and with them. The sharpness should be the same at every width; "
+            "dotted is 2/η₀. The trace should vary over widths at first and less at the end. The loss is the mean "
+            "over the steps since the last record; lines are means over seeds, bands their range."
+        ),
+        settings=(
+            Setting("Networks", "residual ConvNet", "series"),
+            Setting("Parameterizations", "μP", "column:parameterization"),
+            Setting("Data", "CIFAR-10", "spec:data.name"),
+            Setting("Base learning rates", "two, not given", "column:learning_rate"),
+            Setting("Widths N", "not given", WIDTH),
+            Setting("Steps", "not given", "spec:steps"),
+            Setting("Vectors for the trace", "not given", "spec:curvature.trace_vectors"),
+            Setting("Images measured on", "not given", "spec:curvature.images"),
+            Setting("Seeds", "not given", "seeds:Lanczos"),
+        ),
+    ),
+)

@@ -1,0 +1,235 @@
+"""Figures 2, 3 and 23 of the second paper (arXiv:2402.17457), drawn from artefact tables and from nothing else."""
+
+from __future__ import annotations
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from featurespeed.drawing.plotting import INK, UNORDERED, draw_flagged, ordered_colors
+from featurespeed.drawing.width_curves import (
+    HALO,
+    draw_edge,
+    draw_widths,
+    fitting_scale,
+    headroom,
+    legend,
+    logarithmic,
+    network_label,
+    shown,
+    statistic,
+    width_axis,
+    width_colors,
+    write,
+)
+from featurespeed.papers.super_consistency.spectra.tables import (
+    DISTANCES,
+    LATE_SHARPNESS,
+    NTK_GROWTH,
+    OVER_WIDTH,
+    RATIO,
+    SIZE_EXPONENT,
+    SPREAD,
+    TIME_EXPONENT,
+    TRACE_FALL,
+)
+from featurespeed.sweeps.convergence import EARLY, WARM_UP
+
+QUANTITY_COLORS = dict(zip(DISTANCES, UNORDERED, strict=False))
+LABELS = {
+    "training loss": "training loss",
+    "NTK eigenvalue": "$\\lambda_1$ of the NTK",
+    "sharpness": "sharpness $\\lambda_1(\\gamma^2 H)$",
+    "Hessian trace": "trace of $\\gamma^2 H$",
+}
+BAND = "band: range over seeds"
+EDGE_TEXT = "$2/\\eta_0$, edge of stability of GD"
+STOPPED = "a seed has diverged, died or not converged"
+
+
+def _panel(table: pd.DataFrame, panel: str) -> pd.DataFrame:
+    return table[table["panel"] == panel]
+
+
+def _stopped(table: pd.DataFrame) -> str:
+    """The legend's text for hollow points, where there are any."""
+    return STOPPED if (table["flag"] != "").any() else ""
+
+
+# --- Figure 2 ---------------------------------------------------------------------------------------------------------
+
+
+def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
+    """Upper line: eigenvalues along training. Lower line: how much they differ over widths."""
+    colors = width_colors(table)
+    indices = sorted(int(name.split()[1]) for name in table["panel"].unique() if name.startswith("eigenvalue "))
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.0, 1.05])
+    titles = {f"eigenvalue {k}": f"$\\lambda_{{{k}}}$ of $\\gamma^2 H$" for k in indices}
+    titles |= {"NTK eigenvalue 1": LABELS["NTK eigenvalue"]}
+    axes = upper.subplots(1, len(titles), squeeze=False)[0]
+    for ax, (panel, title) in zip(axes, titles.items(), strict=True):
+        draw_widths(ax, _panel(table, panel), colors)
+        draw_edge(ax, _panel(table, panel))
+        ax.set_ylim(bottom=0)
+        ax.set_title(title)
+        ax.set_xlabel("training step")
+    hessian, ntk = lower.subplots(1, 2)
+    _draw_spread(hessian, _panel(table, f"{SPREAD} | Hessian"), indices, "eigenvalues of $\\gamma^2 H$: CV over widths")
+    _draw_spread(ntk, _panel(table, f"{SPREAD} | NTK"), None, "eigenvalues of the NTK: CV over widths")
+    last = _panel(table, f"eigenvalue {indices[0]}")["x"].max()
+    hessian.axvspan(0, EARLY * last, color="#f0f0f0", linewidth=0, zorder=0)
+    ratio = statistic(table, RATIO.format(indices[-1]))
+    if ratio:
+        write(hessian, f"early (shaded): CV($\\lambda_{{{indices[-1]}}}$) / CV($\\lambda_1$) = {ratio}", x=0.97)
+    growth = statistic(table, NTK_GROWTH)
+    if growth:
+        write(ntk, f"CV($\\lambda_1$), last step / first = {growth}", x=0.97)
+    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table))
+
+
+def _index_colors(indices: list[int]) -> dict[int, tuple]:
+    """One colour an eigenvalue, from another sequential map than the widths."""
+    colormap = matplotlib.colormaps["inferno"]
+    return {index: colormap(0.18 + 0.56 * place / max(len(indices) - 1, 1)) for place, index in enumerate(indices)}
+
+
+def _draw_spread(ax: Axes, table: pd.DataFrame, marked: list[int] | None, title: str) -> None:
+    """CV against the step, one line an eigenvalue; ``marked`` ones thick and named."""
+    indices = sorted(int(name.split()[1]) for name in table["series"].unique())
+    colors = _index_colors(indices)
+    marked = indices if marked is None else marked
+    for index in indices:
+        own = table[table["series"] == f"eigenvalue {index}"].sort_values("x")
+        thick = index in marked
+        ax.plot(own["x"], own["y"], color=colors[index], linewidth=1.7 if thick else 0.7,
+                marker="o" if thick else "", markersize=3, zorder=5 if thick else 3)  # fmt: skip
+    handles = [Line2D([], [], color=colors[index], linewidth=2) for index in marked if index in indices]
+    texts = [f"$\\lambda_{{{index}}}$" for index in marked if index in indices]
+    ax.set_ylim(bottom=0)
+    headroom(ax, above=0.22, below=0)
+    ax.legend(handles, texts, loc="upper left", ncols=len(handles), borderaxespad=0.2)
+    ax.set_title(title)
+    ax.set_xlabel("training step")
+
+
+# --- Figure 3 ---------------------------------------------------------------------------------------------------------
+
+
+def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
+    """A column a quantity: its curves, and distances to the widest network with fits; last, exponents in t and N."""
+    colors = width_colors(table)
+    proxy = next(reversed(colors))
+    colors = colors | {proxy: INK}
+    grid = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.08])
+    for column, name in enumerate(DISTANCES):
+        ax = figure.add_subplot(grid[0, column])
+        draw_widths(ax, _panel(table, name), colors)
+        ax.set_title(LABELS[name])
+        ax.set_xlabel("training step")
+        _draw_distances(figure.add_subplot(grid[1, column]), table, name, colors, column == 0)
+    _draw_exponents(figure.add_subplot(grid[0, 3]), table)
+    _draw_over_width(figure.add_subplot(grid[1, 3]), table)
+    legend(
+        figure, colors, proxy=proxy, band=f"{BAND}, as the bars below", hollow=_stopped(table),
+        fit=f"fit $a\\,t^b$ of medians over seeds, first {WARM_UP:.0%} of the steps left out",
+    )  # fmt: skip
+
+
+def _draw_distances(ax: Axes, table: pd.DataFrame, name: str, colors: dict, first: bool) -> None:
+    own, laws = _panel(table, f"distance | {name}"), _panel(table, f"law | {name}")
+    own = own[(own["x"] > 0) & (own["y"] > 0)]
+    for series, color in colors.items():
+        line, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, laws))
+        ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.22)
+        ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3, alpha=0.85)
+        ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+    if len(own):
+        logarithmic(ax.xaxis, own["x"])
+        logarithmic(ax.yaxis, own["y"])
+        ax.set_ylim(own["y"].min() / 1.4, own["y"].max() * 1.4)
+        headroom(ax, above=0.16, below=0)
+    found = statistic(table, f"{TIME_EXPONENT} | {name}")
+    if found:
+        write(ax, f"$b$ = {found}")
+    ax.set_xlabel("training step $t$")
+    if first:
+        ax.set_ylabel("distance to the proxy")
+
+
+def _draw_exponents(ax: Axes, table: pd.DataFrame) -> None:
+    """b by width, side by side for the three quantities, with intervals; where all of them stand, there is a median."""
+    own = _panel(table, TIME_EXPONENT)
+    for place, (name, color) in enumerate(QUANTITY_COLORS.items()):
+        rows = own[own["series"] == name].sort_values("x")
+        x = rows["x"] * 1.12 ** (place - 1)
+        ax.vlines(x, rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
+        ax.plot(x, rows["y"], color=color, linestyle="", marker="o", markersize=4.5, label=_short(name))
+        draw_flagged(ax, rows, color)
+    ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    if len(own):
+        width_axis(ax, own["x"])
+        headroom(ax, above=0.3)
+        ax.legend(loc="upper left", ncols=3, columnspacing=0.8, handletextpad=0.1, borderaxespad=0.1)
+    ax.set_title("exponent $b$ in time")
+
+
+def _short(name: str) -> str:
+    return {"training loss": "loss", "NTK eigenvalue": "NTK"}.get(name, name)
+
+
+def _draw_over_width(ax: Axes, table: pd.DataFrame) -> None:
+    """The distance averaged over training against the width, with the fit of the widths well below the proxy."""
+    own = _panel(table, "distance over the width")
+    for name, color in QUANTITY_COLORS.items():
+        rows, fit = (own[own["series"] == series].sort_values("x") for series in (name, f"guide {name}"))
+        ax.vlines(rows["x"], rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
+        ax.plot(rows["x"], rows["y"], color=color, linestyle="", marker="o", markersize=4.5)
+        ax.plot(fit["x"], fit["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+        exponent = table[table["series"] == f"{SIZE_EXPONENT} | {name}"]
+        if len(fit) and len(exponent):
+            ax.annotate(
+                f"$\\propto N^{{{shown(exponent['y'].iloc[0])}}}$", (fit["x"].iloc[-1], fit["y"].iloc[-1]), (5, 4),
+                textcoords="offset points", fontsize=9, color=color, path_effects=HALO,
+            )  # fmt: skip
+    if len(own):
+        width_axis(ax, own["x"])
+        logarithmic(ax.yaxis, own["y"])
+    ax.set_title("distance averaged over training")
+
+
+# --- Figure 23 --------------------------------------------------------------------------------------------------------
+
+
+def draw_fig23(table: pd.DataFrame, figure: Figure) -> None:
+    """A line a network, a column a quantity: values against the width at several steps."""
+    labels = sorted({name.split(" | ")[1] for name in table["panel"].unique() if " | " in name})
+    steps = sorted({int(name.split()[1]) for name in table["series"].unique() if name.startswith("step ")})
+    colors = ordered_colors([f"step {step}" for step in steps])
+    grid = figure.subplots(len(labels), len(OVER_WIDTH), squeeze=False)
+    for line, label in zip(grid, labels, strict=True):
+        widths = _panel(table, f"sharpness | {label}")["x"]
+        for ax, name in zip(line, OVER_WIDTH, strict=True):
+            own = _panel(table, f"{name} | {label}")
+            draw_widths(ax, own, colors, marker="o", markersize=3.2)
+            draw_edge(ax, own)
+            width_axis(ax, widths, label=label == labels[-1])
+            fitting_scale(ax, own)
+            headroom(ax, above=0.22, below=0)
+            if label == labels[0]:
+                ax.set_title(LABELS[name])
+        line[0].set_ylabel(network_label(label), fontsize=12)
+        _fig23_numbers(table, dict(zip(OVER_WIDTH, line, strict=True)), label)
+    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table))
+
+
+def _fig23_numbers(table: pd.DataFrame, axes: dict[str, Axes], label: str) -> None:
+    """The statistics of the claims, each in the panel of its quantity."""
+    for name, statistic_name, text in (
+        ("Hessian trace", TRACE_FALL, "CV, first / last tenth\n= {}"),
+        ("sharpness", LATE_SHARPNESS, "CV, second half = {}"),
+    ):
+        found = statistic(table, f"{statistic_name} | {label}")
+        if found:
+            write(axes[name], text.format(found), x=0.97)

@@ -1,0 +1,197 @@
+"""Artefact tables of Figures 2, 3 and 23 of the second paper: spectra over the width, distances to the widest net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
+from featurespeed.drawing.width_rows import (
+    curve_rows,
+    edge_rows,
+    first_network,
+    guide_rows,
+    interval_row,
+    series_of,
+    shown_rows,
+    statistic_rows,
+)
+from featurespeed.sweeps.convergence import (
+    FEWEST_WIDTHS,
+    Distances,
+    curves,
+    distances,
+    early_ratio,
+    fall_of_spread,
+    growth_of_spread,
+    interval,
+    late_spread,
+)
+from featurespeed.sweeps.transfer import STOPPED, spread
+
+HESSIAN, NTK, LOSS, TRACE = "sharpness", "ntk_eigenvalue", "training_loss", "hessian_trace"
+SPREAD = "CV over widths"
+#: Quantities whose distances to the widest network are fitted: name in the table -> quantity of the stage table.
+DISTANCES = {"training loss": LOSS, "NTK eigenvalue": NTK, "sharpness": HESSIAN}
+#: Quantities drawn against the width, in the order of the panels.
+OVER_WIDTH = {"NTK eigenvalue": NTK, "sharpness": HESSIAN, "training loss": LOSS, "Hessian trace": TRACE}
+SNAPSHOTS = 5  # steps at which Figure 23 looks
+
+RATIO = "CV of eigenvalue {} over that of eigenvalue 1, early"
+NTK_GROWTH = "CV of the NTK, last over first step"
+TRACE_FALL = "CV of the trace, first over last tenth"
+LATE_SHARPNESS = "CV of the sharpness, second half"
+TIME_EXPONENT, SIZE_EXPONENT = "exponent in time", "exponent in the width"
+
+
+def eigenvalues(records: pd.DataFrame, quantity: str = HESSIAN) -> list[int]:
+    """Which eigenvalues are drawn: the first, the third and the tenth, or as near to these as there are."""
+    count = int(records.loc[records["quantity"] == quantity, "index"].max())
+    return sorted({1, min(3, count), count})
+
+
+# --- Figure 2 ---------------------------------------------------------------------------------------------------------
+
+
+def tabulate_fig02(records: pd.DataFrame) -> pd.DataFrame:
+    """Eigenvalues of gamma^2 H and of the NTK against the step, and how much they differ over widths.
+
+    ``eigenvalue <k>``, ``NTK eigenvalue 1``: means over seeds, one series a width. ``CV over widths | Hessian`` and
+    ``| NTK``: one series an eigenvalue.
+    """
+    rows, rate = first_network(records, HESSIAN)
+    shown = eigenvalues(rows)
+    parts = [curve_rows(rows, HESSIAN, f"eigenvalue {index}", index) for index in shown]
+    parts += [edge_rows(f"eigenvalue {shown[0]}", rows, rate), curve_rows(rows, NTK, "NTK eigenvalue 1")]
+    parts.append(_spreads(rows, HESSIAN, rate, f"{SPREAD} | Hessian", range(1, shown[-1] + 1)))
+    parts.append(_spreads(rows, NTK, rate, f"{SPREAD} | NTK", eigenvalues(rows, NTK)))
+    first, last, ntk = curves(rows, HESSIAN, rate), curves(rows, HESSIAN, rate, shown[-1]), curves(rows, NTK, rate)
+    if first.comparable and ntk.comparable:
+        statistics = {RATIO.format(shown[-1]): early_ratio(last, first), NTK_GROWTH: growth_of_spread(ntk)}
+        parts.append(pd.DataFrame(statistic_rows(statistics, first.seeds), columns=list(ARTEFACT_COLUMNS)))
+    return artefact_table(*parts)
+
+
+def _spreads(rows: pd.DataFrame, quantity: str, rate: float, panel: str, indices: Iterable[int]) -> pd.DataFrame:
+    """CV over widths at every step; where a network is missing there is none."""
+    found = []
+    for index in indices:
+        own = curves(rows, quantity, rate, index)
+        for place, step in enumerate(own.steps):
+            values = own.values[..., place]
+            if np.isfinite(values).all() and values.shape[1] >= FEWEST_WIDTHS:
+                estimate = interval(lambda chosen, values=values: spread(values[chosen]), own.seeds)
+                found.append(interval_row(panel, f"eigenvalue {index}", step, estimate, "Lanczos"))
+    return pd.DataFrame(found, columns=list(ARTEFACT_COLUMNS))
+
+
+# --- Figure 3 ---------------------------------------------------------------------------------------------------------
+
+
+def tabulate_fig03(records: pd.DataFrame) -> pd.DataFrame:
+    """Loss, top NTK eigenvalue and sharpness, and their distances to the widest network with fitted powers of time.
+
+    ``<quantity>``: curves. ``distance | <quantity>``: medians over seeds, with the smallest and largest seed. ``law |
+    <quantity>``: ends of the fits. ``exponent in time``: b by width, one series a quantity. ``distance over the
+    width``: the distance averaged over training, one series a quantity; its fits in N are guides.
+    """
+    rows, rate = first_network(records, HESSIAN)
+    parts = []
+    for name, quantity in DISTANCES.items():
+        own = curves(rows, quantity, rate)
+        parts.append(curve_rows(rows, quantity, name))
+        if len(own.sizes) > 1 and not own.missing():
+            parts += list(_distance_parts(name, distances(own)))
+    return artefact_table(*parts)
+
+
+def _distance_parts(name: str, found: Distances) -> Iterator[pd.DataFrame]:
+    seeds, medians, laws = len(found.values), found.medians(), found.laws()
+    rows = []
+    for place, width in enumerate(found.sizes):
+        group = found.values[:, place]
+        for at, step in enumerate(found.steps):
+            point = {"y": medians[place, at], "y_low": group[:, at].min(), "y_high": group[:, at].max(), "n": seeds}
+            rows.append(_point(f"distance | {name}", series_of(width), float(step)) | point)
+    yield pd.DataFrame(rows)
+    fitted = found.steps[found.fitted].astype(float)
+    for (a, b), width in zip(laws, found.sizes, strict=True):
+        if np.isfinite(b):
+            ends = [(step, float(a * step**b)) for step in (fitted[0], fitted[-1])]
+            yield guide_rows(f"law | {name}", series_of(width), ends)
+    by_width = {
+        series_of(width): lambda chosen, place=place: float(found.laws(chosen)[place, 1])
+        for place, width in enumerate(found.sizes)
+    }
+    exponents = pd.DataFrame(statistic_rows(by_width, seeds), columns=list(ARTEFACT_COLUMNS))
+    widths = exponents["series"].str.removeprefix("N=").astype(float)
+    yield exponents.assign(panel=TIME_EXPONENT, series=name, x=widths)
+    yield from _over_width(name, found, seeds)
+    statistics = {f"{TIME_EXPONENT} | {name}": found.exponent, f"{SIZE_EXPONENT} | {name}": found.rate}
+    yield pd.DataFrame(statistic_rows(statistics, seeds), columns=list(ARTEFACT_COLUMNS))
+
+
+def _over_width(name: str, found: Distances, seeds: int) -> Iterator[pd.DataFrame]:
+    panel = "distance over the width"
+    rows = []
+    for place, width in enumerate(found.sizes):
+        estimate = interval(lambda chosen, place=place: float(found.over_time(chosen)[place]), seeds)
+        rows.append(interval_row(panel, name, float(width), estimate))
+    yield pd.DataFrame(rows)
+    exponent, far = found.rate(), found.far()
+    if np.isfinite(exponent):
+        sizes, levels = found.sizes[far].astype(float), found.over_time()[far]
+        level = np.exp(np.mean(np.log(levels) - exponent * np.log(sizes)))
+        yield guide_rows(panel, f"guide {name}", [(n, float(level * n**exponent)) for n in (sizes[0], sizes[-1])])
+
+
+def _point(panel: str, series: str, x: float) -> dict[str, object]:
+    return {"panel": panel, "series": series, "x": x, "estimator": "training", "order": 0, "flag": ""}
+
+
+# --- Figure 23 --------------------------------------------------------------------------------------------------------
+
+
+def tabulate_fig23(records: pd.DataFrame) -> pd.DataFrame:
+    """NTK, sharpness, loss and trace against the width at several steps, of every network.
+
+    ``<quantity> | <network>``: one series a step, ``step 0``; of the loss, which is averaged over the steps before,
+    there is none at step 0.
+    """
+    parts = []
+    for label in records["series"].unique():
+        rows, rate = shown_rows(records, label, HESSIAN)
+        widths = rows["width"]
+        for name, quantity in OVER_WIDTH.items():
+            parts.append(_snapshots(rows, quantity, f"{name} | {label}"))
+        ends = [(float(width), 2.0 / rate) for width in (widths.min(), widths.max())]
+        parts.append(guide_rows(f"sharpness | {label}", "guide 2/learning rate", ends))
+        parts.append(pd.DataFrame(_fig23_statistics(rows, rate, label), columns=list(ARTEFACT_COLUMNS)))
+    return artefact_table(*parts)
+
+
+def snapshots(rows: pd.DataFrame) -> list[int]:
+    """Steps at which loss and curvature are both recorded, a few of them evenly spread, and the initial one."""
+    probed = rows.loc[rows["quantity"] == HESSIAN, "step"].unique()
+    recorded = rows.loc[rows["quantity"] == LOSS, "step"].unique()
+    both = np.intersect1d(probed, recorded)
+    places = np.unique(np.linspace(0, len(both) - 1, SNAPSHOTS - 1).round().astype(int)) if len(both) else []
+    return [int(step) for step in (*probed[probed == 0], *(both[place] for place in places))]
+
+
+def _snapshots(rows: pd.DataFrame, quantity: str, panel: str) -> pd.DataFrame:
+    curve = curve_rows(rows[rows["step"].isin(snapshots(rows)) | rows["quantity"].isin(STOPPED)], quantity, panel)
+    steps = curve["x"].astype(int)
+    return curve.assign(x=curve["series"].str.removeprefix("N=").astype(float), series="step " + steps.astype(str))
+
+
+def _fig23_statistics(rows: pd.DataFrame, rate: float, label: str) -> Iterator[dict[str, object]]:
+    trace, sharpness = (curves(rows, quantity, rate) for quantity in (TRACE, HESSIAN))
+    if trace.comparable and sharpness.comparable:
+        statistics = {
+            f"{TRACE_FALL} | {label}": fall_of_spread(trace),
+            f"{LATE_SHARPNESS} | {label}": late_spread(sharpness),
+        }
+        yield from statistic_rows(statistics, trace.seeds)

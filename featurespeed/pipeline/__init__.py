@@ -1,0 +1,1 @@
+"""From a configuration to files: the registry of all artefacts, settings, provenance, stages, costs and the page."""

@@ -1,0 +1,296 @@
+"""Configuration: validated once at the door, then frozen typed specs.
+
+``config.yaml`` has one block an artefact, ``workflow/scales/<scale>.yaml`` holds what a scale changes, and a user's own
+file or ``--config`` comes last. :func:`load_config` merges the three and checks every key; a fault raises
+:class:`ConfigError`, whose text is one line that names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, create_model
+
+from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
+from featurespeed.homogeneous.spec import DescentSpec, DescentSweepSpec
+from featurespeed.pipeline.registry import ARTEFACTS, Artefact
+from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.training.curvature_spec import SharpnessSpec
+from featurespeed.training.spec import TrainingSpec
+from featurespeed.values import Count, Positive, Spec
+
+ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
+SCALES: tuple[str, ...] = get_args(ScaleName)
+
+
+class ConfigError(ValueError):
+    """A fault in the configuration; ``str(error)`` is one line with the key, the value and what is allowed."""
+
+
+class TrainingSettings(Spec):
+    """How training jobs run; what they compute does not depend on it, so a change repeats nothing but where it says so.
+
+    Attributes:
+        checkpoint_minutes: between two checkpoints; a killed job goes on from the last one.
+        keep_weights: keep the weights at the probe steps after the stages that read them are done.
+        cuda_graph: on a GPU, replay each training step as one graph.
+        jobs_per_gpu: how many jobs share a GPU; small networks leave most of one idle.
+        sizes_per_process: how many jobs (networks of one size) that the same artefact is the first to need one process
+            trains, or measures, one after the other: a process takes seconds to start, and small networks not many more
+            to train. Of the longer jobs of scaled descent half as many. A killed process does all of them again, and a
+            change of the number repeats what it regroups.
+    """
+
+    checkpoint_minutes: Positive
+    keep_weights: bool
+    cuda_graph: bool
+    jobs_per_gpu: Count
+    sizes_per_process: Count
+
+
+ContentHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class BaseConfig(Spec):
+    """What a configuration holds besides the blocks of the artefacts, and what follows from all of it."""
+
+    scale: ScaleName
+    data_dir: str | None
+    data_sha256: dict[Literal[tuple(DATASETS)], ContentHash]
+    training: TrainingSettings
+
+    def block(self, artefact: str) -> Spec:
+        """Spec of one artefact; an unknown id raises :class:`ConfigError`."""
+        return getattr(self, check_artefact(artefact).id)
+
+    def params(self, artefact: str) -> dict[str, Any]:
+        """The spec as plain JSON values, as rules and tables carry it."""
+        return self.block(artefact).model_dump(mode="json")
+
+    def training_runs(self, artefact: str | None = None) -> dict[str, TrainingSpec]:
+        """Run id -> training job, of one artefact or of all."""
+        names = [artefact] if artefact else list(ARTEFACTS)
+        jobs = [job for name in names for job in getattr(self.block(name), "training_runs", {}).values()]
+        return {job.run: job for job in jobs}
+
+    def sharpness_runs(self, artefact: str | None = None) -> dict[str, SharpnessSpec]:
+        """Name of a measurement -> training job and what is measured along it, of one artefact or of all."""
+        names = [artefact] if artefact else list(ARTEFACTS)
+        blocks = [block for block in map(self.block, names) if isinstance(block, SweepSpec)]
+        return {found.name: found for block in blocks for found in block.measurements}
+
+    def descents(self, artefact: str | None = None) -> dict[str, DescentSpec]:
+        """Run id -> job of scaled descent, of one artefact or of all."""
+        names = [artefact] if artefact else list(ARTEFACTS)
+        blocks = [block for block in map(self.block, names) if isinstance(block, DescentSweepSpec)]
+        return {name: job for block in blocks for name, job in block.descents.items()}
+
+    def jobs(self, artefact: str) -> list[str]:
+        """Names of all jobs whose tables an artefact needs."""
+        return [*self.training_runs(artefact), *self.sharpness_runs(artefact), *self.descents(artefact)]
+
+    def dataset(self, artefact: str) -> str | None:
+        """Name of the data set that the stage of an artefact reads, if any."""
+        data = getattr(self.block(artefact), "data", None)
+        return data.name if data else None
+
+    def environment(self) -> dict[str, str]:
+        """Settings that reach the jobs through the environment: they say where and how, and change no result."""
+        variables = {
+            "FEATURESPEED_CHECKPOINT_MINUTES": str(self.training.checkpoint_minutes),
+            "FEATURESPEED_CUDA_GRAPH": str(int(self.training.cuda_graph)),
+            "FEATURESPEED_JOBS_PER_GPU": str(self.training.jobs_per_gpu),
+        }
+        if self.data_dir is not None:
+            variables[FOLDER_VARIABLE] = self.data_dir
+        if self.data_sha256:
+            variables[DIGEST_VARIABLE] = ",".join(f"{name}={digest}" for name, digest in self.data_sha256.items())
+        return variables
+
+
+#: The whole configuration of one run: a block for every artefact that the registry finds, of the type that it names.
+Config: type[BaseConfig] = create_model(
+    "Config", __base__=BaseConfig, **{name: (artefact.spec, ...) for name, artefact in ARTEFACTS.items()}
+)
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def merge(base: Mapping, changes: Mapping) -> dict:
+    """``base`` with ``changes`` laid over it, block by block; neither argument is modified.
+
+    A range or a list replaces the old value whole: only artefact blocks and their named sub-blocks are merged.
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both_blocks = isinstance(value, Mapping) and isinstance(old, Mapping) and key not in _REPLACED_WHOLE
+        merged[key] = merge(old, value) if both_blocks else value
+    return merged
+
+
+_REPLACED_WHOLE = frozenset(
+    {
+        "depths",
+        "sampler_depths",
+        "widths",
+        "input_dims",
+        "output_dims",
+        "branch_scales",
+        "models",
+        "scalings",
+        "steps",
+        "data_sha256",
+    }
+)
+
+
+def read_yaml(text: str) -> Any:
+    """YAML as ``yaml.safe_load`` reads it, by the C library where there is one: six times faster."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``allowed``, else a :class:`ConfigError` that names key, value and choices."""
+    if value not in allowed:
+        raise ConfigError(f"config: {key} = {value!r}: unknown, allowed: {', '.join(allowed)}{_hint(value, allowed)}")
+    return value
+
+
+def check_artefact(artefact: str) -> Artefact:
+    """The :class:`Artefact` of this id, else a :class:`ConfigError`."""
+    return ARTEFACTS[check_choice("artefact", artefact, tuple(ARTEFACTS))]
+
+
+def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> BaseConfig:
+    """Merge ``base`` (config.yaml), the scale's own file and the user's changes, and validate the result.
+
+    Args:
+        base: ``config.yaml`` as read.
+        scales: scale name -> ``workflow/scales/<name>.yaml`` as read.
+        user: what the user changed on top; may hold ``scale``.
+
+    Raises:
+        ConfigError: one line with the key, the value and what is allowed.
+    """
+    scale = check_choice("scale", user.get("scale", base.get("scale")), SCALES)
+    for key, block in {**base, **user}.items():
+        if key not in Config.model_fields:
+            raise ConfigError(_unknown_key((str(key),), block, Config))
+        if key in ARTEFACTS and not isinstance(block, Mapping):
+            raise ConfigError(f"config: {key} = {_show(block)}: must be a block of settings")
+    merged = _completed(merge(merge(base, scales[scale]), user))
+    for artefact in ARTEFACTS:
+        if artefact in merged:
+            if "artefact" in merged[artefact]:
+                raise ConfigError(_unknown_key((artefact, "artefact"), merged[artefact]["artefact"], Config))
+            merged[artefact] = {**merged[artefact], "artefact": artefact}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def _completed(merged: Mapping) -> dict:
+    """Blocks that say ``like: <artefact>`` take what they do not set themselves from there."""
+    completed = dict(merged)
+    for artefact, block in merged.items():
+        if artefact not in ARTEFACTS or "like" not in block:
+            continue
+        own = {key: value for key, value in block.items() if key != "like"}
+        if block["like"] is not None:
+            source = check_choice(
+                f"{artefact}.like", block["like"], tuple(name for name in ARTEFACTS if name in merged)
+            )
+            if merged[source].get("like") is not None:
+                raise ConfigError(
+                    f"config: {artefact}.like = {source!r}: says like itself; name the block that it names"
+                )
+            own = merge({key: value for key, value in merged[source].items() if key != "like"}, own)
+        completed[artefact] = own
+    return completed
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON schema of a whole configuration as users write it, for editors; kept in ``workflow/schemas``."""
+    schema = Config.model_json_schema()
+    for name, definition in schema["$defs"].items():
+        if definition.get("properties", {}).pop("artefact", None):  # filled in by the loader
+            definition["required"].remove("artefact")
+            if "networks" in definition["properties"]:  # such a block may take what it does not set from another
+                definition["properties"]["like"] = {"enum": [*ARTEFACTS, None]}
+                definition.pop("required")
+        if name in ("NetworkRuns", "CurvatureSpec"):
+            definition.pop("required")
+    return json.loads(json.dumps(schema))  # as a file has it: lists, no tuples
+
+
+def _one_line(error: ValidationError) -> str:
+    faults = error.errors()
+    first = faults[0]
+    path = tuple(str(part) for part in first["loc"] if part != "[key]")  # a wrong key of a mapping, not its value
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(path, first["input"], Config) + more
+    if first["type"] == "missing":
+        return f"config: {'.'.join(path)}: missing, a value is required{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    # A rule across keys fails on the whole block; its message names the key and the value itself.
+    whole_block = isinstance(first["input"], Mapping) and first["type"] == "value_error"
+    value = "" if whole_block and path[-1] not in _REPLACED_WHOLE else f" = {_show(first['input'])}"
+    return f"config: {'.'.join(path)}{value}: {message}{more}"
+
+
+def _unknown_key(path: tuple[str, ...], value: Any, model: type[BaseModel]) -> str:
+    for part in path[:-1]:
+        nested = model.model_fields[part].annotation if part in model.model_fields else None
+        for kind in (nested, *get_args(nested)):  # get_args: a block that may be absent
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    allowed = tuple(name for name in model.model_fields if name != "artefact")
+    key, hint = ".".join(path), _hint(path[-1], allowed)
+    return f"config: {key} = {_show(value)}: unknown key, allowed: {', '.join(allowed)}{hint}"
+
+
+def _hint(value: Any, allowed: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(str(value), allowed, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def first_users(users: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Name of a job -> the first artefact that needs it, from artefact -> names of its jobs."""
+    first: dict[str, str] = {}
+    for artefact, names in users.items():
+        for name in names:
+            first.setdefault(name, artefact)
+    return first
+
+
+def jobs_together(owners: Mapping[str, Hashable], most: int) -> list[list[str]]:
+    """Names of the jobs with the same owner, in order, in as few groups of at most ``most`` as there can be.
+
+    The groups of an owner are of nearly equal size, so that none of them is waited for longer than need be.
+
+    >>> jobs_together({"a": "x", "b": "x", "c": "y", "d": "x"}, 2)
+    [['a', 'b'], ['d'], ['c']]
+    """
+    by_owner: dict[Hashable, list[str]] = {}
+    for name, owner in owners.items():
+        by_owner.setdefault(owner, []).append(name)
+    groups = []
+    for names in by_owner.values():
+        count = -(-len(names) // most)
+        ends = [-(-len(names) * part // count) for part in range(count + 1)]
+        groups += [names[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return groups

@@ -1,0 +1,291 @@
+"""What the training jobs of a scale cost, and what is measured along them: FLOP, hours on one H200, GB of disk.
+
+    python -m featurespeed.pipeline.cost --scale paper             # the table, as Markdown
+    python -m featurespeed.pipeline.cost --write docs/cost.md      # the tables of that page, made anew
+
+Everything follows from the validated settings. Operations are counted layer by layer
+(:mod:`featurespeed.training.operations`); what turns them into hours are the measured speeds below. Nothing diverges
+here, so these are upper bounds of what the settings can cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featurespeed.models.spec import ModelSpec
+from featurespeed.parameterization import OptimizerName
+from featurespeed.pipeline.config import BaseConfig, ConfigError, load_config, read_yaml
+from featurespeed.pipeline.registry import ARTEFACTS
+from featurespeed.training.curvature_spec import SharpnessSpec
+from featurespeed.training.operations import gradient_flop, layers_of, layers_of_job
+from featurespeed.training.spec import TrainingSpec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GPUS = (1, 8, 64)  # clusters in the table
+
+# --- measured: one NVIDIA H200, 2-layer ConvNets on 3x32x32 (docs/benchmarks.md) --------------------------------------
+
+MEASURED_MODEL, MEASURED_SHAPE, MEASURED_CLASSES = ModelSpec(kind="convnet", depth=2), (3, 32, 32), 10
+MEASURED_BATCH = 128
+#: Width -> images a second of all 8 members together, training in TF32 with the CUDA graph.
+TRAINING_TF32 = {32: 803_527, 128: 218_850, 512: 36_056}
+#: Width -> members, products, seconds of one warm measurement of the sharpness in TF32, and of a cold one in float32.
+WARM_TF32 = {32: (32, 12, 0.11), 128: (8, 11, 0.16), 512: (8, 11, 1.08)}
+COLD_FLOAT32 = {32: (32, 15, 0.21), 128: (8, 14, 0.54), 512: (8, 14, 4.14)}
+#: Seconds of a step of one small network, batch 128: no step takes less.
+SHORTEST_STEP = 128 / 353_404
+
+# --- assumed ----------------------------------------------------------------------------------------------------------
+
+#: A product of the Hessian with a vector, in gradients (1.6 to 2.0 in docs/benchmarks.md); also one of its parts.
+PRODUCT = 2.0
+#: Products of a warm measurement of one eigenvalue and of ten, of the member that needs most; between them a straight
+#: line. A cold one takes a few more.
+WARM_PRODUCTS, WARM_PRODUCTS_OF_TEN, MORE_PRODUCTS_COLD = 11, 42, 3
+#: Gradients of measurements without an eigenvalue; a forward pass is a third of a gradient.
+RESIDUAL_NORM, FEATURE_SPEED, DIRECTIONAL = 1 / 3, 4.0, PRODUCT + 1
+#: Hours until a job computes: imports, data, choice of kernels, recording of graphs.
+JOB_START = 30 / 3600
+#: Size of a table: of the empty file, and of a row; every row stands in the table of its job and in an artefact's.
+TABLE_BYTES, ROW_BYTES, ROW_COPIES = 13_000, 25, 2
+
+
+# --- speeds -----------------------------------------------------------------------------------------------------------
+
+
+def _measured_gradient(width: int) -> int:
+    return gradient_flop(layers_of(MEASURED_MODEL, width, MEASURED_SHAPE, MEASURED_CLASSES))
+
+
+def _speeds(calls: Mapping[int, tuple[int, int, float]]) -> dict[int, float]:
+    """Width -> FLOP a second of measurements of the sharpness."""
+    return {
+        width: members * MEASURED_BATCH * products * PRODUCT * _measured_gradient(width) / seconds
+        for width, (members, products, seconds) in calls.items()
+    }
+
+
+#: What is computed, and whether in TF32 -> width -> FLOP a second. Training in float32 goes as fast as its products.
+SPEEDS: dict[tuple[str, bool], dict[int, float]] = {
+    ("training", True): {width: images * _measured_gradient(width) for width, images in TRAINING_TF32.items()},
+    ("training", False): _speeds(COLD_FLOAT32),
+    ("products", True): _speeds(WARM_TF32),
+    ("products", False): _speeds(COLD_FLOAT32),
+}
+
+
+def speed(points: Mapping[int, float], width: int) -> float:
+    """FLOP a second at a width: a power law between measured widths and below them, constant above them."""
+    widths = sorted(points)
+    if width >= widths[-1]:
+        return points[widths[-1]]
+    right = next(index for index in range(1, len(widths)) if width < widths[index])
+    low, high = widths[right - 1], widths[right]
+    exponent = math.log(points[high] / points[low]) / math.log(high / low)
+    return points[low] * (width / low) ** exponent
+
+
+def hours(flop: float, what: str, tf32: bool, width: int) -> float:
+    """Hours on one H200."""
+    return flop / speed(SPEEDS[what, tf32], width) / 3600
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow: what it costs, and the job whose weights it reads, if any."""
+
+    name: str
+    flop: float
+    hours: float
+    bytes: float
+    after: str | None = None
+
+
+def training_job(run: TrainingSpec) -> Job:
+    """Training of all networks of a job, with the weights that it keeps at the probe steps."""
+    layers, members = layers_of_job(run), len(run.members)
+    flop = run.steps * (run.batch_size or run.data.available) * members * gradient_flop(layers)
+    least = run.steps * SHORTEST_STEP / 3600
+    adaptive = run.optimizer.name != OptimizerName.SGD  # the second moments are kept beside the weights
+    numbers = sum(layer.weights for layer in layers) * (1 + adaptive) * len(run.probe_steps) * members
+    rows = members * (-(-run.steps // run.record_every) + 2)
+    size = numbers * {"float32": 4, "float64": 8}[run.dtype] + _table_bytes(rows)
+    time = max(hours(flop, "training", run.tf32 != "off", run.width), least)
+    return Job(run.run, flop, JOB_START + time, size)
+
+
+def products_of(eigenvalues: int, cold: bool) -> float:
+    """Products that so many of the largest eigenvalues take."""
+    warm = WARM_PRODUCTS + (WARM_PRODUCTS_OF_TEN - WARM_PRODUCTS) * (eigenvalues - 1) / 9
+    return warm + MORE_PRODUCTS_COLD * cold
+
+
+def gradients_of(spec: SharpnessSpec) -> tuple[float, float]:
+    """Gradients of all measurements of one network: those that may be in TF32, and those in full precision."""
+    curvature, steps = spec.curvature, len(spec.training.probe_steps)
+    others = {"residual_norm": RESIDUAL_NORM, "feature_speed": FEATURE_SPEED, "directional_sharpness": DIRECTIONAL}
+    others["hessian_trace"] = curvature.trace_vectors * PRODUCT
+    trained = sum(layer.learns for layer in layers_of_job(spec.training))
+    warm, full = 0.0, 0.0
+    for quantity in curvature.quantities:
+        if quantity in others:
+            full += steps * others[quantity]
+            continue
+        k = curvature.eigenvalues if quantity in ("sharpness", "ntk_eigenvalue") else 1
+        operators = trained if quantity == "layer_sharpness" else 1
+        # Adam has no preconditioner before its first update.
+        times = steps - (quantity == "preconditioned_sharpness" and 0 in spec.training.probe_steps)
+        warm += operators * PRODUCT * max(times - 1, 0) * products_of(k, cold=False)
+        full += operators * PRODUCT * (1 + max(times - 1, 0) // curvature.cold_every) * products_of(k, cold=True)
+    return warm, full
+
+
+def measuring_job(spec: SharpnessSpec) -> Job:
+    """Curvature along one training job."""
+    run, members = spec.training, len(spec.members)
+    one = members * spec.curvature.images * gradient_flop(layers_of_job(run))
+    warm, full = gradients_of(spec)
+    time = hours(one * warm, "products", run.tf32 == "all", run.width) + hours(one * full, "products", False, run.width)
+    rows = members * len(run.probe_steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
+    return Job(spec.name, one * (warm + full), JOB_START + time, _table_bytes(rows), after=run.run)
+
+
+def _table_bytes(rows: int) -> float:
+    return TABLE_BYTES + ROW_COPIES * ROW_BYTES * rows
+
+
+def jobs_of(config: BaseConfig, artefact: str | None = None) -> list[Job]:
+    """The jobs of one artefact or of all, each once, training first."""
+    trained = [training_job(run) for run in config.training_runs(artefact).values()]
+    return trained + [measuring_job(spec) for spec in config.sharpness_runs(artefact).values()]
+
+
+def makespan(jobs: Sequence[Job], gpus: int) -> float:
+    """Hours until the last job ends on so many GPUs: a free one takes the job that, with what waits for it, is longest.
+
+    A measurement starts when its training has ended.
+    """
+    names = {job.name for job in jobs}
+    waiting: dict[str, list[Job]] = {}
+    for job in (job for job in jobs if job.after in names):
+        waiting.setdefault(job.after, []).append(job)
+
+    def entry(job: Job) -> tuple[float, str, Job]:
+        return -job.hours - max((other.hours for other in waiting.get(job.name, [])), default=0.0), job.name, job
+
+    ready = [entry(job) for job in jobs if job.after not in names]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < gpus:
+            job = heapq.heappop(ready)[2]
+            heapq.heappush(running, (now + job.hours, job.name))
+        now, ended = heapq.heappop(running)
+        for job in waiting.get(ended, []):
+            heapq.heappush(ready, entry(job))
+    return now
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+HEADER = ("artefact", "jobs", "PFLOP, training", "PFLOP, measuring", "H200 hours", "of these shared", "longest job, h")
+
+
+def markdown(config: BaseConfig) -> str:
+    """The table of a scale: one row an artefact, and their sum, in which a shared job counts once."""
+    costs = {name: jobs_of(config, name) for name in ARTEFACTS if config.training_runs(name)}
+    users: dict[str, int] = {}
+    for job in (job for jobs in costs.values() for job in jobs):
+        users[job.name] = users.get(job.name, 0) + 1
+    shared = {name for name, count in users.items() if count > 1}
+    header = [*HEADER, *(f"h on {gpus} GPUs" for gpus in GPUS[1:]), "GB"]
+    rows = [[f"`{name}`", *_cells(jobs, shared)] for name, jobs in costs.items()]
+    rows.append(["all, each job once", *_cells(jobs_of(config), shared)])
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(jobs: Sequence[Job], shared: set[str]) -> list[str]:
+    trained = sum(job.flop for job in jobs if job.after is None)
+    measured = sum(job.flop for job in jobs if job.after is not None)
+    numbers = [
+        trained / 1e15,
+        measured / 1e15,
+        sum(job.hours for job in jobs),
+        sum(job.hours for job in jobs if job.name in shared),
+        max(job.hours for job in jobs),
+        *(makespan(jobs, gpus) for gpus in GPUS[1:]),
+        sum(job.bytes for job in jobs) / 1e9,
+    ]
+    return [str(len(jobs)), *map(_number, numbers)]
+
+
+def _number(value: float) -> str:
+    if 0 < value < 0.01:
+        return "< 0.01"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+class CostError(ValueError):
+    """A wrong argument; one line."""
+
+
+def read_config(scale: str, base: Path = REPOSITORY, configfile: Path | None = None) -> BaseConfig:
+    """The validated configuration of a scale, with a user's own file on top; faults raise one line."""
+    try:
+        scales = {path.stem: read_yaml(path.read_text()) for path in (base / "workflow/scales").glob("*.yaml")}
+        user = read_yaml(configfile.read_text()) if configfile else {}
+        return load_config(read_yaml((base / "config.yaml").read_text()), scales, {**(user or {}), "scale": scale})
+    except OSError as error:
+        raise CostError(f"cost: {error.filename}: cannot be read ({error.strerror})") from None
+
+
+def rewrite(text: str, base: Path = REPOSITORY) -> str:
+    """A page with the table between each pair of markers ``<!-- cost: SCALE -->`` and ``<!-- end -->`` made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{markdown(read_config(match[2], base))}{match[3]}"
+
+    made, count = re.subn(r"(<!-- cost: (\w+) -->)\n.*?(<!-- end -->)", table, text, flags=re.DOTALL)
+    if not count:
+        raise CostError("cost: no marker <!-- cost: SCALE --> with its <!-- end --> in the page")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table of a scale, or make the tables of a page anew."""
+    parser = argparse.ArgumentParser(prog="python -m featurespeed.pipeline.cost", description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", help="a file of workflow/scales, without its ending")
+    parser.add_argument("--configfile", type=Path, help="settings on top of it, as for the workflow")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="a page with markers, whose tables are made anew")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.write:
+            page = arguments.write.read_text(encoding="utf-8")
+            arguments.write.write_text(rewrite(page), encoding="utf-8")
+        elif arguments.scale:
+            print(markdown(read_config(arguments.scale, configfile=arguments.configfile)), end="")
+        else:
+            raise CostError("cost: --scale or --write is needed")
+    except (ConfigError, CostError) as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"cost: --write {error.filename}: cannot be read or written ({error.strerror})")
+
+
+if __name__ == "__main__":
+    main()

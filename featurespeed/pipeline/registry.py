@@ -1,0 +1,214 @@
+"""All papers, rooms and artefacts, found by looking into ``featurespeed/papers``: there is no list of them anywhere.
+
+A paper is a package with a ``PAPER``; a room is a package in it. Of a room's files each is optional: ``artefacts.py``
+with ``ARTEFACTS`` (and ``PLANNED``: what is to come), ``claims.yaml`` with criteria, ``claims*.py`` with the statistics
+that they name, ``tables.md`` with the columns of its tables, ``captions/<id>.rst``. Reading the registry imports
+``artefacts.py`` and the specs that these name, and so neither PyTorch nor pandas nor Matplotlib.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from featurespeed.papers.entries import Artefact, Paper, Planned
+from featurespeed.values import Spec
+
+PAPERS_PACKAGE = "featurespeed.papers"
+_ID = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+
+
+class RegistryError(ValueError):
+    """A fault in a room; one line that names the room, the entry and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """One family of figures that share runs and statistics, and the folder in which all of it lies.
+
+    Attributes:
+        module: dotted name of its package.
+        comparison: ``"module:function"`` of the stage tables: points read off published figures beside this run.
+    """
+
+    module: str
+    folder: Path
+    paper: Paper
+    artefacts: tuple[Artefact, ...] = ()
+    planned: tuple[Planned, ...] = ()
+    comparison: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name within the project, such as ``sc_transfer``: a file name and a wildcard."""
+        return f"{self.paper.group}_{self.folder.name}"
+
+    @property
+    def path(self) -> str:
+        """Its folder, relative to the repository."""
+        return self.module.replace(".", "/")
+
+    @property
+    def drawn(self) -> list[Artefact]:
+        """Its artefacts that have a figure."""
+        return [artefact for artefact in self.artefacts if artefact.drawn]
+
+    @property
+    def claim_modules(self) -> list[str]:
+        """Dotted names of the modules that register its statistics."""
+        return [f"{self.module}.{path.stem}" for path in sorted(self.folder.glob("claims*.py"))]
+
+    def file(self, name: str) -> Path | None:
+        """A file of the room, None if it has none of this name."""
+        path = self.folder / name
+        return path if path.is_file() else None
+
+    def module_of(self, text: str) -> str:
+        """Dotted name of the module in ``"module:function"``."""
+        return f"{self.module}.{text.partition(':')[0]}"
+
+    def function(self, text: str) -> Callable[..., Any]:
+        """The function that ``"module:function"`` names.
+
+        Raises:
+            RegistryError: there is no such module or function in the room.
+        """
+        module, _, name = text.partition(":")
+        if not (self.folder / f"{module}.py").is_file():
+            raise RegistryError(f"{self.module}: {text!r}: there is no module {module}.py in the room")
+        found = getattr(import_module(self.module_of(text)), name, None)
+        if not callable(found):
+            raise RegistryError(f"{self.module}: {text!r}: {module}.py has no function of this name")
+        return found
+
+
+def find_papers(package: str = PAPERS_PACKAGE) -> list[tuple[str, Path, Paper]]:
+    """``(dotted name, folder, paper)`` of every paper, the earliest first."""
+    root = Path(import_module(package).__file__).parent
+    found = []
+    for folder in _packages(root):
+        paper = getattr(import_module(f"{package}.{folder.name}"), "PAPER", None)
+        if isinstance(paper, Paper):
+            found.append((f"{package}.{folder.name}", folder, paper))
+    return sorted(found, key=lambda entry: entry[2].arxiv)
+
+
+def find_rooms(package: str = PAPERS_PACKAGE) -> list[Room]:
+    """Every room of every paper, checked.
+
+    Raises:
+        RegistryError: one line about the first fault.
+    """
+    rooms = [
+        _room(f"{module}.{place.name}", place, paper)
+        for module, folder, paper in find_papers(package)
+        for place in _packages(folder)
+    ]
+    seen: dict[str, str] = {}
+    for room in rooms:
+        for entry in (*room.artefacts, *room.planned):
+            _check_id(entry.id, room, seen)
+            seen[entry.id] = room.module
+        for artefact in room.artefacts:
+            _check_artefact(artefact, room)
+    return rooms
+
+
+def _packages(folder: Path) -> Iterator[Path]:
+    return (path.parent for path in sorted(folder.glob("*/__init__.py")))
+
+
+def _room(module: str, folder: Path, paper: Paper) -> Room:
+    if not (folder / "artefacts.py").is_file():
+        return Room(module, folder, paper)
+    entries: ModuleType = import_module(f"{module}.artefacts")
+    return Room(
+        module,
+        folder,
+        paper,
+        tuple(getattr(entries, "ARTEFACTS", ())),
+        tuple(getattr(entries, "PLANNED", ())),
+        getattr(entries, "COMPARISON", ""),
+    )
+
+
+def _check_id(name: str, room: Room, seen: Mapping[str, str]) -> None:
+    if not _ID.fullmatch(name) or not name.startswith(f"{room.paper.group}_"):
+        raise RegistryError(
+            f"{room.module}: id = {name!r}: must be small letters, digits and single underscores,"
+            f" and begin with {room.paper.group}_"
+        )
+    if name in seen:
+        raise RegistryError(f"{room.module}: id = {name!r}: used in {seen[name]} already")
+
+
+def _check_artefact(artefact: Artefact, room: Room) -> None:
+    if bool(artefact.tables) != bool(artefact.drawing):
+        raise RegistryError(f"{room.module}: {artefact.id}: give both tables and drawing, or neither")
+    if artefact.drawn and not artefact.shows:
+        raise RegistryError(f"{room.module}: {artefact.id}: shows is empty; say in a line what the figure shows")
+    for text in filter(None, (artefact.tables, artefact.drawing)):
+        if not re.fullmatch(r"\w+:\w+", text):
+            raise RegistryError(f"{room.module}: {artefact.id}: {text!r}: must be 'module:function' of the room")
+    if artefact.points and room.file(artefact.points) is None:
+        raise RegistryError(f"{room.module}: {artefact.id}: points = {artefact.points!r}: no such file in the room")
+
+
+def _for_readers(entry: Artefact | Planned) -> tuple[int, str]:
+    """Figures first, then tables, then what is no figure of a paper; each by its id."""
+    part = entry.id.partition("_")[2]
+    return (0 if part.startswith("fig") else 1 if part.startswith("table") else 2), entry.id
+
+
+ROOMS: tuple[Room, ...] = tuple(find_rooms())
+PAPERS: tuple[Paper, ...] = tuple(dict.fromkeys(paper for _, _, paper in find_papers()))
+ROOM_OF: Mapping[str, Room] = {entry.id: room for room in ROOMS for entry in (*room.artefacts, *room.planned)}
+ARTEFACTS: Mapping[str, Artefact] = {
+    artefact.id: artefact
+    for paper in PAPERS
+    for artefact in sorted((a for room in ROOMS if room.paper == paper for a in room.artefacts), key=_for_readers)
+}
+PLANNED: Mapping[str, Planned] = {
+    entry.id: entry
+    for paper in PAPERS
+    for entry in sorted((p for room in ROOMS if room.paper == paper for p in room.planned), key=_for_readers)
+}
+
+
+def spec_type(settings: Mapping[str, Any]) -> type[Spec]:
+    """Type of the settings of the artefact that they name.
+
+    Raises:
+        RegistryError: they name none that is known.
+    """
+    name = settings.get("artefact")
+    if name not in ARTEFACTS:
+        raise RegistryError(f"artefact = {name!r}: unknown, allowed: {', '.join(ARTEFACTS)}")
+    return ARTEFACTS[name].spec
+
+
+def groups() -> dict[str, list[str]]:
+    """Name of a target -> the drawn artefacts that it makes: all of a paper, and what artefacts name themselves."""
+    found: dict[str, list[str]] = {paper.group: [] for paper in PAPERS}
+    for name, artefact in ARTEFACTS.items():
+        if artefact.drawn:
+            for group in (ROOM_OF[name].paper.group, *artefact.groups):
+                found.setdefault(group, []).append(name)
+    return found
+
+
+def load_statistics() -> None:
+    """Import the modules of all rooms that register statistics of claims."""
+    for room in ROOMS:
+        for module in room.claim_modules:
+            import_module(module)
+
+
+def criteria_files() -> list[Path]:
+    """The criteria of all rooms, in the order of papers and rooms."""
+    return [path for room in ROOMS if (path := room.file("claims.yaml"))]

@@ -1,0 +1,1 @@
+"""Sweeps over widths, depths and learning rates: their settings, transfer and convergence."""

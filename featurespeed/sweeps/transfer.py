@@ -1,0 +1,269 @@
+"""What figures and claims say about training over sizes: best learning rates, their shifts, averages late in training.
+
+All functions read the long table that one artefact gathers: ``series`` is the network, ``width`` or ``depth`` the size.
+Arrays have the shape ``[seeds, sizes, ...]``, so that a statistic of some seeds is one of ``values[chosen]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featurespeed.statistics import Interval, seed_interval
+
+STOPPED = ("diverged_step", "dead_step", "overflow_step")
+LATE_LOSS = 0.1  # share of the steps over which the loss at the end is averaged
+LATE = 0.5  # share of training that counts as late for curvature: its second half
+NEAR_EDGE = 0.9  # share of 2 / eta_0 from which on a network is at the edge of stability
+CHANCE_ACCURACY = 1.5  # times 1 / classes: a test accuracy below it is that of chance
+BOOTSTRAP_SEED = 0
+
+Chosen = Sequence[int] | np.ndarray | slice
+ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses at the end of training of one network; infinite where a network failed (:func:`late_losses`).
+
+    Attributes:
+        sizes: ``[S]``, ascending.
+        rates: ``[R]`` base learning rates, ascending.
+        values: ``[seeds, S, R]``.
+    """
+
+    sizes: np.ndarray
+    rates: np.ndarray
+    values: np.ndarray
+
+    def best(self, chosen: Chosen = ALL) -> np.ndarray:
+        """Index of the best learning rate at every size, ``[S]``: least mean loss over seeds; -1 where all fail.
+
+        One seed that fails is a failure of its learning rate.
+        """
+        means = self.values[chosen].mean(0)
+        return np.where(np.isfinite(means).any(1), means.argmin(1), -1)
+
+    def shift(self, chosen: Chosen = ALL) -> float:
+        """Steps of a factor 2 from the best learning rate of the smallest size to that of the largest one.
+
+        NaN if one of the two has none.
+        """
+        best = self.best(chosen)
+        if best[0] < 0 or best[-1] < 0:
+            return np.nan
+        return float(np.log2(self.rates[best[-1]] / self.rates[best[0]]))
+
+    def shift_bounds(self, chosen: Chosen = ALL) -> tuple[float, float]:
+        """Between which values the shift lies when the grid goes on beyond its ends.
+
+        A best learning rate at the edge of the grid may lie beyond it: one of the largest size at the upper edge, or
+        of the smallest size at the lower edge, makes :meth:`shift` a lower bound; the other way round an upper one.
+        """
+        best, shift = self.best(chosen), self.shift(chosen)
+        if np.isnan(shift):
+            return -np.inf, np.inf
+        may_be_lower = best[0] == self.last or best[-1] == 0
+        may_be_higher = best[0] == 0 or best[-1] == self.last
+        return -np.inf if may_be_lower else shift, np.inf if may_be_higher else shift
+
+    def shift_interval(self) -> Interval:
+        """:meth:`shift` with the bootstrap over seeds; infinite on the side where the grid ends too early."""
+        low, high = (over_seeds(lambda chosen, k=k: self.shift_bounds(chosen)[k], len(self.values)) for k in (0, 1))
+        return Interval(self.shift(), low.low, high.high, low.n, low.estimator)
+
+    def at_edge(self) -> list[int]:
+        """Sizes whose best learning rate is the smallest or the largest of the grid, or that have none."""
+        return [int(size) for size, best in zip(self.sizes, self.best(), strict=True) if best in (-1, 0, self.last)]
+
+    @property
+    def last(self) -> int:
+        """Index of the largest learning rate."""
+        return len(self.rates) - 1
+
+    def survive(self, chosen: Chosen = ALL) -> np.ndarray:
+        """Whether all networks at a learning rate trained, of all sizes and the chosen seeds, ``[R]``."""
+        return np.isfinite(self.values[chosen]).all((0, 1))
+
+    def common_best(self, chosen: Chosen = ALL) -> int | None:
+        """Index of the learning rate that is best for all sizes together: least mean over sizes of the log loss.
+
+        None if there is none at which all networks train.
+        """
+        survive = self.survive(chosen)
+        if not survive.any():
+            return None
+        logs = np.log(np.where(survive, self.values[chosen].mean(0), 1.0)).mean(0)
+        return int(np.where(survive, logs, np.inf).argmin())
+
+
+def settings(table: pd.DataFrame) -> Mapping[str, Any]:
+    """The settings of the run that a stage table comes from, as in the config."""
+    return table.attrs["provenance"]["spec"]
+
+
+def of_network(table: pd.DataFrame, series: str, size: str = "width", **keys: object) -> pd.DataFrame:
+    """Rows of one network; ``keys`` hold other columns fixed, such as the depth when the width varies."""
+    rows = table[table["series"] == series].copy()
+    for column, value in keys.items():
+        rows = rows[rows[column] == value]
+    return rows.sort_values([size, "learning_rate", "seed", "step"], kind="stable")
+
+
+def late_losses(rows: pd.DataFrame, size: str = "width") -> Losses:
+    """Mean training loss over the last tenth of the steps, of one network (:func:`of_network`).
+
+    A network has failed, and its loss is infinite, if it diverged or died, or if it has learned nothing: its loss ends
+    at chance or above (log of the number of classes, for the cross-entropy), and so does its accuracy on the test set.
+    The loss alone does not say so: random features may come down from a much higher one and know a lot on the way.
+    """
+    losses = rows[rows["quantity"] == "training_loss"]
+    late = losses[losses["step"] > (1 - LATE_LOSS) * losses["step"].max()]
+    keys = ["seed", size, "learning_rate"]
+    grid = pd.MultiIndex.from_product([sorted(rows[key].unique()) for key in keys], names=keys)
+    values = late.groupby(keys)["value"].mean().reindex(grid, fill_value=np.inf)
+    stopped = rows[rows["quantity"].isin(STOPPED)].set_index(keys).index.unique()
+    classes = rows["output_dim"].max()
+    accuracy = rows[rows["quantity"] == "test_accuracy"].set_index(keys)["value"].reindex(grid, fill_value=0.0)
+    nothing = (values >= np.log(classes)) & (accuracy < CHANCE_ACCURACY / classes)
+    values.loc[values.index.isin(stopped) | nothing] = np.inf
+    shape = [len(level) for level in grid.levels]
+    return Losses(*(level.to_numpy() for level in grid.levels[1:]), values.to_numpy().reshape(shape))
+
+
+def along_training(
+    rows: pd.DataFrame, quantity: str, rate: float, index: int = 1, size: str = "width", layer: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(sizes [S], steps [T], values [seeds, S, T])`` of one quantity at one learning rate; NaN where it is missing.
+
+    ``rows`` are of one network (:func:`of_network`). ``index`` is that of an eigenvalue, counted from 1; quantities
+    that are none have no index, and the argument is not used for them. A rate at which nothing was recorded gives no
+    steps.
+    """
+    own = rows[(rows["quantity"] == quantity) & np.isclose(rows["learning_rate"], rate)]
+    own = own[own["index"].isin((0, index))]
+    if layer is not None:
+        own = own[own["layer"] == layer]
+    keys = ["seed", size, "step"]
+    levels = [sorted(rows["seed"].unique()), sorted(rows[size].unique()), sorted(own["step"].unique())]
+    grid = pd.MultiIndex.from_product(levels, names=keys)
+    values = own.set_index(keys)["value"].reindex(grid).to_numpy()
+    return np.array(levels[1]), np.array(levels[2]), values.reshape([len(level) for level in levels])
+
+
+def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:
+    """Learning rates at which a quantity was measured, ascending."""
+    return np.sort(rows.loc[rows["quantity"] == quantity, "learning_rate"].unique())
+
+
+def late_mean(steps: np.ndarray, values: np.ndarray, last: int) -> np.ndarray:
+    """Mean over the probe steps in the second half of training, ``[..., T] -> [...]``; NaN if one is missing, or all.
+
+    ``last`` is the last step of training, or of the part of it that is looked at: later probe steps do not count.
+    """
+    late = values[..., (steps >= (1 - LATE) * last) & (steps <= last)]
+    return late.mean(-1) if late.shape[-1] else np.full(values.shape[:-1], np.nan)
+
+
+def steps_until(steps: np.ndarray, values: np.ndarray, level: float) -> np.ndarray:
+    """Step at which the values rise to a level, ``[..., T] -> [...]``, linear between probe steps; inf for never.
+
+    Values that begin above the level have not risen to it: counted is when they come back after they have fallen below.
+    0 if they never fall below. What is missing (NaN) reaches nothing.
+    """
+    flat = values.reshape(-1, len(steps))
+    return np.array([_rise_to(steps, row, level) for row in flat]).reshape(values.shape[:-1])
+
+
+def _rise_to(steps: np.ndarray, values: np.ndarray, level: float) -> float:
+    below, reached = values < level, values >= level
+    if not below.any():
+        return 0.0 if reached.any() else np.inf
+    risen = np.flatnonzero(below[:-1] & reached[1:])
+    if not len(risen):
+        return np.inf
+    k = risen[0]
+    share = (level - values[k]) / (values[k + 1] - values[k])
+    return float(steps[k] + share * (steps[k + 1] - steps[k]))
+
+
+def median_steps(steps: np.ndarray) -> np.ndarray:
+    """Median over seeds of :func:`steps_until`, ``[seeds, S] -> [S]``; inf where half of them or more never do."""
+    ordered = np.sort(steps, axis=0)
+    return (ordered[(len(steps) - 1) // 2] + ordered[len(steps) // 2]) / 2
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """When the networks of every width rise to the edge of stability, 0.9 * 2/eta_0 (:func:`arrival`).
+
+    Attributes:
+        sizes: ``[S]``, ascending.
+        steps: ``[seeds, S]``; infinite for those that never do.
+        last: last step at which the sharpness was measured; who never arrives would do so later.
+    """
+
+    sizes: np.ndarray
+    steps: np.ndarray
+    last: int
+
+    def medians(self, chosen: Chosen = ALL) -> np.ndarray:
+        """Median over seeds, ``[S]``; infinite where half of them or more never arrive."""
+        return median_steps(self.steps[chosen])
+
+    def ratio(self, chosen: Chosen = ALL) -> tuple[float, float]:
+        """Bounds of the largest over the smallest median; they differ where some width never arrives.
+
+        Infinite, or NaN, where a width is above the edge from the beginning on: there is nothing to reach.
+        """
+        medians = self.medians(chosen)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high = (np.minimum(medians, cap).max() / medians.min() for cap in (self.last, np.inf))
+        return float(low), float(high)
+
+    def ratio_interval(self) -> Interval:
+        """:meth:`ratio`, by its lower bound, with the bootstrap over seeds."""
+        low, high = (over_seeds(lambda chosen, k=k: self.ratio(chosen)[k], len(self.steps)) for k in (0, 1))
+        return Interval(low.value, low.low, high.high, low.n, low.estimator)
+
+    def ranks(self, chosen: Chosen = ALL) -> float:
+        """Rank correlation of width and median; those that never arrive are last, and equal."""
+        return rank_correlation(self.sizes, self.medians(chosen))
+
+
+def arrival(rows: pd.DataFrame, rate: float) -> Arrival:
+    """Steps until the sharpness of one network rises to 0.9 * 2/eta_0, over all of training."""
+    sizes, steps, values = along_training(rows, "sharpness", rate)
+    return Arrival(sizes, steps_until(steps, values, NEAR_EDGE * 2 / rate), int(steps.max()) if len(steps) else 0)
+
+
+def spread(values: np.ndarray) -> float:
+    """CV over sizes of the means over seeds, ``[seeds, S]``: sample standard deviation over mean; NaN if that is 0."""
+    means = values.mean(0)
+    return float(means.std(ddof=1) / abs(means.mean())) if means.any() else np.nan
+
+
+def spearman(sizes: np.ndarray, values: np.ndarray) -> float:
+    """Rank correlation of the means over seeds, ``[seeds, S]``, with the sizes, ``[S]``; NaN if all are equal.
+
+    Infinite values are the last, and equal; one that is missing (NaN) leaves no ranks, and gives NaN.
+    """
+    return rank_correlation(sizes, values.mean(0))
+
+
+def rank_correlation(sizes: np.ndarray, values: np.ndarray) -> float:
+    """Spearman's coefficient of two lists ``[S]``, ties with their mean rank; see :func:`spearman`."""
+    ranks = [pd.Series(numbers).rank().to_numpy() for numbers in (sizes, values)]
+    if any(np.isnan(rank).any() or np.ptp(rank) == 0 for rank in ranks):
+        return np.nan
+    # Thresholds such as 0.8 are exact values of the coefficient, which rounding must not miss.
+    return float(np.round(np.corrcoef(*ranks)[0, 1], 12))
+
+
+def over_seeds(statistic: Callable[[np.ndarray], float], seeds: int) -> Interval:
+    """``statistic(chosen seeds)`` with the bootstrap over seeds, the same stream at every run."""
+    return seed_interval(statistic, seeds, np.random.default_rng(BOOTSTRAP_SEED))

@@ -1,0 +1,205 @@
+"""The benchmarks run and print every row; how fast anything is, no test says."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+
+SCRIPT = REPOSITORY / "benchmarks/feature_speed.py"
+TRAINING = REPOSITORY / "benchmarks/training.py"
+CPU = torch.device("cpu")
+
+
+def run(*arguments: str, script=SCRIPT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def training() -> ModuleType:
+    """The module of the training benchmark."""
+    location = importlib.util.spec_from_file_location("benchmark_of_training", TRAINING)
+    module = importlib.util.module_from_spec(location)
+    sys.modules[location.name] = module  # dataclasses look their module up there
+    location.loader.exec_module(module)
+    return module
+
+
+def tables_of(text: str) -> list[tuple[str, list[list[str]]]]:
+    """Heading of each table, and its lines of cells, the heads of the columns first."""
+    parts = text.split("\n\n")
+    found = []
+    for heading, part in zip(parts, parts[1:], strict=False):
+        if part.startswith("|"):
+            head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in part.strip().splitlines())
+            found.append((heading.partition(":")[0], [head, *lines]))
+    return found
+
+
+@pytest.mark.slow
+def test_smoke_prints_every_row():
+    done = run("--smoke", "--repeats", "2")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert header == ["what", "value", "floor", "ratio", "target", "verdict"]
+    assert [row[0] for row in rows] == [
+        "dense float32, exact tangent",
+        "dense float32, exact tangent: peak memory",
+        "dense float32, finite step instead",
+        "exact-law sampler",
+        "exact-law sampler: peak memory",
+        "sampler, one beta of Fig. 1b at a million units, 20 depths to 200",
+        "sampler at a million units: peak memory",
+    ]
+    assert [row[4] for row in rows] == ["<= 45 CPU s", "", "", "<= 6 CPU s", "", "<= 60 s", "<= 2 GB"]
+    for row in rows:
+        assert float(row[1].split()[0]) >= 0 and len(row) == 6
+        assert bool(row[2]) == bool(row[3]) == ("memory" not in row[0])
+        assert row[5] == ""  # tiny sizes meet nothing and miss nothing
+    for job in ("dense", "finite", "sampler", "wide"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{job}: ")]
+        assert len(line.split(": ")[-1].split(", ")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(["--repeats", "0"], ["--repeats", "0", "1 or more"]), (["--fast"], ["--fast"])]
+)
+def test_bad_arguments_are_refused(arguments, words):
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert all(word in done.stderr.splitlines()[-1] for word in words)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "convnet"},
+        {"kind": "convnet", "parameterization": "SP"},
+        {"kind": "mlp", "depth": 3, "data": "digits"},
+        {"kind": "mlp", "depth": 3, "data": "digits", "optimizer": "adam"},
+    ],
+    ids=lambda changes: " ".join(map(str, changes.values())),
+)
+def test_all_contestants_train_the_same_network(training, changes):
+    case = training.Case(width=4, batch=4, images=32, **changes)
+    contestants = [training.PLAIN, training.ONE, training.ALL]
+    contestants += [replace(one, channels_last=True) for one in contestants]
+    found = []
+    for contestant in contestants:
+        stamps = []
+        train = training.plain_losses if contestant.plain else training.trainer_losses
+        losses = train(case, contestant, CPU, 15, lambda stamps=stamps: stamps.append(time.perf_counter()))
+        assert len(stamps) == 2 and losses.shape == (contestant.members, training.WARM_UP + 15)
+        found.append(losses[0].double())
+    first = found[0]
+    assert first.isfinite().all() and first[0] != first[-1]
+    for other in found[1:]:
+        torch.testing.assert_close(other, first, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_with_channels_last_are_the_same_numbers(training):
+    case = training.Case("convnet", 4, batch=4, images=32)
+    spec = training.make_spec(case, 8, 1)
+    networks = [training.make_job(case, spec, CPU, last).make_network(8).initialise([0] * 8) for last in (False, True)]
+    for usual, last in zip(*(network.weighted.values() for network in networks), strict=True):
+        assert torch.equal(usual.weight, last.weight)
+        assert (usual.weight.stride() == last.weight.stride()) == (usual.weight.ndim == 3)
+        if last.weight.ndim == 5:
+            assert last.weight.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_operations_are_those_of_the_convolutions(training):
+    case = training.Case("convnet", 512)
+    assert case.flops == 6 * (32**2 * 9 * 3 * 512 + 16**2 * 9 * 512**2)
+    assert 26_700 * case.flops == pytest.approx(99e12, rel=0.01)  # a published pair of images a second and TFLOP/s
+
+
+def test_ratios_are_taken_within_a_turn_and_targets_judged_by_the_median(training):
+    table = training.Table(
+        "conv",
+        training.Case("convnet", 512),
+        (training.PLAIN, training.ONE),
+        (("one member", "plain"),),
+        ((("one member", "plain"), 2.5), (("one member", "TFLOP/s"), 1.0)),
+        count_flops=True,
+    )
+    rates = {"plain": (100.0, 200.0, 400.0), "one member": (200.0, 200.0, 1200.0)}
+    turns = {name: [training.Turn(rate) for rate in values] for name, values in rates.items()}
+    rows = {(row.what, row.unit): row for row in training.rows_of(table, turns, on_gpu=False)}
+    ratio = rows["one member / plain", "x"]
+    assert (ratio.value, ratio.least, ratio.most, ratio.turns) == (2.0, 1.0, 3.0, 3)
+    assert ratio.verdict == "missed by 20%"
+    tera = rows["one member", "TFLOP/s"]
+    assert tera.value == pytest.approx(200.0 * table.case.flops / 1e12) and tera.verdict == "missed by 26%"
+    assert rows["plain", "img/s"].value == 200.0 and rows["plain", "img/s"].verdict == ""
+    memory = [row.unit for row in training.rows_of(table, turns, on_gpu=True) if row.unit.startswith("GB")]
+    assert memory == ["GB in tensors", "GB reserved"] * 2
+    head, _, plain, one = training.lines_of(list(rows.values()), verdicts=True)
+    assert head == "| 3 turns | img/s | TFLOP/s | / plain | target | verdict |"
+    assert "| 2.00 (1.00 to 3.00) | >= 1 TFLOP/s; >= 2.5 x | missed by 26%; missed by 20% |" in one
+
+
+def test_every_table_compares_contestants_that_it_has_with_targets_that_it_reports(training):
+    for table in (*training.cpu_tables(), *training.gpu_tables(False), *training.gpu_tables(True)):
+        names = {contestant.name for contestant in table.contestants}
+        turns = {name: [training.Turn(1.0)] for name in names}
+        rows = list(training.rows_of(table, turns, on_gpu=False))
+        assert len(names) == len(table.contestants)
+        assert sum(row.target is not None for row in rows) == len(table.targets), table.name
+
+
+def test_targets_on_a_gpu(training):
+    targets = {table.case.width: dict(table.targets) for table in training.gpu_tables(False)}
+    assert targets == {
+        32: {("32 members", "plain"): 10.0, ("32 members", "img/s"): 550_000.0},
+        128: {("8 members", "plain"): 3.0},
+        512: {("8 members", "TFLOP/s"): 95.0},
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["json", "csv"])
+def test_smoke_of_training_prints_and_writes_every_table(training, tmp_path, suffix):
+    out = tmp_path / f"training.{suffix}"
+    done = run("--smoke", "--channels-last", "--seconds", "15", "--out", str(out), script=TRAINING)
+    assert done.returncode == 0, done.stderr
+    tables = tables_of(done.stdout)
+    headings = {"conv", "tiny", "side by side, digits", "side by side, cifar10", "GPU conv"}
+    assert {heading for heading, _ in tables} == headings
+    text = out.read_text(encoding="utf-8")
+    rows = json.loads(text)["rows"] if suffix == "json" else list(csv.DictReader(text.splitlines()))
+    assert {row["table"] for row in rows} == headings
+    assert all(float(row["least"]) <= float(row["value"]) <= float(row["most"]) for row in rows)
+    for _, (head, *lines) in tables:
+        assert head[-2:] == ["target", "verdict"] and len(lines) >= 2
+        assert all(len(line) == len(head) for line in lines)
+        assert all(line[-1] == "" for line in lines)  # tiny sizes meet nothing and miss nothing
+
+
+def test_tables_for_which_there_is_no_time_are_named():
+    done = run("--smoke", "--only", "GPU", "--seconds", "0.001", script=TRAINING)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line][1:]
+    assert len(lines) == 3 and all(line.endswith("not measured, the time is over") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--seconds", "0"], ["--seconds", "more than 0"]), (["--out", "a.txt"], ["a.txt", ".json", ".csv"])],
+)
+def test_bad_arguments_of_training_are_refused(arguments, words):
+    done = run(*arguments, script=TRAINING)
+    assert done.returncode == 2 and done.stdout == ""
+    assert all(word in done.stderr.splitlines()[-1] for word in words)

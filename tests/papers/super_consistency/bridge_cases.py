@@ -1,0 +1,63 @@
+"""Stage tables of ``sc_bridge`` in which the sensitivity says how the best learning rate shifts, or does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from featurespeed.papers.super_consistency.bridge.analysis import DECAYED, SHIFTED
+from tests.sweeps.cases import sweep_table
+
+WIDTHS, DEPTHS = (8, 16, 32, 64, 128), (2, 4, 8)
+RATES = tuple(2.0**power for power in range(-5, 6))
+PROBES = (0, 20, 40, 60, 80, 100)
+#: Network -> power of the size with which its best learning rate and 1/S grow.
+POWERS = {"muP": 0.0, "NTP": 0.5, "Depth-muP over depth": 0.0, "muP over depth": -1.0}
+Power = Callable[[str], float]
+
+
+def smallest(label: str) -> int:
+    """The size at which the best learning rate is 1."""
+    return DEPTHS[0] if "depth" in label else WIDTHS[0]
+
+
+def bridge_table(power_of_best: Power | None = None, seeds: int = 3, **curvature: Callable) -> pd.DataFrame:
+    """All six networks; ``power_of_best`` of the learning rate alone, ``curvature`` replaces quantities.
+
+    The spreads of the sharpness and of the other quantities over the sizes grow in step: with time, and most for NTP.
+    """
+
+    def loss(label, size, rate, step, seed):
+        best = (size / smallest(label)) ** (power_of_best or power)(label)
+        return 0.1 + 0.1 * math.log2(rate / best) ** 2 + math.exp(-step / 20)
+
+    measured = {
+        "sharpness": lambda label, size, rate, step, seed: 2.0 * grown(label, size, step),
+        "feature_sensitivity": lambda label, size, rate, step, seed: (
+            (size / smallest(label)) ** -power(label) * grown(label, size, step)
+        ),
+        "feature_speed_rms": lambda label, size, rate, step, seed: grown(label, size, step),
+        "bfa": lambda label, size, rate, step, seed: math.acos(0.1 * grown(label, size, step)),
+        "loss_decay": lambda label, size, rate, step, seed: 1.0,
+    }
+    shared = {"loss": loss, "curvature": measured | curvature, "rates": RATES, "seeds": seeds, "probe_steps": PROBES}
+    wide = [label for label in (*SHIFTED, *DECAYED.values()) if "depth" not in label]
+    deep = [label for label in SHIFTED if "depth" in label]
+    parts = [
+        sweep_table(labels=wide, widths=WIDTHS, measured=dict.fromkeys(wide, (1.0,)), **shared),
+        sweep_table(labels=deep, widths=(16,), depths=DEPTHS, measured=dict.fromkeys(deep, (1.0,)), **shared),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def power(label: str) -> float:
+    """That of :data:`POWERS`; weight decay changes nothing."""
+    return POWERS[label.split(", ")[0]]
+
+
+def grown(label: str, size: int, step: int) -> float:
+    """1 at the start and at the smallest size; a power of the size that grows with time, for NTP ten times as fast."""
+    speed = {"muP": 0.02, "NTP": 0.4, "Depth-muP over depth": 0.05, "muP over depth": 0.1}[label.split(", ")[0]]
+    return (size / smallest(label)) ** (speed * step / 100)

@@ -1,0 +1,142 @@
+"""Figures 2, 3 and 23: tables hold what was measured, and what is drawn says what failed."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featurespeed.drawing.width_curves import shown
+from featurespeed.drawing.width_rows import EDGE as EDGE_SERIES
+from tests.papers.cases import drawing_of
+from tests.papers.super_consistency.figure_cases import assert_made, draw, texts, values
+from tests.papers.super_consistency.spectra_cases import all_tables
+from tests.sweeps.spectra_cases import EDGE, PLAIN, SKIPS, loss, spectra, spectrum
+
+FIGURES = {name: drawing_of(name) for name in ("sc_fig02", "sc_fig03", "sc_fig23")}
+
+
+@cache
+def stage(name: str) -> pd.DataFrame:
+    return all_tables()[name]
+
+
+@cache
+def table(name: str) -> pd.DataFrame:
+    """The artefact table of the planted stage table."""
+    return FIGURES[name].tabulate(stage(name))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_artefact_is_made_and_its_table_does_not_depend_on_the_order_of_the_records(name, tmp_path):
+    assert_made(name, stage(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_two_widths_and_two_seeds_are_drawn(name):
+    small = stage(name)[(stage(name)["width"] <= 16) & (stage(name)["seed"] < 2)]
+    small = small[small["step"].isin((0, 50, 100))]
+    assert draw(name, FIGURES[name].tabulate(small)).axes
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_measured_is_an_error(name):
+    losses = stage(name)[stage(name)["quantity"] == "training_loss"]
+    for nothing in (losses, losses.iloc[:0]):
+        with pytest.raises(ValueError, match="nothing that this artefact draws"):
+            FIGURES[name].tabulate(nothing)
+
+
+def test_curves_are_means_with_the_range_over_seeds_and_the_threshold_is_2_over_the_rate():
+    found = table("sc_fig02")
+    low, middle, high = (spectrum(PLAIN, 16, 0.8, 0, seed)[2] for seed in range(3))
+    for column, expected in {"y": middle, "y_low": low, "y_high": high}.items():
+        assert values(found, "eigenvalue 3", "N=16", column) == pytest.approx([expected] * 12)
+    assert values(found, "eigenvalue 1", EDGE_SERIES) == [EDGE, EDGE]
+    assert values(found, "eigenvalue 1", EDGE_SERIES, "x") == [0, 100]
+
+
+def test_spread_of_every_eigenvalue_is_tabulated():
+    found = table("sc_fig02")
+    own = found[found["panel"] == "CV over widths | Hessian"]
+    assert set(own["series"]) == {f"eigenvalue {k}" for k in range(1, 11)}
+    expected = [spectrum(PLAIN, n, 0.8, 0, 0)[9] for n in (8, 16, 32, 64, 128)]
+    cv = np.std(expected, ddof=1) / np.mean(expected)
+    assert values(found, "CV over widths | Hessian", "eigenvalue 10") == pytest.approx([cv] * 12)
+
+
+def test_fewer_eigenvalues_than_ten_are_drawn_as_they_are():
+    few = stage("sc_fig02")[stage("sc_fig02")["index"] < 3]
+    found = FIGURES["sc_fig02"].tabulate(few)
+    assert {"eigenvalue 1", "eigenvalue 2"} < set(found["panel"])
+    assert "\\lambda_{2}" in texts(draw("sc_fig02", found))
+
+
+@pytest.mark.parametrize(
+    ("name", "statistic", "text"),
+    [
+        ("sc_fig02", "CV of eigenvalue 10 over that of eigenvalue 1, early", "early (shaded): CV"),
+        ("sc_fig02", "CV of the NTK, last over first step", "last step / first = "),
+        ("sc_fig03", "exponent in time | sharpness", "$b$ = "),
+        ("sc_fig23", "CV of the trace, first over last tenth | tau = 1", "CV, first / last tenth\n= "),
+        ("sc_fig23", "CV of the sharpness, second half | tau = 0", "CV, second half = "),
+    ],
+)
+def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text):
+    row = table(name)[(table(name)["panel"] == "statistic") & (table(name)["series"] == statistic)].iloc[0]
+    written = texts(draw(name, table(name)))
+    assert text in written and f"{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]" in written
+
+
+def test_distances_and_their_fits_are_in_the_table_and_begin_after_the_warm_up():
+    found = table("sc_fig03")
+    expected = 0.004 * 1.01 * (1 / math.sqrt(8) - 1 / math.sqrt(128))
+    distances = values(found, "distance | training loss", "N=8")
+    assert distances == pytest.approx([expected * step for step in range(10, 101, 10)], rel=0.02)
+    assert values(found, "law | training loss", "N=8", "x") == [20, 100]
+    assert values(found, "law | training loss", "N=8") == pytest.approx([20 * expected, 100 * expected], rel=0.05)
+    assert values(found, "exponent in time", "training loss") == pytest.approx([1.0] * 4, abs=0.05)
+    assert "N=128" not in set(found.loc[found["panel"].str.startswith("distance |"), "series"])
+
+
+def test_exponent_in_the_width_is_drawn_over_the_widths_that_gave_it():
+    found = table("sc_fig03")
+    assert values(found, "distance over the width", "guide training loss", "x") == [8, 32]
+    assert "\\propto N^{−0.79}" in texts(draw("sc_fig03", found))
+
+
+def test_figure_23_looks_at_steps_where_loss_and_curvature_are_both_known():
+    found = table("sc_fig23")
+    own = found[found["panel"] == f"sharpness | {SKIPS}"]
+    assert set(own["series"]) == {"step 0", "step 10", "step 40", "step 70", "step 100", EDGE_SERIES}
+    assert not values(found, f"training loss | {SKIPS}", "step 0")
+    assert values(found, f"training loss | {SKIPS}", "step 40", "x") == [8, 16, 32, 64]
+
+
+def dying(label, width, rate, step, seed):
+    """One seed of width 16 dies at step 60."""
+    return math.nan if (width, seed) == (16, 1) and step >= 60 else loss(label, width, rate, step, seed)
+
+
+def test_a_network_that_dies_is_flagged_from_its_last_point_on_and_drawn_hollow():
+    found = FIGURES["sc_fig02"].tabulate(spectra(loss=dying))
+    own = found[(found["panel"] == "eigenvalue 1") & found["series"].str.startswith("N=")]
+    assert set(own.loc[own["flag"] == "dead", "series"]) == {"N=16"}
+    assert own.loc[own["flag"] == "dead", "x"].tolist() == [50, 60, 70, 80, 90, 100]
+    assert values(found, "eigenvalue 1", "N=16", "n") == [3] * 7 + [2] * 5
+    hollow = [line for line in draw("sc_fig02", found).axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert sum(len(line.get_xdata()) for line in hollow) == 6
+    assert not (found["panel"] == "statistic").any()  # what a dead network leaves cannot be compared
+
+
+def test_a_network_that_diverges_at_once_is_flagged_at_its_only_point():
+    def at_once(label, width, rate, step, seed):
+        return math.inf if (label, width) == (SKIPS, 8) else loss(label, width, rate, step, seed)
+
+    found = FIGURES["sc_fig23"].tabulate(spectra((PLAIN, SKIPS), loss=at_once))
+    own = found[(found["panel"] == f"Hessian trace | {SKIPS}") & (found["x"] == 8)]
+    assert own["series"].tolist() == ["step 0"] and own["flag"].tolist() == ["diverged"]
+    assert len(draw("sc_fig23", found).axes) == 8

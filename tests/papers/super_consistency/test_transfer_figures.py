@@ -1,0 +1,210 @@
+"""Figures 1, 24 and 26: what is tabulated is what was recorded; failures and edges of the grid are seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from featurespeed.drawing import making
+from featurespeed.drawing.plotting import new_figure
+from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, read_csv, write_csv
+from featurespeed.drawing.width_rows import EDGE
+from featurespeed.papers.super_consistency.transfer import tables as sc_transfer_tables
+from featurespeed.papers.super_consistency.transfer.tables import ARRIVAL_RATIO, CHANCE, NEAR_EDGE, SHIFT, SPREAD
+from tests.papers.cases import STYLE, drawing_of
+from tests.sweeps.cases import WIDTHS, flat, sweep_table
+
+NETWORKS = ("muP", "NTP", "random features")
+FIGURES = {name: drawing_of(f"sc_{name}") for name in ("fig01", "fig24", "fig26")}
+
+
+def sharpness(label, width, rate, step, seed):
+    """Rises to the edge in ``width / 2`` steps; differs from seed to seed by a tenth."""
+    return (1 + 0.1 * (seed - 1)) * 2 / rate * min(1.0, 0.2 + 1.6 * step / width)
+
+
+def records(loss=flat, curvature=sharpness, labels=NETWORKS[:2], **options) -> pd.DataFrame:
+    settings = {"shown": dict.fromkeys(labels, 1.0), "early_steps": 40, "rates": (0.25, 0.5, 1.0, 2.0, 4.0)} | options
+    return sweep_table(loss, {"sharpness": curvature}, labels, **settings)
+
+
+def failing(label, width, rate, step, seed):
+    """The narrowest network diverges at 4 in one seed and dies at 2 in another one; late in training."""
+    if label == "muP" and width == 8 and step == 90 and (rate, seed) in ((4.0, 0), (2.0, 1)):
+        return math.inf if rate == 4.0 else math.nan
+    return flat(label, width, rate, step, seed)
+
+
+def panel(table: pd.DataFrame, name: str, series: str | None = None) -> pd.DataFrame:
+    own = table[table["panel"] == name]
+    return own if series is None else own[own["series"] == series]
+
+
+def draw(name: str, table: pd.DataFrame):
+    figure = new_figure(STYLE, *FIGURES[name].size)
+    FIGURES[name].draw(table, figure)
+    return figure
+
+
+def texts(figure) -> str:
+    return "\n".join(text.get_text() for ax in figure.axes for text in ax.texts)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_artefact_is_made_whatever_the_order_of_the_records(name, tmp_path):
+    table = records(failing, labels=NETWORKS, widths=(8, 32, 128), seeds=2)
+    making.make(FIGURES[name], (table,), tmp_path / "a.csv", {"png": tmp_path / "a.png"}, STYLE)
+    assert tuple(pd.read_csv(tmp_path / "a.csv").columns) == ARTEFACT_COLUMNS
+    assert Image.open(tmp_path / "a.png").size == (2280, 1320)
+    shuffled = table.sample(frac=1, random_state=1)
+    shuffled.attrs = table.attrs
+    write_csv(FIGURES[name].tabulate(shuffled), tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+# --- Figures 1 and 26 -------------------------------------------------------------------------------------------------
+
+
+def test_transfer_has_the_mean_of_all_seeds_with_their_range():
+    table = sc_transfer_tables.tabulate_fig01(records(lambda *place: flat(*place) + 0.1 * place[4]))
+    row = panel(table, "transfer | NTP", "N=16").set_index("x").loc[0.5]
+    late = flat("", 16, 0.5, 100, 0)
+    assert (row["y"], row["y_low"], row["y_high"]) == pytest.approx((late + 0.1, late, late + 0.2))
+    assert (row["n"], row["flag"]) == (3, "")
+    best = panel(table, "best | NTP")
+    assert best["x"].tolist() == [1.0] * 5 and set(best["flag"]) == {""}
+
+
+def test_failed_rates_stand_at_chance_with_what_happened():
+    table = sc_transfer_tables.tabulate_fig01(records(failing))
+    rows = panel(table, "transfer | muP", "N=8").set_index("x")
+    assert rows["flag"].to_dict() == {0.25: "", 0.5: "", 1.0: "", 2.0: "dead", 4.0: "diverged"}
+    assert rows.loc[[2.0, 4.0], "y"].tolist() == pytest.approx([math.log(10)] * 2)
+    assert panel(table, "transfer | muP", CHANCE)["y"].tolist() == pytest.approx([math.log(10)] * 2)
+    assert set(panel(table, "transfer | NTP")["flag"]) == {""}
+
+
+def test_failures_are_crosses_and_named_below():
+    figure = draw("fig01", sc_transfer_tables.tabulate_fig01(records(failing)))
+    crosses = {marker: [line for line in figure.axes[0].lines if line.get_marker() == marker and len(line.get_xdata())]
+               for marker in ("P", "X")}  # fmt: skip
+    assert {marker: len(lines) for marker, lines in crosses.items()} == {"P": 1, "X": 1}
+    assert crosses["P"][0].get_xdata()[0] == pytest.approx(4.0, rel=0.2)
+    legend = [text.get_text() for text in figure.legends[1].get_texts()]
+    assert "a seed diverged" in legend and "a seed died or ended at chance" in legend
+    clean = draw("fig01", sc_transfer_tables.tabulate_fig01(records()))
+    assert "a seed diverged" not in [text.get_text() for text in clean.legends[1].get_texts()]
+
+
+def test_no_spread_is_stated_where_all_networks_are_dead_and_flat(tmp_path):
+    """Outputs of 0 have a sharpness of 0, at every width."""
+    table = sc_transfer_tables.tabulate_fig01(
+        records(curvature=lambda label, width, rate, step, seed: 0.0 if rate == 1.0 else width / rate)
+    )
+    assert 1.0 not in panel(table, "statistic | muP", SPREAD)["x"].tolist()
+    assert 0.5 in panel(table, "statistic | muP", SPREAD)["x"].tolist()
+    write_csv(table, tmp_path / "a.csv")
+    drawn = texts(draw("fig01", read_csv(tmp_path / "a.csv")))
+    assert "at $\\eta_0=0.5$" in drawn and "at $\\eta_0=1$" not in drawn
+
+
+def test_an_empty_number_is_read_as_missing(tmp_path):
+    table = sc_transfer_tables.tabulate_fig01(records())
+    table.loc[0, "y"] = math.nan
+    write_csv(table, tmp_path / "a.csv")
+    again = read_csv(tmp_path / "a.csv")
+    assert again["y"].dtype == float and again["y"].isna().sum() == 1
+
+
+def test_an_optimum_at_the_edge_of_the_grid_is_flagged_hollow_and_leaves_the_interval_open(tmp_path):
+    table = sc_transfer_tables.tabulate_fig01(records(rates=(1.0, 2.0, 4.0)))
+    assert set(panel(table, "best | muP")["flag"]) == {"grid edge"}
+    write_csv(table, tmp_path / "a.csv")
+    table = read_csv(tmp_path / "a.csv")
+    shift = panel(table, "statistic | muP", SHIFT).iloc[0]
+    assert (shift["y"], shift["y_low"], shift["y_high"]) == (0.0, -math.inf, math.inf)
+    figure = draw("fig01", table)
+    assert "grid edge" in texts(figure) and "0 (−∞, ∞)" in texts(figure)
+    hollow = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert len(hollow) == len(WIDTHS) and {line.get_markerfacecolor() for line in hollow} == {"white"}
+
+
+def test_curves_are_drawn_at_the_rate_that_is_best_for_all_widths():
+    table = sc_transfer_tables.tabulate_fig01(records())
+    edge = panel(table, "sharpness | muP", EDGE)
+    assert set(edge["y"]) == {2.0} and set(edge["x"]) == {0.0, 100.0}
+    late = panel(table, "sharpness | muP", "N=8").set_index("x").loc[100.0]
+    assert (late["y"], late["y_low"], late["y_high"]) == pytest.approx((2.0, 1.8, 2.2))
+    titles = [ax.get_title(loc="left") for ax in draw("fig01", table).axes]
+    assert titles[1] == "μP: sharpness at $\\eta_0=1$" and titles[5] == "NTP: loss at $\\eta_0=1$"
+
+
+def test_spread_is_printed_at_every_measured_rate_at_which_all_train():
+    table = sc_transfer_tables.tabulate_fig01(records(failing))
+    assert panel(table, "statistic | muP", SPREAD)["x"].tolist() == [0.25, 0.5, 1.0]
+    assert panel(table, "statistic | NTP", SPREAD)["x"].tolist() == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert "at $\\eta_0=0.5$" in texts(draw("fig01", table))
+
+
+def test_figure_26_has_a_column_a_network_in_the_order_of_the_paper():
+    table = sc_transfer_tables.tabulate_fig26(records(labels=NETWORKS))
+    assert not table["panel"].str.startswith("loss").any()
+    figure = draw("fig26", table)
+    titles = [ax.get_title(loc="left").split(":")[0] for ax in figure.axes]
+    assert titles == ["random features", "μP", "NTP"] * 2
+
+
+# --- Figure 24 --------------------------------------------------------------------------------------------------------
+
+
+def test_early_figure_ends_with_the_early_steps_but_arrivals_may_be_later():
+    table = sc_transfer_tables.tabulate_fig24(records())
+    for kind in ("loss", "sharpness"):
+        assert panel(table, f"{kind} | muP")["x"].max() == 40
+    arrivals = panel(table, "arrival | muP").set_index("series")
+    assert arrivals.loc["N=128", "x"] == pytest.approx(128 * 0.7 / 1.6)
+    assert arrivals["y"].tolist() == pytest.approx([1.8] * 5)
+    drawn = [line.get_xdata()[0] for line in draw("fig24", table).axes[1].lines if line.get_marker() == "D"]
+    assert len(drawn) == 4 and max(drawn) <= 40
+
+
+def test_guides_are_the_edge_and_nine_tenths_of_it():
+    table = sc_transfer_tables.tabulate_fig24(records(shown={"muP": 0.5, "NTP": 2.0}))
+    assert set(panel(table, "sharpness | muP", EDGE)["y"]) == {4.0}
+    assert set(panel(table, "sharpness | NTP", NEAR_EDGE)["y"]) == {0.9}
+
+
+def test_sharpness_against_the_width_is_that_of_the_curves():
+    table = sc_transfer_tables.tabulate_fig24(records())
+    own = panel(table, "width | NTP")
+    assert own["series"].unique().tolist() == ["step 0", "step 10", "step 20", "step 40"]
+    assert panel(own, "width | NTP", "step 10").set_index("x").loc[32.0, "y"] == pytest.approx(2 * (0.2 + 16 / 32))
+
+
+def test_widths_above_the_edge_from_the_start_are_named_and_have_no_ratio():
+    table = sc_transfer_tables.tabulate_fig24(records(curvature=lambda *place: 4 / place[2]))
+    assert panel(table, "statistic | muP", ARRIVAL_RATIO).empty
+    assert "above the edge from the start: $N=$ 8, 16, 32, 64, 128" in texts(draw("fig24", table))
+
+
+def test_a_network_that_stops_early_is_flagged_from_its_last_probe_on():
+    def dying(label, width, rate, step, seed):
+        return math.nan if (label, width, rate, seed, step) == ("muP", 8, 1.0, 0, 30) else flat(label, 8, rate, step, 0)
+
+    table = sc_transfer_tables.tabulate_fig24(records(dying))
+    rows = panel(table, "sharpness | muP", "N=8").set_index("x")
+    assert rows.loc[40.0, ["n", "flag"]].tolist() == [2, "dead"] and rows.loc[10.0, "flag"] == ""
+    assert panel(table, "statistic | muP", SPREAD).empty
+    assert np.isfinite(panel(table, "statistic | NTP", SPREAD)["y"]).all()
+
+
+def test_nothing_measured_is_an_error():
+    with pytest.raises(ValueError, match="nothing that this artefact draws"):
+        table = records()
+        empty = table.iloc[:0]
+        empty.attrs = table.attrs
+        sc_transfer_tables.tabulate_fig01(empty)

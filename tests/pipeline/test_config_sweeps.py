@@ -1,0 +1,73 @@
+"""Blocks of training over sizes: what they share, how their jobs go together, and blocks that are like another."""
+
+from __future__ import annotations
+
+import pytest
+
+from featurespeed.pipeline.config import ConfigError, config_schema, first_users, jobs_together, load_config
+from tests.pipeline.test_config import BASE, SCALE_FILES, load
+from tests.sweeps.spec_cases import SWEEP, sweep
+
+
+def test_jobs_of_one_owner_go_together_a_few_at_a_time():
+    jobs = sweep().training_runs | sweep(network={"depths": [2, 3, 4]}, seed=1).training_runs
+    owners = {name: job.seed for name, job in jobs.items()}
+    groups = jobs_together(owners, 4)
+    assert [name for group in groups for name in group] == list(jobs)
+    assert all(len({owners[name] for name in group}) == 1 for group in groups)
+    assert [len(group) for group in groups] == [2, 3, 3]  # two groups of nearly the same size, rather than 4 and 2
+    assert [len(group) for group in jobs_together(owners, 1)] == [1] * len(jobs)
+    measured = [found.name for found in sweep().measurements]
+    assert jobs_together(dict.fromkeys(measured, "one"), 99) == [measured]
+    other = [found.name for found in sweep(curvature=SWEEP["curvature"] | {"images": 4}).measurements]
+    both = jobs_together(dict.fromkeys(measured, "one") | dict.fromkeys(other, "other"), 99)
+    assert both == [measured, other]
+
+
+def test_a_job_belongs_to_the_first_artefact_that_needs_it():
+    users = {"early": ["a", "b"], "late": ["b", "c"], "last": iter(["c", "a"])}
+    assert first_users(users) == {"a": "early", "b": "early", "c": "late"}
+
+
+def test_figures_that_share_runs_train_them_once():
+    config = load()
+    for names in (("sc_fig01", "sc_fig24", "sc_fig26", "sc_fig11", "sc_bridge"), ("sc_fig02", "sc_fig03", "sc_fig23")):
+        first = set(config.training_runs(names[0]))
+        for name in names[1:]:
+            shared = first & set(config.training_runs(name))
+            assert shared == first or name == "sc_fig11" and shared == set(config.training_runs(name))
+    assert set(config.sharpness_runs("sc_fig24")) == set(config.sharpness_runs("sc_fig01"))
+    assert set(config.sharpness_runs("sc_fig01")) < set(config.sharpness_runs("sc_fig26"))
+
+
+# --- like -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_reaches_the_blocks_that_are_like_the_changed_one():
+    config = load({"sc_fig01": {"seeds": 4}})
+    assert [config.block(name).seeds for name in ("sc_fig01", "sc_fig24", "sc_fig26", "sc_bridge")] == [4] * 4
+    assert load({"sc_fig24": {"seeds": 5}}).sc_fig01.seeds != 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"like": "sc_fig99"}, ["sc_fig24.like = 'sc_fig99'", "did you mean"]),
+        ({"like": "sc_fig11"}, ["sc_fig24.like = 'sc_fig11'", "says like itself"]),
+    ],
+)
+def test_like_names_a_block_that_stands_by_itself(change, words):
+    with pytest.raises(ConfigError) as fault:
+        load({"sc_fig24": change})
+    assert all(word in str(fault.value) for word in words)
+
+
+def test_a_block_may_stand_by_itself_at_another_scale():
+    base = load_config(BASE, SCALE_FILES, {"scale": "paper"})
+    assert base.sc_fig11.data.crop == 0 and base.sc_fig01.data.crop == 4
+
+
+def test_editors_learn_about_like():
+    definitions = config_schema()["$defs"]
+    assert "sc_fig01" in definitions["TransferSpec"]["properties"]["like"]["enum"]
+    assert "like" not in definitions["InitSpec"]["properties"]

@@ -1,0 +1,156 @@
+"""Differences over widths and distances to the widest network: what is planted is found, seed by seed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from featurespeed.sweeps.convergence import (
+    Curves,
+    common_rate,
+    curves,
+    distances,
+    early_ratio,
+    edge_ratio,
+    fall_of_spread,
+    growth_of_spread,
+    interval,
+    late_spread,
+    reversed_in_time,
+    rise,
+    rise_ratio,
+    size_exponent,
+    unscaled,
+)
+from featurespeed.sweeps.transfer import ALL, of_network
+from tests.sweeps.cases import sweep_table
+from tests.sweeps.spectra_cases import RATE, spectra
+
+SIZES = np.array([8, 16, 32, 64, 128])
+STEPS = np.arange(0, 101, 10)
+
+
+def planted(value, sizes: np.ndarray = SIZES, seeds: int = 3, rate: float = 1.0) -> Curves:
+    """Curves of ``value(width, step, seed)``."""
+    values = [[[value(n, t, s) for t in STEPS] for n in sizes] for s in range(seeds)]
+    return Curves(sizes, STEPS, np.array(values, dtype=float), int(STEPS[-1]), rate)
+
+
+@pytest.mark.parametrize("b", [-0.5, 0.0, 0.7, 2.0])
+def test_fit_finds_the_exponent_in_time_at_every_width(b):
+    found = distances(planted(lambda n, t, s: 1 + max(t, 1) ** b / n))
+    assert found.laws()[:, 1] == pytest.approx([b] * 4, abs=1e-9)
+    assert found.exponent() == pytest.approx(b, abs=1e-9)
+    assert found.laws()[0, 0] == pytest.approx(1 / 8 - 1 / 128)
+
+
+def test_first_tenth_of_the_steps_is_left_out_of_the_fit():
+    found = distances(planted(lambda n, t, s: (100.0 if t <= 10 else t) / n))
+    assert found.steps[found.fitted].min() == 20
+    assert found.exponent() == pytest.approx(1.0)
+
+
+def test_distances_are_taken_between_networks_of_the_same_seed():
+    found = distances(planted(lambda n, t, s: 10.0 * s + 1 / n))
+    assert found.values[:, 0] == pytest.approx(np.full((3, len(STEPS)), 1 / 8 - 1 / 128))
+    assert (found.proxy, found.sizes.tolist()) == (128, [8, 16, 32, 64])
+
+
+def test_one_seed_that_is_off_does_not_move_the_fit():
+    found = distances(planted(lambda n, t, s: 1 + max(t, 1) * (100 if s == 2 and t > 50 else 1) / n))
+    assert found.exponent() == pytest.approx(1.0)
+    low, high = (interval(found.exponent, 3).low, interval(found.exponent, 3).high)
+    assert low == pytest.approx(1.0) and high > 2  # but it shows in the interval
+
+
+def test_one_width_that_is_off_does_not_move_the_exponent():
+    found = distances(planted(lambda n, t, s: 1 + max(t, 1) ** (5.0 if n == 16 else 0.5) / n))
+    assert found.exponent() == pytest.approx(0.5)
+
+
+def test_distances_in_reverse_order_fall_where_they_grew():
+    found = distances(planted(lambda n, t, s: max(t, 1) / n))
+    assert reversed_in_time(found).exponent() < -0.5
+    assert found.exponent() == pytest.approx(1.0)  # the argument stays as it is
+
+
+def test_rate_in_the_width_is_that_of_the_widths_far_below_the_proxy():
+    sizes = np.array([8, 16, 32, 64, 1024, 4096])
+    found = distances(planted(lambda n, t, s: 0.0 if n == 4096 else n**-0.5, sizes))
+    assert found.far().tolist() == [True] * 5
+    assert found.rate() == pytest.approx(-0.5)
+    near = distances(planted(lambda n, t, s: n**-0.5, SIZES))
+    assert near.sizes[near.far()].tolist() == [8, 16, 32]
+
+
+def test_exponent_of_the_quantity_itself_is_not_that_of_its_distance():
+    found = planted(lambda n, t, s: 5 + n**-0.5)
+    assert -0.05 < size_exponent(found, SIZES[:3])(ALL) < 0
+    assert distances(found).rate() < -0.5
+
+
+def test_too_few_points_or_a_distance_of_zero_give_no_exponent():
+    assert np.isnan(distances(planted(lambda n, t, s: 1.0)).exponent())
+    assert np.isnan(distances(planted(lambda n, t, s: 1 / n, SIZES[:3])).rate())
+
+
+def test_early_ratio_looks_at_the_first_quarter_without_the_initial_network():
+    first = planted(lambda n, t, s: 1 + (9 if t == 0 or t > 25 else 0.1) / n)
+    tenth = planted(lambda n, t, s: 1 + 0.2 / n)
+    assert early_ratio(tenth, first)(ALL) == pytest.approx(2.0, rel=0.02)
+
+
+def test_growth_and_fall_of_the_spread_compare_the_ends_of_training():
+    grows = planted(lambda n, t, s: 1 + (0.01 + 0.01 * t / 10) / n)
+    assert growth_of_spread(grows)(ALL) == pytest.approx(11.0, rel=0.02)
+    # steps 0 and 10 against 90 and 100
+    assert fall_of_spread(grows)(ALL) == pytest.approx(1.5 / 10.5, rel=0.02)
+
+
+def test_late_means_are_those_of_the_second_half():
+    found = planted(lambda n, t, s: (2.0 if t >= 50 else 7.0) * (3.0 if n == 128 else 1.0), rate=0.5)
+    assert rise(found)(ALL) == pytest.approx(2 / 7)
+    assert edge_ratio(found)(ALL) == pytest.approx(2 * 0.25 * (4 + 3) / 5)
+    values = np.array([2.0, 2.0, 2.0, 2.0, 6.0])
+    assert late_spread(found)(ALL) == pytest.approx(values.std(ddof=1) / values.mean())
+
+
+def test_what_was_zero_at_first_has_no_growth():
+    dark = planted(lambda n, t, s: 0.0)
+    bright = planted(lambda n, t, s: 1.0)
+    assert np.isnan(rise(dark)(ALL)) and np.isnan(rise_ratio(bright, dark)(ALL))
+    assert np.isnan(growth_of_spread(bright)(ALL))  # the same at every width
+    assert rise_ratio(bright, bright)(ALL) == 1
+
+
+def test_curvature_of_the_bare_hessian_falls_with_the_width_where_the_scaled_one_does_not():
+    found = planted(lambda n, t, s: 2.0)
+    assert late_spread(found)(ALL) == 0
+    assert unscaled(found).values[0, :, 0] == pytest.approx(2 / SIZES)
+    assert late_spread(unscaled(found))(ALL) > 0.5
+
+
+def test_curves_of_a_table_keep_seeds_widths_and_steps_apart():
+    found = curves(of_network(spectra(), "tau = 0"), "sharpness", RATE, 10)
+    assert found.values.shape == (3, 5, 12) and found.last == 100 and found.missing() is None
+    assert found.values[2, 0, 0] == pytest.approx(2 / RATE / 10 * (1 + 0.2 / math.sqrt(8)) * 1.02)
+
+
+def test_a_network_that_stops_is_missing_from_then_on():
+    def loss(label, width, rate, step, seed):
+        return math.nan if (width, seed) == (16, 1) and step >= 40 else 0.5
+
+    rows = of_network(spectra(loss=loss), "tau = 0")
+    assert curves(rows, "sharpness", RATE).missing() == (16, 40)
+    assert common_rate(rows, "sharpness") is None
+
+
+def test_common_rate_is_the_best_of_those_that_were_measured():
+    def loss(label, width, rate, step, seed):
+        return abs(math.log2(rate)) + 0.1  # least at 1, where nothing was measured
+
+    table = sweep_table(loss, {"sharpness": lambda *place: [1.0]}, ("muP",), measured={"muP": (0.5, 4.0)})
+    assert common_rate(of_network(table, "muP"), "sharpness") == 0.5
+    assert common_rate(of_network(table, "muP"), "ntk_eigenvalue") is None

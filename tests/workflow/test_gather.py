@@ -1,0 +1,34 @@
+"""Gathering: the rows of every job, labelled by the networks that ask for it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from featurespeed.pipeline.stage import Task
+from featurespeed.records import frame, read_table, write_table
+from featurespeed.sweeps.spec import SweepSpec
+from tests.conftest import load_script
+from tests.sweeps.spec_cases import NETWORK, SWEEP
+
+
+def row(run: str, quantity: str, value: float) -> dict[str, object]:
+    return {
+        "run_id": run, "series": run, "width": 4, "depth": 2, "input_dim": 64, "output_dim": 10, "seed": 0,
+        "estimator": "training", "quantity": quantity, "value": value,
+    }  # fmt: skip
+
+
+def test_gathering_labels_the_rows_of_every_job(tmp_path):
+    networks = {"one": NETWORK, "again": NETWORK, "other": NETWORK | {"parameterization": "NTP"}}
+    spec = SweepSpec.model_validate(SWEEP | {"networks": networks})
+    inputs: dict[str, list] = {"records": [], "curvature": []}
+    for place, found in enumerate(spec.measurements):
+        run = found.training.run
+        for kind, name, quantity in (("records", run, "training_loss"), ("curvature", found.name, "sharpness")):
+            inputs[kind].append(tmp_path / kind / f"{name}.parquet")
+            write_table(frame([row(run, quantity, float(place))]), inputs[kind][-1], {})
+    table = load_script("gather").main(spec, Task(inputs, {}))
+    counts = table.groupby(["series", "quantity"]).size()
+    assert counts.to_dict() == {(label, q): 2 for label in networks for q in ("training_loss", "sharpness")}
+    assert table[table["series"] == "one"]["run_id"].tolist() == table[table["series"] == "again"]["run_id"].tolist()
+    assert isinstance(read_table(inputs["records"][0]), pd.DataFrame)

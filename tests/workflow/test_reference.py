@@ -1,0 +1,235 @@
+"""Results kept in the repository: what is kept of a run, and that figures and claims come out of it again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from featurespeed.drawing.making import make
+from featurespeed.errors import UserError
+from featurespeed.machine.files import PART
+from featurespeed.pipeline.stage import Task
+from featurespeed.records import read_table, write_table
+from tests.conftest import REPOSITORY, copy_of_the_sources, load_script, run_snakemake
+from tests.papers.cases import STYLE, drawing_of
+from tests.papers.super_consistency.coordinate_check_cases import fig28_records, table1_records
+from tests.pipeline.test_config import load
+
+RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
+KEPT = sorted((REPOSITORY / "results/reference").glob("*/stages/*.parquet"))
+script = load_script("keep_reference")
+
+
+def finished_run(results: Path) -> Path:
+    """A run of some artefacts, as far as its folder goes."""
+    for artefact, records in RECORDS.items():
+        table = records()
+        write_table(table, results / f"stages/{artefact}.parquet", {"spec": {"artefact": artefact}})
+        for folder in ("tables", "figures"):
+            (results / folder).mkdir(exist_ok=True)
+        images = {"png": results / f"figures/{artefact}.png", "svg": results / f"figures/{artefact}.svg"}
+        make(drawing_of(artefact), (table,), results / f"tables/{artefact}.csv", images, STYLE)
+    (results / "claims.csv").write_text("claim_id\n")
+    return results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    return finished_run(tmp_path_factory.mktemp("run") / "results/smoke")
+
+
+@pytest.fixture
+def mine(results, tmp_path) -> Path:
+    """The same run, to be altered."""
+    return Path(shutil.copytree(results, tmp_path / "mine"))
+
+
+def keep(results: Path, reference: Path, **params) -> None:
+    script.main(Task({}, {}, {"results": str(results), "reference": str(reference), **params}))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fault(results: Path, reference: Path, **params) -> str:
+    """The one line with which keeping ends."""
+    with pytest.raises(SystemExit) as error:
+        keep(results, reference, **params)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+
+def test_kept_files_are_those_of_the_run_byte_for_byte(results, tmp_path):
+    keep(results, tmp_path / "reference/smoke")
+    kept, run = files(tmp_path / "reference/smoke"), files(results)
+    names = [f"{folder}/{name}.{kind}" for name in RECORDS for folder, kind in
+             (("stages", "parquet"), ("tables", "csv"), ("figures", "png"))]  # fmt: skip
+    assert kept == {name: run[name] for name in [*names, "claims.csv"]}  # no SVG
+    assert [path.name for path in (tmp_path / "reference").iterdir()] == ["smoke"]
+
+
+def test_a_list_keeps_these_and_no_others(results, tmp_path):
+    reference = tmp_path / "reference"
+    keep(results, reference)
+    keep(results, reference, artefacts=["sc_table1"])
+    assert set(files(reference)) == {
+        "stages/sc_table1.parquet", "tables/sc_table1.csv", "figures/sc_table1.png", "claims.csv"
+    }  # fmt: skip
+
+
+def test_an_artefact_that_draws_nothing_is_kept_as_its_stage_table(mine, tmp_path):
+    shutil.copy(mine / "stages/sc_fig28.parquet", mine / "stages/sc_sharpness.parquet")
+    keep(mine, tmp_path / "reference", artefacts=["sc_sharpness"])
+    assert set(files(tmp_path / "reference")) == {"stages/sc_sharpness.parquet", "claims.csv"}
+
+
+def test_an_incomplete_artefact_is_not_kept_by_default(mine, tmp_path):
+    (mine / "figures/sc_fig28.png").unlink()
+    keep(mine, tmp_path / "reference")
+    assert {Path(name).stem for name in files(tmp_path / "reference")} == {"sc_table1", "claims"}
+    assert "sc_fig28.png" in fault(mine, tmp_path / "reference", artefacts=["sc_fig28"])
+
+
+def test_a_file_too_large_for_a_repository_is_refused_by_name_and_nothing_changes(mine, tmp_path):
+    reference = tmp_path / "reference"
+    keep(mine, reference, artefacts=["sc_table1"])
+    before = files(reference)
+    (mine / "figures/sc_fig28.png").write_bytes(b"0" * script.LARGEST)
+    message = fault(mine, reference)
+    assert "sc_fig28.png" in message and "2000000" in message
+    assert files(reference) == before
+    (mine / "figures/sc_fig28.png").write_bytes(b"0" * (script.LARGEST - 1))
+    keep(mine, reference)
+    assert len(files(reference)) == 7
+
+
+def test_a_failure_midway_leaves_what_was_kept(mine, tmp_path, monkeypatch):
+    reference = tmp_path / "reference/smoke"
+    keep(mine, reference, artefacts=["sc_table1"])
+    before = files(reference)
+
+    def full_disk(source: Path, target: Path) -> None:
+        if "tables" in str(source):
+            raise OSError("no space left on device")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(script.shutil, "copyfile", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        keep(mine, reference)
+    assert files(reference) == before
+    assert not list(reference.parent.glob(f"{PART}*"))
+
+
+@pytest.mark.parametrize(("artefact", "words"), [("sc_fig82", ["sc_fig82", "sc_fig28"]), ("sc_fig01", ["sc_fig01"])])
+def test_what_cannot_be_kept_is_named(results, tmp_path, artefact, words):
+    message = fault(results, tmp_path / "reference", artefacts=[artefact])
+    assert [word for word in words if word not in message] == []
+    assert not (tmp_path / "reference").exists()
+
+
+def test_an_empty_run_is_named(tmp_path):
+    (tmp_path / "results").mkdir()
+    assert str(tmp_path / "results") in fault(tmp_path / "results", tmp_path / "reference")
+
+
+def test_files_are_checked_before_any_is_copied(results):
+    with pytest.raises(UserError, match="absent"):
+        script.checked(results, ["claims.csv", "stages/sc_fig01.parquet"])
+
+
+# --- drawing again ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Redrawing:
+    """A checkout in which something is kept, and one run of `reference_figures` in a folder of its own."""
+
+    checkout: Path
+    directory: Path
+    done: subprocess.CompletedProcess[str]
+
+    @property
+    def made(self) -> Path:
+        return self.directory / "results/reference_figures/smoke"
+
+
+@pytest.fixture(scope="module")
+def redrawing(results, run_once) -> Redrawing:
+    def run(folder: Path) -> subprocess.CompletedProcess[str]:
+        checkout = copy_of_the_sources(folder / "checkout")
+        keep(results, checkout / "results/reference/smoke")
+        (folder / "directory").mkdir()
+        return run_snakemake("--cores", "1", "reference_figures", directory=folder / "directory", sources=checkout)
+
+    folder, done = run_once("redrawing", run)
+    return Redrawing(folder / "checkout", folder / "directory", done)
+
+
+def jobs_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Rule -> number of jobs, from the table that Snakemake prints first."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)}
+
+
+def test_drawing_again_needs_no_stage(redrawing):
+    assert redrawing.done.returncode == 0, redrawing.done.stderr[-3000:]
+    jobs = jobs_of(redrawing.done)
+    assert jobs == {"reference_smoke_sc_coordinate_check": 1, "reference_claims": 1, "reference_figures": 1, "total": 3}
+
+
+def test_tables_drawn_again_are_the_kept_ones(redrawing, results):
+    for artefact in RECORDS:
+        again = (redrawing.made / f"tables/{artefact}.csv").read_bytes()
+        assert again == (results / f"tables/{artefact}.csv").read_bytes()
+        assert all((redrawing.made / f"figures/{artefact}.{kind}").stat().st_size for kind in ("pdf", "svg", "png"))
+
+
+def test_claims_about_what_is_not_kept_are_not_run(redrawing):
+    claims = pd.read_csv(redrawing.made / "claims.csv")
+    kept = claims["artefact"].isin(RECORDS)
+    assert set(claims.loc[~kept, "verdict"]) == {"not run"}
+    assert "confirmed" in set(claims.loc[kept, "verdict"])
+    assert set(claims["scale"]) == {"smoke"}
+    assert (redrawing.made / "claims_sensitivity.csv").stat().st_size
+
+
+def test_drawing_again_writes_nothing_into_the_repository(redrawing):
+    kept = {path.name for path in (redrawing.checkout / "results").iterdir()}
+    assert kept == {"reference"} and not (redrawing.checkout / "logs").exists()
+
+
+@pytest.mark.parametrize(("scale", "count"), [("gpu", 7), ("laptop", 1)])
+def test_a_run_of_the_workflow_can_be_kept(redrawing, results, scale, count):
+    """Of a run that anybody repeats in minutes only the ledger."""
+    run = redrawing.directory / f"results/{scale}"
+    shutil.copytree(results, run)
+    command = ("--cores", "1", "keep_reference", "--config", f"scale={scale}")
+    done = run_snakemake(*command, directory=redrawing.directory, sources=redrawing.checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept = files(redrawing.checkout / f"results/reference/{scale}")
+    assert len(kept) == count and "claims.csv" in kept
+    assert (redrawing.directory / f"logs/{scale}/keep_reference/keep_reference.log").read_text()
+
+
+def test_nothing_kept_is_said_in_one_line(tmp_path):
+    sources = copy_of_the_sources(tmp_path / "checkout")
+    done = run_snakemake("-n", "reference_figures", directory=tmp_path, sources=sources)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "results/reference" in line]
+    assert len(lines) == 1 and "no stage tables" in lines[0] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_kept_table_has_the_settings_of_its_scale(path):
+    """Who changes the settings of a scale runs it again, or sets those of the kept run in its file."""
+    config = load({"scale": path.parts[-3]})
+    assert read_table(path).attrs["provenance"]["spec"] == config.block(path.stem).model_dump(mode="json")

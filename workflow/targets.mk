@@ -1,0 +1,2 @@
+# Made by python -m featurespeed.pipeline.generate.
+ARTEFACTS := all fsf sc beos sc_core fsf_fig1a fsf_fig1b fsf_fig1c fsf_fig2a fsf_fig2b fsf_table1 fsf_table2 fsf_theory sc_fig01 sc_fig02 sc_fig03 sc_fig05 sc_fig09 sc_fig10 sc_fig11 sc_fig23 sc_fig24 sc_fig26 sc_fig27 sc_fig28 sc_table1 sc_bridge sc_sharpness_methods sc_theory beos_fig1 beos_fig2 beos_fig3 beos_fig4 beos_fig5 beos_fig6 beos_table1 beos_bridge
