@@ -21,8 +21,8 @@ import pytest
 from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# A machine with SLURM's programs and no cluster: Snakemake would wait 9 s for its controller at every start. Processes of
-# pytest-xdist get the changed path from the one that starts them.
+# A machine with SLURM's programs and no cluster: Snakemake would wait 9 s for its controller at every start. Processes
+# of pytest-xdist get the changed path from the one that starts them.
 NO_CLUSTER = str(REPOSITORY / "tests/no_cluster")
 SYSTEM_PATH = os.pathsep.join(folder for folder in os.environ["PATH"].split(os.pathsep) if folder != NO_CLUSTER)
 os.environ["PATH"] = os.pathsep.join([NO_CLUSTER, SYSTEM_PATH])
