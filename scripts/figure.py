@@ -20,7 +20,7 @@ STYLE = Path(__file__).resolve().with_name("figures.mplstyle")
 
 def main(task: Task) -> None:
     """Make the artefact that the parameters name."""
-    name = task.params["artefact"]
+    name = task.params.get("artefact")
     if name not in ARTEFACTS or not ARTEFACTS[name].drawn:
         drawn = ", ".join(artefact.id for artefact in ARTEFACTS.values() if artefact.drawn)
         raise SystemExit(f"figure.py: artefact = {name!r}: unknown or without a figure, allowed: {drawn}")

@@ -123,7 +123,13 @@ def _parsed(source: bytes) -> ast.Module:
 #: Import statements at the beginning of a line, and what makes them hard to find by looking at lines.
 _STATEMENT = re.compile(rb"^[ \t]*((?:from[ \t]+[.\w]+[ \t]+)?import\b[ \t]*(?:\([^)]*\)|[^\n]*))", re.MULTILINE)
 _STRING = re.compile(rb"(\"\"\"|\'\'\').*?\1", re.DOTALL)
-_HARD = re.compile(rb":[ \t]*(?:from|import)[ \t]|\\\r?\n|\r(?!\n)|\x0c")
+_HARD = re.compile(
+    rb"[:;][ \t]*(?:from|import)[ \t]|from[ \t]+\.+[ \t]+(?!import\b)|\\\r?\n|\r(?!\n)|\x0c|^\xef\xbb\xbf"
+)
+#: A comment or another string before the first triple quote of a line: the quotes may be part of it.
+_DOUBTFUL = re.compile(
+    rb"^(?:(?!\"\"\"|\'\'\')[^\n])*(?!\"\"\"|\'\'\')[#\"\'](?:(?!\"\"\"|\'\'\')[^\n])*(?:\"\"\"|\'\'\')", re.MULTILINE
+)
 
 
 def _import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
@@ -133,7 +139,8 @@ def _import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
     parsed.
     """
     code = _STRING.sub(b"", source)
-    if not _HARD.search(code) and b'"""' not in code and b"'''" not in code:
+    doubtful = _DOUBTFUL.search(source) or _HARD.search(code)
+    if not doubtful and b'"""' not in code and b"'''" not in code:
         with suppress(SyntaxError):
             lines = [match[1] for match in _STATEMENT.finditer(code)]
             return [node for node in ast.parse(b"\n".join(lines)).body if isinstance(node, ast.Import | ast.ImportFrom)]

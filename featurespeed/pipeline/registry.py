@@ -1,9 +1,10 @@
 """All papers, rooms and artefacts, found by looking into ``featurespeed/papers``: there is no list of them anywhere.
 
-A paper is a package with a ``PAPER``; a room is a package in it. Of a room's files each is optional: ``artefacts.py``
-with ``ARTEFACTS`` (and ``PLANNED``: what is to come), ``claims.yaml`` with criteria, ``claims*.py`` with the statistics
+A paper is a package whose ``paper.py`` has a ``PAPER``; a room is a package in it. A room's files: ``artefacts.py``
+with ``ARTEFACTS`` (or ``PLANNED``: what is to come), ``claims.yaml`` with criteria, ``claims*.py`` with the statistics
 that they name, ``tables.md`` with the columns of its tables, ``captions/<id>.rst``. Reading the registry imports
-``artefacts.py`` and the specs that these name, and so neither PyTorch nor pandas nor Matplotlib.
+``artefacts.py`` and the specs that these name, and so neither PyTorch nor pandas nor Matplotlib; what they name is
+looked for in the files, so that a slip is told before anything runs.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Room:
         return self.module.replace(".", "/")
 
     @property
+    def facts(self) -> list[str]:
+        """Dotted names of the modules that hold what it and its paper say of themselves."""
+        return [f"{self.module}.artefacts", f"{self.module.rpartition('.')[0]}.paper"]
+
+    @property
     def drawn(self) -> list[Artefact]:
         """Its artefacts that have a figure."""
         return [artefact for artefact in self.artefacts if artefact.drawn]
@@ -91,10 +97,16 @@ def find_papers(package: str = PAPERS_PACKAGE) -> list[tuple[str, Path, Paper]]:
     """``(dotted name, folder, paper)`` of every paper, the earliest first."""
     root = Path(import_module(package).__file__).parent
     found = []
-    for folder in _packages(root):
-        paper = getattr(import_module(f"{package}.{folder.name}"), "PAPER", None)
-        if isinstance(paper, Paper):
-            found.append((f"{package}.{folder.name}", folder, paper))
+    for folder in _packages(root, "paper.py"):
+        module = f"{package}.{folder.name}"
+        paper = getattr(_imported(f"{module}.paper"), "PAPER", None) if (folder / "paper.py").is_file() else None
+        if not isinstance(paper, Paper):
+            raise RegistryError(f"{module}: no PAPER in paper.py, which every folder of papers has")
+        if paper.group in {other.group for _, _, other in found}:
+            raise RegistryError(f"{module}: group = {paper.group!r}: used by another paper already")
+        if not _ID.fullmatch(paper.group):
+            raise RegistryError(f"{module}: group = {paper.group!r}: must be small letters and digits")
+        found.append((module, folder, paper))
     return sorted(found, key=lambda entry: entry[2].arxiv)
 
 
@@ -107,7 +119,7 @@ def find_rooms(package: str = PAPERS_PACKAGE) -> list[Room]:
     rooms = [
         _room(f"{module}.{place.name}", place, paper)
         for module, folder, paper in find_papers(package)
-        for place in _packages(folder)
+        for place in _packages(folder, "artefacts.py", "claims.yaml", "tables.py")
     ]
     seen: dict[str, str] = {}
     for room in rooms:
@@ -116,25 +128,40 @@ def find_rooms(package: str = PAPERS_PACKAGE) -> list[Room]:
             seen[entry.id] = room.module
         for artefact in room.artefacts:
             _check_artefact(artefact, room)
+        _check_claims(room)
     return rooms
 
 
-def _packages(folder: Path) -> Iterator[Path]:
-    return (path.parent for path in sorted(folder.glob("*/__init__.py")))
+def _packages(folder: Path, *names: str) -> Iterator[Path]:
+    """The packages in a folder; a folder that is none, but has a file of one of these names, is a slip."""
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if (place / "__init__.py").is_file():
+            yield place
+        elif any((place / name).is_file() for name in names):
+            raise RegistryError(f"{place}: no __init__.py, so that nothing in it is found")
+
+
+def _imported(module: str) -> ModuleType:
+    """A module of a room or paper, whose faults are told in one line."""
+    try:
+        return import_module(module)
+    except Exception as error:
+        raise RegistryError(f"{module}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _room(module: str, folder: Path, paper: Paper) -> Room:
     if not (folder / "artefacts.py").is_file():
+        if any((folder / name).is_file() for name in ("claims.yaml", "tables.py", "drawing.py")):
+            raise RegistryError(f"{module}: no artefacts.py, so that nothing in it is found")
         return Room(module, folder, paper)
-    entries: ModuleType = import_module(f"{module}.artefacts")
-    return Room(
-        module,
-        folder,
-        paper,
-        tuple(getattr(entries, "ARTEFACTS", ())),
-        tuple(getattr(entries, "PLANNED", ())),
-        getattr(entries, "COMPARISON", ""),
-    )
+    entries = _imported(f"{module}.artefacts")
+    artefacts, planned = getattr(entries, "ARTEFACTS", None), getattr(entries, "PLANNED", None)
+    if artefacts is None and planned is None:
+        raise RegistryError(f"{module}: artefacts.py has neither ARTEFACTS nor PLANNED")
+    for name, found, kind in (("ARTEFACTS", artefacts, Artefact), ("PLANNED", planned, Planned)):
+        if found is not None and not (isinstance(found, tuple) and all(isinstance(entry, kind) for entry in found)):
+            raise RegistryError(f"{module}: {name} in artefacts.py: must be a tuple of {kind.__name__} entries")
+    return Room(module, folder, paper, artefacts or (), planned or (), getattr(entries, "COMPARISON", ""))
 
 
 def _check_id(name: str, room: Room, seen: Mapping[str, str]) -> None:
@@ -155,8 +182,28 @@ def _check_artefact(artefact: Artefact, room: Room) -> None:
     for text in filter(None, (artefact.tables, artefact.drawing)):
         if not re.fullmatch(r"\w+:\w+", text):
             raise RegistryError(f"{room.module}: {artefact.id}: {text!r}: must be 'module:function' of the room")
+        module, _, function = text.partition(":")
+        source = room.file(f"{module}.py")
+        if source is None:
+            raise RegistryError(f"{room.module}: {artefact.id}: {text!r}: there is no module {module}.py in the room")
+        if not re.search(rf"^def {function}\(", source.read_text(encoding="utf-8"), re.MULTILINE):
+            raise RegistryError(f"{room.module}: {artefact.id}: {text!r}: {module}.py has no function of this name")
+    if artefact.drawn and room.file(f"captions/{artefact.id}.rst") is None:
+        raise RegistryError(f"{room.module}: {artefact.id}: no captions/{artefact.id}.rst in the room")
+    if not isinstance(artefact.groups, tuple) or not all(_ID.fullmatch(group) for group in artefact.groups):
+        raise RegistryError(f"{room.module}: {artefact.id}: groups = {artefact.groups!r}: must be a tuple of names")
     if artefact.points and room.file(artefact.points) is None:
         raise RegistryError(f"{room.module}: {artefact.id}: points = {artefact.points!r}: no such file in the room")
+
+
+def _check_claims(room: Room) -> None:
+    """Criteria are read when they are judged, after all else; what they are about can be seen before."""
+    path, own = room.file("claims.yaml"), {entry.id for entry in (*room.artefacts, *room.planned)}
+    for name in re.findall(r"^ +artefact: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path else []:
+        if name.strip("\"'") not in own:
+            raise RegistryError(
+                f"{room.module}: claims.yaml: artefact = {name}: not of this room, allowed: {', '.join(sorted(own))}"
+            )
 
 
 def _for_readers(entry: Artefact | Planned) -> tuple[int, str]:

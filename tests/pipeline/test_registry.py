@@ -59,13 +59,15 @@ def write(path: Path, text: str = "") -> None:
 
 
 def add_paper(package: Path, name: str = "paper", group: str = "new", arxiv: str = "0001.0001") -> Path:
-    write(package / name / "__init__.py", PAPER.format(group=group, arxiv=arxiv))
+    write(package / name / "__init__.py")
+    write(package / name / "paper.py", PAPER.format(group=group, arxiv=arxiv))
     return package / name
 
 
 def add_room(paper: Path, name: str = "room", **changes) -> Path:
     write(paper / name / "__init__.py")
     write(paper / name / "artefacts.py", ARTEFACT.format(**GOOD | changes))
+    write(paper / name / f"captions/{(GOOD | changes)['id']}.rst", "A figure.\n")
     write(paper / name / "tables.py", "def tabulate(records):\n    return records\n")
     write(paper / name / "drawing.py", "def draw(table, figure):\n    pass\n\n\nsize = 3\n")
     return paper / name
@@ -84,11 +86,20 @@ def test_a_room_is_found_where_it_lies(package):
     assert found.function("tables:tabulate")(3) == 3
 
 
-def test_papers_stand_in_the_order_of_their_numbers_and_other_packages_are_none(package):
+def test_papers_stand_in_the_order_of_their_numbers(package):
     add_paper(package, "a_later_one", "b", "2500.0001")
     add_paper(package, "z_earlier_one", "a", "2300.0001")
-    write(package / "no_paper" / "__init__.py")
     assert [paper.group for _, _, paper in find_papers(package.name)] == ["a", "b"]
+
+
+def test_a_folder_without_a_paper_and_a_group_of_two_papers_are_named(package):
+    write(package / "no_paper" / "__init__.py")
+    with pytest.raises(RegistryError, match=r"no_paper: no PAPER in paper\.py"):
+        find_papers(package.name)
+    write(package / "no_paper" / "paper.py", PAPER.format(group="new", arxiv="1"))
+    add_paper(package, "other")
+    with pytest.raises(RegistryError, match=r"other: group = 'new': used by another paper already"):
+        find_papers(package.name)
 
 
 def test_a_room_without_figures_is_a_room(package):
@@ -115,6 +126,42 @@ def test_a_fault_is_named_in_one_line_with_its_room(package, changes, message):
     with pytest.raises(RegistryError, match=message) as fault:
         find_rooms(package.name)
     assert str(fault.value).startswith(f"{package.name}.paper.room: ") and "\n" not in str(fault.value)
+
+
+SLIPS = {
+    "no package": (("rm", "__init__.py"), r"no __init__\.py, so that nothing in it is found"),
+    "no entries": (("rm", "artefacts.py"), r"room: no artefacts\.py, so that nothing in it is found"),
+    "misspelt entries": (("artefacts.py", "ARTEFACT = ()\n"), r"artefacts\.py has neither ARTEFACTS nor PLANNED"),
+    "no tuple": (("artefacts.py", "PLANNED = 3\n"), r"PLANNED in artefacts\.py: must be a tuple of Planned entries"),
+    "syntax": (("artefacts.py", "def (\n"), r"room\.artefacts: SyntaxError: "),
+    "import": (
+        ("artefacts.py", "from featurespeed.values import Nothing\n"),
+        r"room\.artefacts: ImportError: .*Nothing",
+    ),
+    "no function": (
+        ("tables.py", "other = 1\n"),
+        r"new_fig1: 'tables:tabulate': tables\.py has no function of this name",
+    ),
+    "no module": (("rm", "drawing.py"), r"new_fig1: 'drawing:draw': there is no module drawing\.py in the room"),
+    "no caption": (("rm", "captions/new_fig1.rst"), r"new_fig1: no captions/new_fig1\.rst in the room"),
+    "claim of another": (
+        ("claims.yaml", "- artefact: 1\n  artefact: sc_fig1\n"),
+        r"artefact = sc_fig1: not of this room",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_told_before_anything_is_imported_that_computes(package, slip):
+    (name, text), message = SLIPS[slip]
+    room = add_room(add_paper(package))
+    if name == "rm":
+        (room / text).unlink()
+    else:
+        write(room / name, text)
+    with pytest.raises(RegistryError, match=message) as fault:
+        find_rooms(package.name)
+    assert "\n" not in str(fault.value)
 
 
 def test_an_id_is_used_in_one_room_only(package):

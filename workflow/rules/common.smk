@@ -191,6 +191,10 @@ def together(names, path):
     return [path.format(name=name) for name in names]
 
 
+for ARTEFACT in ARTEFACTS.values():
+    if not (BASE / f"scripts/{ARTEFACT.stage}.py").is_file():
+        sys.exit(f"{ROOM_OF[ARTEFACT.id].module}: {ARTEFACT.id}: stage = {ARTEFACT.stage!r}: there is no such script")
+
 CONFIG = read_config()
 IMPORTS = Imports()
 RUNS = CONFIG.training_runs()

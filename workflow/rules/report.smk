@@ -55,6 +55,6 @@ rule page:
     params:
         scale=CONFIG.scale,
         jobs={name: CONFIG.jobs(name) for name in ARTEFACTS},
-        code=script_hash("page.py", tuple(f"{room.module}.artefacts" for room in ROOMS if room.artefacts)),
+        code=script_hash("page.py", tuple(module for room in ROOMS for module in room.facts if room.artefacts)),
     script:
         "../../scripts/page.py"

@@ -3,15 +3,3 @@
 What an abstract says stands in the facts of the rooms behind ``abstract only``; all else about the paper is not known
 here, and nothing in the reading texts is the author's but what they say is.
 """
-
-from featurespeed.papers.entries import Paper
-
-PAPER = Paper(
-    group="beos",
-    short="Beyond the edge",
-    title="Feature Learning Beyond the Edge of Stability",
-    authors="D. Terjék",
-    venue="preprint",
-    arxiv="2502.13110",
-    known="the abstracts of its two versions",
-)

@@ -1,14 +1,1 @@
 """L. Chizat and P. Netrapalli, *The Feature Speed Formula* (arXiv:2311.18718)."""
-
-from featurespeed.papers.entries import Paper
-
-PAPER = Paper(
-    group="fsf",
-    short="Feature speed",
-    title="The Feature Speed Formula",
-    authors="L. Chizat and P. Netrapalli",
-    venue="NeurIPS 2024",
-    arxiv="2311.18718",
-    kept=False,
-    known="the whole paper, and the notebook of its authors",
-)

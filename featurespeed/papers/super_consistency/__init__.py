@@ -1,13 +1,1 @@
 """L. Noci et al., *Super Consistency of Neural Network Landscapes and Learning Rate Transfer* (arXiv:2402.17457)."""
-
-from featurespeed.papers.entries import Paper
-
-PAPER = Paper(
-    group="sc",
-    short="Super consistency",
-    title="Super Consistency of Neural Network Landscapes and Learning Rate Transfer",
-    authors="L. Noci, A. Meterez, T. Hofmann and A. Orvieto",
-    venue="NeurIPS 2024",
-    arxiv="2402.17457",
-    repository="lorenzonoci/nn_large_depth_width_landscape",
-)
