@@ -1,9 +1,4 @@
 # The ledger: every criterion of the rooms, judged on the stage tables of this run.
-def ledger_hash():
-    """The code of the ledger: all statistics of all rooms."""
-    return script_hash("claims.py", tuple(module for room in ROOMS for module in room.claim_modules))
-
-
 rule claims:
     input:
         tables=TABLES,

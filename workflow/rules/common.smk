@@ -143,49 +143,6 @@ def figure_hash(room):
     return script_hash("figure.py", (f"{room.module}.artefacts", *sorted(named)))
 
 
-def in_one_process(artefacts):
-    """Whether one process makes all of these: not where one is asked for, nor where jobs are long and may fail alone."""
-    return len(artefacts) > 1 and MOST > 1 and not ASKED & set(artefacts)
-
-
-@cache
-def gathers(artefact):
-    """Whether the stage of an artefact only gathers the tables of jobs."""
-    return bool(CONFIG.descents(artefact) or CONFIG.sharpness_runs(artefact))
-
-
-def gathered_by(room, stage):
-    """What one stage gathers for a room."""
-    return [artefact.id for artefact in room.artefacts if artefact.stage == stage and gathers(artefact.id)]
-
-
-def gathered_together():
-    """(room, stage) -> several artefacts that one process gathers, unless somebody asks for one of them."""
-    groups = {(room, stage): gathered_by(room, stage) for room in ROOMS for stage in GATHERING}
-    return {key: names for key, names in groups.items() if in_one_process(names)}
-
-
-def gathered_inputs(names):
-    """The tables of all jobs that some artefacts gather, by kind, each once."""
-    found = {}
-    for name in names:
-        for kind, paths in gathered_tables(name).items():
-            found[kind] = list(dict.fromkeys([*found.get(kind, []), *paths]))
-    return found
-
-
-def gathered_settings(room, artefact):
-    """The settings of all that is gathered with an artefact."""
-    return [CONFIG.params(name) for name in gathered_by(room, ARTEFACTS[artefact].stage)]
-
-
-def gathered_hash(room, artefact):
-    """The code that gathers an artefact and those beside it, with the types of their settings."""
-    names = gathered_by(room, ARTEFACTS[artefact].stage)
-    specs = sorted({ARTEFACTS[name].spec.__module__ for name in names})
-    return script_hash(f"{ARTEFACTS[artefact].stage}.py", tuple(specs))
-
-
 def together(names, path):
     """The paths of a list of names: ``path`` has the place {name}."""
     return [path.format(name=name) for name in names]
@@ -208,7 +165,6 @@ RESULTS = f"results/{CONFIG.scale}"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 STAGES = list(dict.fromkeys(artefact.stage for artefact in ARTEFACTS.values()))
-GATHERING = list(dict.fromkeys(artefact.stage for name, artefact in ARTEFACTS.items() if gathers(name)))
 WHOLE = ["records", "curvature", "runs", "settings", "whole"]  # what everything gathered in one process shares
 ASKED = {Path(word).stem for word in sys.argv}  # of a room with one of these, everything is made one by one
 TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]
