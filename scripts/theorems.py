@@ -16,7 +16,7 @@ from featurespeed.papers.feature_speed.theorems.spec import TheoremsSpec
 from featurespeed.pipeline.stage import progress, run_stage
 from featurespeed.probes import measure_feature_speed
 from featurespeed.probes.backward_speed import measure_backward_speed
-from featurespeed.probes.feature_speed import Chain, descent_velocity
+from featurespeed.probes.chain import Chain, descent_velocity
 from featurespeed.probes.kernel import backward_feature_kernel, cos_bfa_of_kernel, summarize_kernel
 from featurespeed.probes.residual_mlp import DenseNetwork, SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, sample_networks

@@ -2,8 +2,7 @@
 
 A convolution, its derivative by the input and its derivative by the weight are bilinear, and each is a derivative of
 the other two. PyTorch differentiates the second and third by convolutions with kernels as large as an image, one group
-after the other; here they call each other. :class:`Convolutions` puts these in the place of ``torch.conv2d`` while it
-is active.
+after the other; here they call each other. An objective puts :func:`conv2d` in the place of ``torch.conv2d``.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 _backward = torch.ops.aten.convolution_backward
 
@@ -115,10 +113,11 @@ def conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """``torch.conv2d`` with cheap derivatives of every order; PyTorch's own for images without a batch dimension and
-    for padding given by name.
+    """``torch.conv2d`` with cheap derivatives of every order; PyTorch's own for images without a batch dimension, for
+    padding given by name, under autocast, which casts inside, and inside of ``torch.func``, which has its own rules.
     """
-    if isinstance(padding, str) or input.ndim != 4:
+    plain = isinstance(padding, str) or input.ndim != 4 or input.dtype != weight.dtype
+    if plain or torch.is_autocast_enabled(input.device.type) or torch._C._are_functorch_transforms_active():
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     geometry = Geometry(input.shape, weight.shape, *(_pair(v) for v in (stride, padding, dilation)), groups)
     output = Output.apply(input, weight, geometry)
@@ -128,12 +127,3 @@ def conv2d(
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     values = (value, value) if isinstance(value, int) else tuple(value)
     return values * 2 if len(values) == 1 else values
-
-
-class Convolutions(TorchFunctionMode):
-    """While active, ``torch.conv2d`` (``nn.Conv2d``, too) is :func:`conv2d`; it leaves a graph behind that stays so."""
-
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if function is torch.conv2d:  # the mode is off in here, so the inner call is PyTorch's own
-            return conv2d(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))

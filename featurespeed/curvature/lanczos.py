@@ -1,22 +1,28 @@
 """Eigenvalues of symmetric operators that are known by their products with vectors: Lanczos, fully reorthogonalised.
 
-One vector, all of its predecessors kept and projected out twice: the only variant that needs few products and does not
-invent copies of eigenvalues. Eigenvalues are algebraic, largest first: a dominant negative one is at the other end.
+One vector at a time, all of its predecessors kept and projected out twice: the only variant that needs few products and
+does not invent copies of eigenvalues. Eigenvalues are algebraic, largest first: a dominant negative one is at the other
+end.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from featurespeed.curvature.basis import foresee
+from featurespeed.curvature.krylov import Krylov
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.curvature.operators import Negative, Operator
 from featurespeed.machine.device import tf32
+from featurespeed.measuring.arguments import positive, whole_number
 from featurespeed.randomness import generator
 
 MAX_PRODUCTS = 300
@@ -29,6 +35,13 @@ AGREEING_SHARE = {"cold": 0.25, "warm": 0.0}
 # multiple of the tolerance, the second bound counts, with the gap between Ritz values and a margin.
 SECOND_ORDER = 10.0
 MARGIN = 0.1
+# A further chain of products, for k > 1, has at least so many, and at least this share of all before it.
+CHECKING = {"cold": 6, "warm": 5}
+CHECKING_SHARE = {"cold": 0.2, "warm": 0.0}
+TYPICAL = 15  # products, and 5 for each eigenvalue, to foresee how much memory they take
+# Largest asymmetry of products that are believed. Sound networks reach 1e-15 in float64, 1e-7 in float32, 3e-3 in
+# bfloat16; forward passes that are random or differ from time to time, and wrong second derivatives, 0.1 and more.
+ASYMMETRY = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +53,14 @@ class Eigenvalues:
         residuals: ``[k]``, norms of ``A v - value v`` for unit vectors v: some eigenvalue is at most that far away.
         vectors: ``[k, size]``, orthonormal, on the operator's device.
         products: products of the operator with a vector, all that were spent.
-        converged: errors within ``tol`` by their bounds, and the last products left the values within ``tol``.
+        converged: errors within ``tol`` by their bounds, and the last products, for k > 1 those of a chain of their
+            own, left the values within ``tol``; never with an asymmetry above 0.03.
         dtype: of the products.
         runner_up: ``[size]``, the next vector after these; seldom accurate, but part of a warm start.
         warm: whether the start was the vectors of an earlier measurement.
         disagreement: ``|warm - cold|`` over the larger of the two first values, where both were measured; else NaN.
+        asymmetry: largest part of a product, relative to the matrix, that products of one symmetric matrix do not have:
+            rounding, or the sign of a matrix that changes between products or has wrong derivatives.
     """
 
     values: Tensor
@@ -56,6 +72,7 @@ class Eigenvalues:
     runner_up: Tensor
     warm: bool = False
     disagreement: float = math.nan
+    asymmetry: float = math.nan
 
     @property
     def eigenvalue(self) -> float:
@@ -66,97 +83,6 @@ class Eigenvalues:
     def residual(self) -> float:
         """The residual of the first value."""
         return float(self.residuals[0])
-
-
-class Krylov:
-    """The growing Krylov space of an operator, member by member: an orthonormal basis and the projection on it.
-
-    ``A V = V T + beta v_next e^T`` with ``T`` tridiagonal. Where a space is exhausted (``beta = 0``) it goes on from a
-    random vector that is orthogonal to all of it, and so finds what the start had nothing of.
-
-    Args:
-        operator: ``E`` members of ``size`` dimensions.
-        start: ``[E, size]``, not 0.
-        allow_tf32: whether products, not the algebra around them, may round to TF32 on a GPU.
-    """
-
-    def __init__(self, operator: Operator, start: Tensor, allow_tf32: bool = False):
-        self.operator, self.allow_tf32 = operator, allow_tf32
-        self._basis = start.new_empty(operator.members, 16, operator.size)
-        self.steps = 0
-        self.alpha: list[np.ndarray] = []
-        self.beta: list[np.ndarray] = []
-        self._spare = generator(0, "krylov", device=start.device)
-        self._next = start / start.norm(dim=1, keepdim=True)
-
-    @property
-    def basis(self) -> Tensor:
-        """``[E, steps, size]``."""
-        return self._basis[:, : self.steps]
-
-    def extend(self) -> None:
-        """One product, one more dimension."""
-        self._append(self._next)
-        with tf32(self.allow_tf32):
-            image = self.operator.matvec(self._next)
-        with tf32(False):  # the projections need every digit
-            inside = self._project_out(image)
-            self.alpha.append(inside[:, -1].double().cpu().numpy())
-            self._project_out(image)
-            norms = image.norm(dim=1).double().cpu().numpy()
-            self._check(norms)
-            self._turn(image, norms)
-
-    def tridiagonal(self) -> np.ndarray:
-        """``T``, ``[E, steps, steps]``."""
-        matrix = np.zeros((self.operator.members, self.steps, self.steps))
-        for j, alpha in enumerate(self.alpha):
-            matrix[:, j, j] = alpha
-        for j, beta in enumerate(self.beta[: self.steps - 1]):
-            matrix[:, j, j + 1] = matrix[:, j + 1, j] = beta
-        return matrix
-
-    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ritz values ``[E, steps]`` largest first, their residuals, and coordinates, columns ``[E, steps, steps]``."""
-        values, coordinates = np.linalg.eigh(self.tridiagonal())
-        values, coordinates = values[:, ::-1], coordinates[:, :, ::-1]
-        return values, self.beta[-1][:, None] * np.abs(coordinates[:, -1]), coordinates
-
-    def vectors(self, coordinates: np.ndarray) -> Tensor:
-        """Unit vectors ``[E, k, size]`` with ``coordinates [E, steps, k]``."""
-        weights = torch.from_numpy(coordinates.transpose(0, 2, 1).copy()).to(self._next)
-        with tf32(False):
-            return torch.bmm(weights, self.basis)
-
-    def _append(self, vectors: Tensor) -> None:
-        if self.steps == self._basis.shape[1]:
-            more = torch.empty_like(self._basis)
-            self._basis = torch.cat([self._basis, more], dim=1)
-        self._basis[:, self.steps] = vectors
-        self.steps += 1
-
-    def _project_out(self, vectors: Tensor) -> Tensor:
-        """Take what lies in the basis out of ``vectors``, in place; its coordinates ``[E, steps]``."""
-        inside = torch.bmm(self.basis, vectors.unsqueeze(2))
-        vectors.sub_(torch.bmm(inside.transpose(1, 2), self.basis).squeeze(1))
-        return inside.squeeze(2)
-
-    def _check(self, norms: np.ndarray) -> None:
-        if not (np.isfinite(norms).all() and np.isfinite(self.alpha[-1]).all()):
-            raise CurvatureError("a product with the operator is not finite: derivatives overflow at these weights")
-
-    def _turn(self, image: Tensor, norms: np.ndarray) -> None:
-        """The next basis vectors; random ones for members whose space is exhausted."""
-        largest = np.max(np.abs([*self.alpha, *self.beta, norms]), axis=0)
-        exhausted = norms <= 10 * torch.finfo(image.dtype).eps * largest
-        if exhausted.any() and self.steps < self.operator.size:
-            for member in np.flatnonzero(exhausted):
-                image[member] = torch.randn(image.shape[1], generator=self._spare, device=image.device).to(image)
-            self._project_out(image)
-            self._project_out(image)
-            norms = np.where(exhausted, 0.0, norms)
-        self.beta.append(norms)
-        self._next = image / image.norm(dim=1, keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
 
 
 def largest_eigenvalues(
@@ -172,12 +98,14 @@ def largest_eigenvalues(
     """The ``k`` largest eigenvalues of every member, algebraically: one record a member.
 
     Stops when, for every member and value, the error is within ``tol`` by its residual r (``r``, or ``r^2 / gap`` with
-    a margin) and the last products have left the value there; from a random start not before 10 products.
+    a margin) and the last products have left the value there; from a random start not before 10 products. For ``k > 1``
+    these last products are those of a new chain, from a random vector that is orthogonal to all that was found: one
+    start has a single direction in the space of a repeated eigenvalue, and next to nothing of one of two close ones.
+    Chains follow each other until one of them adds nothing to the first ``k``.
 
     Args:
         operator: symmetric.
-        k: how many. One with several eigenvectors, which a single start does not tell apart, is sure to count as often
-            as it has them only where products exhaust the space.
+        k: how many; one with several eigenvectors counts as often as it has them.
         tol: relative.
         start: ``[E, size]``, for a warm start.
         seed: of the random start; one for all members, or one each.
@@ -189,33 +117,122 @@ def largest_eigenvalues(
         CurvatureError: k < 1 or larger than the operator, tol not positive, products that are not finite.
     """
     _check_request(operator, k, tol, max_products)
-    kind = "cold" if start is None else "warm"
-    krylov = Krylov(operator, random_vectors(operator, seed) if start is None else start, allow_tf32)
-    least = min(max(k, COLD_PRODUCTS if start is None else 2), operator.size)
-    history: list[np.ndarray] = []
-    good = np.zeros(operator.members, dtype=bool)
-    while krylov.steps < min(max_products, operator.size) and not good.all():
-        krylov.extend()
-        values, residuals, _ = krylov.ritz()
-        history.append(values[:, :k])
-        if krylov.steps >= least:
-            back = max(AGREEING[kind], math.ceil(AGREEING_SHARE[kind] * krylov.steps))
-            good = _settled(values, residuals, history[-1 - back :: back], k, tol, torch.finfo(operator.dtype).eps)
-    good |= krylov.steps == operator.size
+    foresee(operator.members, operator.size, operator.dtype, operator.device, min(TYPICAL + 5 * k, max_products))
+    first = random_vectors(operator, seed) if start is None else start
+    with measuring(operator):
+        search = _Search(operator, k, tol, max_products, first, "cold" if start is None else "warm", allow_tf32)
+        good = search.run()
+        return _records(search, good, start is not None)
+
+
+class _Search:
+    """The chains of products of one call, and whether their first Ritz values may be believed."""
+
+    def __init__(
+        self, operator: Operator, k: int, tol: float, max_products: int, start: Tensor, kind: str, allow_tf32: bool
+    ):
+        self.operator, self.k, self.tol, self.kind, self.allow_tf32 = operator, k, tol, kind, allow_tf32
+        self.krylov = Krylov(operator, start, allow_tf32)
+        self._eps = torch.finfo(operator.dtype).eps
+        self._most = min(max_products, operator.size)
+        self._history: list[np.ndarray] = []
+
+    def run(self) -> np.ndarray:
+        """Products until all is settled; ``[E]``, whether it is."""
+        least = min(max(self.k, COLD_PRODUCTS if self.kind == "cold" else 2), self.operator.size)
+        good = self._first_chain(least)
+        while self.k > 1 and good.all() and self.krylov.steps < self._most:
+            before = self.krylov.ritz()[0][:, : self.k]
+            if not self._another_chain():
+                good[:] = False
+            elif self._unchanged(before):
+                break
+        else:  # no chain has said that nothing is missing
+            good &= self.k == 1
+        good |= self.krylov.steps == self.operator.size
+        return good & (self.krylov.asymmetry <= ASYMMETRY)
+
+    def _first_chain(self, least: int) -> np.ndarray:
+        good = np.zeros(self.operator.members, dtype=bool)
+        unread = min(least, self._most) - self._back(least)  # values of so few products are compared with no others
+        while self.krylov.steps < unread:
+            self.krylov.extend()
+        while self.krylov.steps < self._most and not good.all():
+            values, residuals = self._extend()
+            if self.krylov.steps >= least:
+                good = self._settled(values, residuals, self._back(self.krylov.steps))
+        return good
+
+    def _another_chain(self) -> bool:
+        """Whether it came to an end within the products that are allowed."""
+        least = max(CHECKING[self.kind], math.ceil(CHECKING_SHARE[self.kind] * self.krylov.steps))
+        self.krylov.restart()
+        self._history.clear()
+        while self.krylov.steps < self._most:
+            values, residuals = self._extend()
+            chain = self.krylov.chain
+            if chain >= least and self._adds_nothing(values).all():
+                return True
+            if chain >= 2 and (self._settled(values, residuals, AGREEING["warm"]) & self._chain_settled(values)).all():
+                return True
+        return self.krylov.steps == self.operator.size
+
+    def _extend(self) -> tuple[np.ndarray, np.ndarray]:
+        self.krylov.extend()
+        values, residuals, _ = self.krylov.ritz()
+        self._history.append(values[:, : self.k])
+        return values, residuals
+
+    def _back(self, steps: int) -> int:
+        """So many products ago values must have been where they are; further chains do the same for k > 1."""
+        share = AGREEING_SHARE[self.kind] if self.k == 1 else 0.0
+        return max(AGREEING[self.kind], math.ceil(share * steps))
+
+    def _settled(self, values: np.ndarray, residuals: np.ndarray, back: int) -> np.ndarray:
+        return _settled(values, residuals, self._history[-1 - back :: back], self.k, self.tol, self._eps)
+
+    def _bound(self, values: np.ndarray) -> np.ndarray:
+        """Error that is allowed for the k-th value, ``[E]``."""
+        floor = 4 * self._eps * np.abs(values).max(axis=1)
+        return np.maximum(self.tol * np.abs(values[:, self.k - 1]), floor)
+
+    def _adds_nothing(self, values: np.ndarray) -> np.ndarray:
+        """Whether the chain stays below the k-th value with all that it may still find, ``[E]``."""
+        top, residual = self.krylov.chain_top()
+        return top + residual < values[:, self.k - 1] - self._bound(values)
+
+    def _chain_settled(self, values: np.ndarray) -> np.ndarray:
+        """Whether the chain's first value has settled, ``[E]``."""
+        return self.krylov.chain_top()[1] <= self._bound(values)
+
+    def _unchanged(self, before: np.ndarray) -> bool:
+        values = self.krylov.ritz()[0]
+        allowed = np.maximum(self.tol * np.abs(before), self._bound(values)[:, None])
+        return bool((np.abs(values[:, : self.k] - before) <= allowed).all())
+
+
+def _records(search: _Search, good: np.ndarray, warm: bool) -> list[Eigenvalues]:
+    krylov, k, operator = search.krylov, search.k, search.operator
     values, residuals, coordinates = krylov.ritz()
     vectors = krylov.vectors(coordinates[:, :, : k + 1])
-    found = values[:, :k], residuals[:, :k], vectors[:, :k]
-    if allow_tf32:
-        found = _in_full_precision(operator, found[2])
+    exact = krylov.residuals(coordinates[:, :, :k]) if k > 1 else residuals[:, :k]
+    found = values[:, :k], exact, vectors[:, :k]
+    if search.allow_tf32:
+        found = _in_full_precision(krylov, found[2])
     next_ones = vectors[:, k] if vectors.shape[1] > k else torch.zeros_like(vectors[:, 0])
-    products = krylov.steps + (k if allow_tf32 else 0)
+    products = krylov.products + (k if search.allow_tf32 else 0)
     return [
         Eigenvalues(
             torch.from_numpy(found[0][e].copy()), torch.from_numpy(found[1][e].copy()), found[2][e], products,
-            bool(good[e]), operator.dtype, next_ones[e], start is not None,
+            bool(good[e]), operator.dtype, next_ones[e], warm, asymmetry=float(krylov.asymmetry[e]),
         )
         for e in range(operator.members)
     ]  # fmt: skip
+
+
+def measuring(operator: Any) -> AbstractContextManager[None]:
+    """What an operator wants to hold while products are taken; nothing for one that is not of this package."""
+    return operator.measuring() if isinstance(operator, Operator) else nullcontext()
 
 
 def smallest_eigenvalues(operator: Operator, k: int = 1, **options) -> list[Eigenvalues]:
@@ -240,11 +257,10 @@ def random_vectors(operator: Operator, seed: int | Sequence[int]) -> Tensor:
 
 
 def _check_request(operator: Operator, k: int, tol: float, max_products: int) -> None:
-    if not 1 <= k <= operator.size:
-        raise CurvatureError(f"k = {k}: allowed: 1 to the {operator.size} dimensions of the operator")
-    if not tol > 0:
-        raise CurvatureError(f"tol = {tol}: allowed: above 0")
-    if max_products < k:
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= operator.size:
+        raise CurvatureError(f"k = {k!r}: allowed: 1 to the {operator.size} dimensions of the operator")
+    positive("tol", tol)
+    if whole_number("max_products", max_products, 1) < k:
         raise CurvatureError(f"max_products = {max_products}: allowed: at least k = {k}")
 
 
@@ -275,10 +291,10 @@ def _gaps(values: np.ndarray, k: int) -> np.ndarray:
     return np.minimum(above, np.concatenate([below[:, : k - 1], last], axis=1))
 
 
-def _in_full_precision(operator: Operator, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
+def _in_full_precision(krylov: Krylov, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Rayleigh-Ritz on ``vectors [E, k, size]`` with exact products."""
     with tf32(False):
-        images = torch.stack([operator.matvec(vectors[:, i]) for i in range(vectors.shape[1])], dim=1)
+        images = torch.stack([krylov.multiplied(vectors[:, i]) for i in range(vectors.shape[1])], dim=1)
         small = torch.bmm(vectors, images.transpose(1, 2)).double().cpu().numpy()
         exact, turn = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)
         exact, turn = exact[:, ::-1].copy(), turn[:, :, ::-1]

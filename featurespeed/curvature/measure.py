@@ -7,20 +7,28 @@ result.eigenvalue, result.residual, result.products, result.converged
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from featurespeed.curvature import stochastic
-from featurespeed.curvature.lanczos import MAX_PRODUCTS, Eigenvalues, largest_eigenvalues, smallest_eigenvalues
-from featurespeed.curvature.objective import Batch, CurvatureError, Loss, Objective
+from featurespeed.curvature.lanczos import (
+    ASYMMETRY,
+    MAX_PRODUCTS,
+    Eigenvalues,
+    largest_eigenvalues,
+    smallest_eigenvalues,
+)
+from featurespeed.curvature.objective import CurvatureError, Loss, Objective
 from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Residual, Scaled
 from featurespeed.curvature.stochastic import SpectralDensity, Trace
 from featurespeed.curvature.tracking import warm_start
+from featurespeed.measuring.arguments import flag, whole_number
+from featurespeed.measuring.errors import kind_of, reported_as
 
 MATRICES: dict[str, type] = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
 Matrix = Literal["hessian", "gauss_newton", "residual"]
-Batches = Batch | Sequence[Batch]
+Batches = Any  # in the form of featurespeed.measuring.batches
 
 
 def sharpness(
@@ -72,17 +80,21 @@ def sharpness(
 
     Source: arXiv:2402.17457, Sec. 2 (sharpness) and App. J.1.
     """
-    if matrix not in MATRICES:
-        raise CurvatureError(f"matrix = {matrix!r}: allowed: {', '.join(MATRICES)}")
-    objective = Objective(model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight)
-    operator: Operator = MATRICES[matrix](objective)
-    if rates is not None:
-        operator = Scaled(operator, objective.fill(_one_each(rates, objective)))
-    solve = smallest_eigenvalues if smallest else largest_eigenvalues
-    first = None if start is None else _as_start(start, operator)
-    return solve(
-        operator, k, tol=tol, start=first, seed=seed, max_products=max_products, allow_tf32=allow_tf32
-    )[0]  # fmt: skip
+    with reported_as(CurvatureError):
+        if matrix not in MATRICES:
+            raise CurvatureError(f"matrix = {matrix!r}: allowed: {', '.join(MATRICES)}")
+        whole_number("seed", seed, 0)
+        flags = {name: flag(name, value) for name, value in (("smallest", smallest), ("allow_tf32", allow_tf32))}
+        objective = Objective(
+            model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
+        )
+        operator: Operator = MATRICES[matrix](objective)
+        if rates is not None:
+            operator = Scaled(operator, objective.fill(_one_each(rates, objective)))
+        first = None if start is None else _as_start(start, operator)
+        solve = smallest_eigenvalues if flags["smallest"] else largest_eigenvalues
+        found = solve(operator, k, tol=tol, start=first, seed=seed, max_products=max_products, allow_tf32=allow_tf32)[0]
+        return _believed(found)
 
 
 def hessian_trace(
@@ -97,8 +109,13 @@ def hessian_trace(
     seed: int = 0,
 ) -> Trace:
     """Trace of the Hessian with its standard error, from ``vectors`` products (Hutchinson); arguments as above."""
-    objective = Objective(model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight)
-    return stochastic.trace(Hessian(objective), vectors, seed)[0]
+    with reported_as(CurvatureError):
+        whole_number("vectors", vectors, 1)
+        whole_number("seed", seed, 0)
+        objective = Objective(
+            model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
+        )
+        return _believed(stochastic.trace(Hessian(objective), vectors, seed)[0])
 
 
 def spectral_density(
@@ -114,17 +131,44 @@ def spectral_density(
     seed: int = 0,
 ) -> SpectralDensity:
     """Distribution of the Hessian's eigenvalues from ``vectors * steps`` products (stochastic Lanczos quadrature)."""
-    objective = Objective(model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight)
-    return stochastic.spectral_density(Hessian(objective), vectors, steps, seed)[0]
+    with reported_as(CurvatureError):
+        for name, value in (("vectors", vectors), ("steps", steps)):
+            whole_number(name, value, 1)
+        whole_number("seed", seed, 0)
+        objective = Objective(
+            model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
+        )
+        return _believed(stochastic.spectral_density(Hessian(objective), vectors, steps, seed)[0])
 
 
-def _one_each(rates: Sequence[float], objective: Objective) -> Sequence[float]:
-    if len(rates) != len(objective.parameters):
-        raise CurvatureError(f"rates: {len(rates)} given, allowed: one a parameter, {len(objective.parameters)}")
-    return rates
+Evidence = TypeVar("Evidence", Eigenvalues, Trace, SpectralDensity)
 
 
-def _as_start(start: Eigenvalues, operator: Operator) -> Tensor:
+def _believed(found: Evidence) -> Evidence:
+    """What was measured, unless its products were not those of one symmetric matrix."""
+    if found.asymmetry > ASYMMETRY:
+        raise CurvatureError(
+            f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {ASYMMETRY};"
+            " the forward pass changes from call to call, or an operation in it has a wrong second derivative"
+        )
+    return found
+
+
+def _one_each(rates: Any, objective: Objective) -> list[float]:
+    try:
+        values = [float(rate) for rate in rates]
+    except (TypeError, ValueError):
+        raise CurvatureError(
+            f"rates: {kind_of(rates)}, allowed: a list of numbers, one a parameter, {len(objective.parameters)}"
+        ) from None
+    if len(values) != len(objective.parameters):
+        raise CurvatureError(f"rates: {len(values)} given, allowed: one a parameter, {len(objective.parameters)}")
+    return values
+
+
+def _as_start(start: Any, operator: Operator) -> Tensor:
+    if not isinstance(start, Eigenvalues):
+        raise CurvatureError(f"start: {kind_of(start)}, allowed: an earlier result of sharpness")
     if start.vectors.shape[1] != operator.size:
         raise CurvatureError(f"start: of {start.vectors.shape[1]} dimensions, allowed: {operator.size}")
     return warm_start(start).unsqueeze(0).to(device=operator.device, dtype=operator.dtype)

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from featurespeed.curvature.convolution import Convolutions
-from featurespeed.errors import UserError
+from featurespeed.curvature.convolution import conv2d
+from featurespeed.curvature.parameters import Space, leaves_of, reached_from
+from featurespeed.measuring.arguments import whole_number
+from featurespeed.measuring.batches import Part, cut, examples, parts_of
+from featurespeed.measuring.context import (
+    REPLACEMENTS,
+    Replacing,
+    ambient_autocast,
+    autocast_of_caller,
+    devices_of,
+    evaluation,
+)
+from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.model import Call, called_in_vain, checked_loss, checked_model, device_of, takes_batch
+from featurespeed.measuring.trees import difference, duplicate, joinable, joined, mapped, tensors
+from featurespeed.measuring.weights import EQUAL, Scored, batch_shares, by_size, shares
 
 Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
+#: Largest relative difference of two passes over the same batch, by the precision of the outputs.
+REPEATABLE = {torch.float64: 1e-9, torch.float32: 1e-5}
+ROUGH = 1e-2  # in other precisions
 
 
-class CurvatureError(UserError, ValueError):
+class CurvatureError(MeasurementError):
     """What cannot be measured; one line that names what is wrong and what is allowed."""
 
 
@@ -26,169 +43,334 @@ class CurvatureError(UserError, ValueError):
 class Chunk:
     """Part of the batch that is differentiated at a time, its number of examples, and its share of the whole."""
 
-    inputs: Any
-    targets: Any
+    part: Part
     examples: int
     weight: float
 
+    @property
+    def inputs(self) -> Any:
+        return self.part.inputs
 
-@contextmanager
-def differentiable_twice(model: nn.Module) -> Iterator[None]:
-    """A graph that is built inside can be differentiated again, at little cost, and is the same at every call.
+    @property
+    def targets(self) -> Any:
+        return self.part.targets
 
-    Evaluation mode (no dropout; batch normalisation as an affine map), for this time only; attention by its plain
-    formula, because fused kernels have no second derivative; and convolutions with cheap second derivatives.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), Convolutions():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+
+@dataclass
+class _State:
+    """What copies of an objective share: whether it is inside its context, and what it knows of its parameters."""
+
+    inside: bool = False
+    searched: bool = False  # for parameters that are used and do not count
+    unseen: set[int] = field(default_factory=set)
+    reached: set[int] = field(default_factory=set)
+    expected: tuple[Part, Any] | None = None  # what the model made of a part when it was tried
 
 
 class Objective:
-    """What is differentiated: ``loss(model(inputs), targets)``, averaged over all batches by their size.
+    """What is differentiated: ``loss(model(inputs), targets)`` over all batches, as if they were one.
 
     Vectors in the space of parameters are ``[E, P]``: one row a network, its parameters flattened one after the other.
 
     Args:
         model: any module. Parameters that require no gradient are constants.
-        loss: ``(outputs, targets) -> scalar``, a mean over the examples; with ``members`` one value a member, ``[E]``.
-        batches: ``(inputs, targets)``, or a sequence of such pairs.
-        members: None for one network, whose examples are counted along the first dimension; ``E`` for networks side by
-            side: every parameter has ``E`` as its first dimension, the examples lie along the second one of the
-            inputs and targets, and member ``e`` sees its own row of them and no other member.
-        parameters: those by which to differentiate (default: all that require a gradient).
+        loss: ``(outputs, targets) -> scalar``; with ``members`` one value a member, ``[E]``; or ``loss(model, batch)``.
+        batches: one or several, in the form of :mod:`featurespeed.measuring.batches`.
+        members: None for one network, whose examples are counted along the first dimension. Model and loss are then
+            tried first: that two passes agree, how inputs are handed over, what parts weigh. ``E`` for networks side by
+            side, such as those of this package, which are not tried: every parameter has ``E`` as its first dimension,
+            the examples lie along the second one of the inputs and targets, and member ``e`` sees its own row of them
+            and no other member; parts count by their number of examples.
+        parameters: those by which to differentiate (default: all that require a gradient); each counts once.
         micro_batch: take so many examples at a time. Memory is then bounded by these, results stay the same, and a
             product costs about 1.5 times as much, because nothing is kept between products.
-        batch_weight: what a batch counts for; default the number of its examples. For a mean over tokens without
-            padding: ``lambda targets: (targets != padding).sum()``.
+        batch_weight: what a batch counts for, from its targets. The default makes the loss of several batches that of
+            all their examples together; where that cannot be told, they count by their number of examples.
 
     Raises:
-        CurvatureError: no examples, no parameters, NaN or infinity among them.
+        MeasurementError: what cannot be measured, by the name of the argument.
     """
 
     def __init__(
         self,
         model: nn.Module,
         loss: Loss,
-        batches: Batch | Sequence[Batch],
+        batches: Any,
         *,
         members: int | None = None,
         parameters: Sequence[Tensor] | None = None,
         micro_batch: int | None = None,
         batch_weight: Callable[[Any], float] | None = None,
     ):
-        self.model, self._loss = model, loss
-        self.members = members or 1
-        self.parameters = [p for p in (model.parameters() if parameters is None else parameters) if p.requires_grad]
-        if not self.parameters:
-            raise CurvatureError("parameters: none of the model's requires a gradient, at least one must")
-        self._check_finite()
-        self._examples = 0 if members is None else 1  # the dimension along which they lie
-        self.chunks = self._cut(_pairs(batches), micro_batch, batch_weight)
-        self.shapes = [parameter.shape for parameter in self.parameters]
-        self.sizes = [parameter.numel() // self.members for parameter in self.parameters]
+        checked = members is None
+        self.model = checked_model(model) if checked else model
+        self._loss = checked_loss(loss)
+        self.takes_batch = checked and takes_batch(loss)
+        self.members, self._checked, self.scale = members or 1, checked, 1.0
+        self.parameters = leaves_of(self.model, parameters, checked)
+        self.space = Space(self.parameters, self.members)
+        self._dim = 0 if members is None else 1  # along which examples lie
+        self._call = Call(self.model) if checked else self.model
+        self._state = _State(searched=not checked)
+        self._autocast = autocast_of_caller(devices_of(self.model.modules())) if checked else {}
+        if micro_batch is not None:
+            micro_batch = whole_number("micro_batch", micro_batch, 1)
+        parts = parts_of(batches, device_of(self.model) if checked else None, self.takes_batch)
+        with self.replacing():
+            self.chunks = self._cut(parts, micro_batch, batch_weight)
+
+    # --- the space of parameters --------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
-        """``P``, number of parameters of one network."""
-        return sum(self.sizes)
+        """``P``, number of parameters of one network; a complex one counts twice."""
+        return self.space.size
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.parameters[0].dtype
+        return self.space.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.parameters[0].device
+        return self.space.device
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """Tensors of the parameters' shapes as vectors ``[E, P]``."""
-        return torch.cat([tensor.reshape(self.members, -1) for tensor in tensors], dim=1)
+        return self.space.flatten(tensors)
 
     def unflatten(self, vectors: Tensor) -> list[Tensor]:
         """Vectors ``[E, P]`` as tensors of the parameters' shapes."""
-        return [part.view(shape) for part, shape in zip(vectors.split(self.sizes, dim=1), self.shapes, strict=True)]
+        return self.space.unflatten(vectors)
 
     def fill(self, values: Sequence[float]) -> Tensor:
         """A vector ``[1, P]`` that is constant on every parameter; ``values`` are one a parameter."""
-        parts = [
-            torch.full((1, size), float(v), dtype=torch.float64) for v, size in zip(values, self.sizes, strict=True)
-        ]
-        return torch.cat(parts, dim=1).to(device=self.device, dtype=self.dtype)
+        return self.space.fill(values)
 
-    def outputs(self, chunk: Chunk) -> Tensor:
-        """What the model makes of a chunk; with a graph inside :func:`differentiable_twice`."""
-        return self.model(chunk.inputs)
+    # --- where graphs are built ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """What holds from the first forward pass to the last product; entered again it changes nothing."""
+        if self._state.inside:
+            yield
+            return
+        self._state.inside = True
+        try:
+            with evaluation(self.model):
+                yield
+        finally:
+            self._state.inside = False
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """The same, where the model is called: with operations that can be differentiated twice, at little cost."""
+        watched = () if self._state.searched else self.parameters
+        mode = Replacing(REPLACEMENTS | {torch.conv2d: conv2d}, watched)
+        with self.differentiable(), mode:
+            yield
+        self._state.unseen |= mode.cut_off
+
+    def scaled(self, factor: float) -> Objective:
+        """The same loss times a number, to be differentiated where its own derivatives over- or underflow."""
+        found = copy.copy(self)
+        found.scale = self.scale * factor
+        return found
+
+    def outputs(self, chunk: Chunk) -> Any:
+        """What the model makes of a chunk; with a graph inside :meth:`replacing`."""
+        found = self._outputs(chunk.part)
+        self._check_repeatable(chunk.part, found)
+        self._note(tensors(found))
+        return found
 
     def loss(self, outputs: Any, chunk: Chunk) -> Tensor:
         """A chunk's share of the mean loss, summed over members: a scalar."""
-        losses = self._loss(outputs, chunk.targets)
-        if losses.numel() != self.members:
-            raise CurvatureError(f"loss: returned {losses.numel()} values, allowed: one a network, {self.members}")
-        if not torch.isfinite(losses.detach()).all():
-            raise CurvatureError(f"loss: {losses.detach().flatten().tolist()} on this batch, finite values are needed")
-        return chunk.weight * losses.sum()
+        return self._share(self._losses(outputs, chunk.part), chunk)
+
+    def loss_of(self, chunk: Chunk) -> Tensor:
+        """The same from the model itself."""
+        if not self.takes_batch:
+            return self.loss(self.outputs(chunk), chunk)
+        found = self._losses(None, chunk.part)
+        self._check_repeatable(chunk.part, found)
+        return self._share(found, chunk)
 
     def gradient(self) -> Tensor:
         """Gradient of the mean loss, ``[E, P]``."""
         total: Tensor | float = 0.0
-        with differentiable_twice(self.model):
+        with self.replacing():
             for chunk in self.chunks:
-                loss = self.loss(self.outputs(chunk), chunk)
+                loss = self.loss_of(chunk)
                 found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
                 total = total + self.flatten(found)
         return total
 
-    def _check_finite(self) -> None:
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        for parameter in self.parameters:
-            finite = torch.isfinite(parameter.detach())
-            if not finite.all():
-                name, bad = names.get(id(parameter), "parameter"), int((~finite).sum())
-                raise CurvatureError(
-                    f"{name}: {bad} of {finite.numel()} weights are NaN or infinite; the network has diverged"
-                )
+    def check_reached(self) -> None:
+        """Raise for parameters that forward used in ways through which no derivative reaches them.
+
+        To be called when every chunk was differentiated once; what was not used at all has no curvature.
+        """
+        if self._state.searched:
+            return
+        self._state.searched = True
+        lost = self._state.unseen - self._state.reached
+        if lost:
+            names = [n for n, p in self.model.named_parameters() if id(p) in lost]
+            raise MeasurementError(
+                f"parameters: {names[0]} is used in forward, but no derivative of the loss reaches it (no_grad, detach"
+                " or a reentrant checkpoint); allowed: use_reentrant=False, or requires_grad_(False) for a constant"
+            )
+
+    def _share(self, losses: Tensor, chunk: Chunk) -> Tensor:
+        if not losses.requires_grad:
+            raise MeasurementError(
+                "loss: no operation of PyTorch connects its value with the model's parameters (detach, item, no_grad, a"
+                " constant); allowed: a value that can be differentiated"
+            )
+        self._note([losses])
+        if self.scale != 1:
+            losses = losses * self.scale
+        return chunk.weight * losses.sum()
+
+    def _note(self, found: Sequence[Tensor]) -> None:
+        if not self._state.searched:
+            self._state.reached |= reached_from(found)
+
+    def _outputs(self, part: Part) -> Any:
+        if not self._checked:
+            return self._call(part.inputs)
+        try:
+            with ambient_autocast(self._autocast):
+                return self._call(duplicate(part.inputs))
+        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise called_in_vain("model", part.inputs, error) from error
+
+    def _losses(self, outputs: Any, part: Part) -> Tensor:
+        losses = self._loss(outputs, part.targets) if not self._checked else self._called_loss(outputs, part)
+        if not isinstance(losses, Tensor):
+            raise MeasurementError(f"loss: returned {kind_of(losses)}, allowed: a scalar tensor")
+        if losses.numel() != self.members or losses.is_complex():
+            raise MeasurementError(
+                f"loss: returned {losses.numel()} values, allowed: one a network, {self.members}, as a mean"
+            )
+        if not torch.isfinite(losses.detach()).all():
+            raise MeasurementError(
+                f"loss: {losses.detach().flatten().tolist()} on this batch, finite values are needed"
+            )
+        return losses
+
+    def _called_loss(self, outputs: Any, part: Part) -> Any:
+        arguments = (self.model, duplicate(part.whole)) if self.takes_batch else (outputs, duplicate(part.targets))
+        try:
+            with ambient_autocast(self._autocast):
+                return self._loss(*arguments)
+        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise called_in_vain("loss", part.whole if self.takes_batch else outputs, error) from error
+
+    # --- the chunks and what they weigh -------------------------------------------------------------------------------
 
     def _cut(
-        self, batches: list[Batch], micro_batch: int | None, batch_weight: Callable[[Any], float] | None
+        self, parts: list[Part], micro_batch: int | None, batch_weight: Callable[[Any], float] | None
     ) -> list[Chunk]:
-        if micro_batch is not None and micro_batch < 1:
-            raise CurvatureError(f"micro_batch = {micro_batch}: allowed: at least 1 example, or None")
-        pairs = [pair for batch in batches for pair in self._micro_batches(batch, micro_batch)]
-        counts = [self._count(targets) for _, targets in pairs]
-        weights = [float(batch_weight(pair[1])) for pair in pairs] if batch_weight else counts
-        whole = sum(weights)
-        if whole <= 0:
-            raise CurvatureError(f"batch: {sum(counts)} examples that weigh {whole:g}, at least 1 is needed")
+        groups = [[part] if micro_batch is None else self._pieces(part, micro_batch) for part in parts]
+        if self._checked:
+            outer, inner = self._weights(parts, groups, batch_weight)
+        else:
+            outer, inner = by_size(parts, self._dim), [by_size(group, self._dim) for group in groups]
         return [
-            Chunk(*pair, count, weight / whole)
-            for pair, count, weight in zip(pairs, counts, weights, strict=True)
-            if weight
+            Chunk(part, examples(part, self._dim), share * weight)
+            for share, group, weights in zip(outer, groups, inner, strict=True)
+            for part, weight in zip(group, weights, strict=True)
+            if share * weight
         ]
 
-    def _count(self, targets: Any) -> int:
-        return targets.shape[self._examples]
+    def _pieces(self, part: Part, micro_batch: int) -> list[Part]:
+        if self.takes_batch:
+            raise MeasurementError(
+                f"micro_batch = {micro_batch}: allowed with loss(outputs, targets); give a list of batches"
+            )
+        return cut(part, micro_batch, self._dim)
 
-    def _micro_batches(self, batch: Batch, size: int | None) -> Iterator[Batch]:
-        inputs, targets = batch
-        if size is None or self._count(targets) <= size:
-            yield inputs, targets
+    @torch.no_grad()
+    def _weights(
+        self, parts: list[Part], groups: list[list[Part]], batch_weight: Callable[[Any], float] | None
+    ) -> tuple[list[float], list[list[float]]]:
+        """Shares of the batches, and of the pieces of each; the model and the loss are tried on the way."""
+        outputs = [self._tried(part) for part in parts]
+        self._state.expected = parts[0], outputs[0]
+        if not self.takes_batch and max(len(parts), *map(len, groups)) > 1:
+            self._losses(duplicate(outputs[0]), parts[0])  # before losses are compared: is it one at all?
+        return self._batch_weights(parts, outputs, batch_weight), [
+            [1.0] if len(group) == 1 else self._micro_weights(Scored(whole, part.targets), group)
+            for whole, part, group in zip(outputs, parts, groups, strict=True)
+        ]
+
+    def _tried(self, part: Part) -> Any:
+        """Outputs for a part, without a graph; with ``loss(model, batch)`` its value."""
+        try:
+            return self._losses(None, part) if self.takes_batch else self._outputs(part)
+        except MeasurementError:
+            if torch.is_grad_enabled():
+                raise
+        with torch.enable_grad():  # a model that differentiates inside needs it
+            found = self._tried(part)
+        return mapped(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, found)
+
+    def _check_repeatable(self, part: Part, found: Any) -> None:
+        """Compare a pass with the one by which the model was tried."""
+        tried, expected = self._state.expected or (None, None)
+        if tried is not part:
             return
-        dim = self._examples
-        yield from zip(inputs.split(size, dim), targets.split(size, dim), strict=True)
+        self._state.expected = None
+        apart = difference(expected, found)
+        if apart > _tolerance(expected, REPEATABLE):
+            raise MeasurementError(
+                f"model: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same outputs"
+                " for the same inputs (no noise, no dropout that stays on, no counter)"
+            )
+
+    def _batch_weights(
+        self, parts: list[Part], outputs: list[Any], batch_weight: Callable[[Any], float] | None
+    ) -> list[float]:
+        if batch_weight is not None:
+            return _given_weights(parts, batch_weight)
+        return by_size(parts) if self.takes_batch else batch_shares(self._loss, parts, outputs)
+
+    def _micro_weights(self, whole: Scored, group: list[Part]) -> list[float]:
+        pieces = [Scored(self._tried(part), part.targets) for part in group]
+        self._state.expected = group[0], pieces[0].outputs
+        found = [piece.outputs for piece in pieces]
+        if not joinable(found):
+            raise MeasurementError(
+                f"micro_batch: the model returned {kind_of(whole.outputs)}, allowed: tensors with examples along their"
+                " first dimension; give a list of batches"
+            )
+        apart = difference(whole.outputs, joined(found))
+        if apart > _tolerance(whole.outputs, EQUAL):
+            raise MeasurementError(
+                f"micro_batch: outputs for the whole batch and for its parts differ by {apart:.1g} of their size,"
+                " allowed: a model that does not mix examples (BatchNorm without running statistics does) and has them"
+                " along the first dimension; or a list of batches"
+            )
+        return shares(self._loss, whole, pieces, "micro_batch")
 
 
-def _pairs(batches: Batch | Sequence[Batch]) -> list[Batch]:
-    """One batch is a pair whose second entry is the targets; several are pairs themselves."""
-    if isinstance(batches, Sequence) and len(batches) == 2 and isinstance(batches[1], Tensor):
-        return [tuple(batches)]
-    pairs = list(batches)
-    for pair in pairs:
-        if not (isinstance(pair, Sequence) and len(pair) == 2):
-            raise CurvatureError(f"batch: {type(pair).__name__}, allowed: (inputs, targets), or a list of such pairs")
-    return pairs
+def _tolerance(outputs: Any, table: dict[torch.dtype, float]) -> float:
+    return max((table.get(t.dtype, ROUGH) for t in tensors(outputs) if t.is_floating_point()), default=ROUGH)
+
+
+def _given_weights(parts: list[Part], batch_weight: Callable[[Any], float]) -> list[float]:
+    """The caller's weights of the batches, as shares of their sum."""
+    if not callable(batch_weight):
+        raise MeasurementError(f"batch_weight: {kind_of(batch_weight)}, allowed: a function of the targets of a batch")
+    weights = [float(batch_weight(duplicate(part.targets))) for part in parts]
+    whole = sum(weights)
+    if not (all(0 <= weight < float("inf") for weight in weights) and whole > 0):
+        raise MeasurementError(
+            f"batch_weight: {weights} for {len(parts)} batches, allowed: finite, at least 0, and one above 0"
+        )
+    return [weight / whole for weight in weights]

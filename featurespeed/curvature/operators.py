@@ -7,13 +7,17 @@ the batch comes in several chunks; it is that of the weights at this time.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
-from featurespeed.curvature.objective import Chunk, CurvatureError, Objective, differentiable_twice
+from featurespeed.curvature.objective import Chunk, CurvatureError, Objective
+from featurespeed.curvature.parameters import as_real
 from featurespeed.machine.device import tf32
 
 Product = Callable[[Tensor], Tensor]
@@ -28,10 +32,17 @@ def pull_back(
     which costs every process 0.4 s.
     """
     with torch.enable_grad():
-        number = sum((output * direction).sum() for output, direction in zip(outputs, directions, strict=True))
+        number = sum(_inner(output, direction) for output, direction in zip(outputs, directions, strict=True))
     return torch.autograd.grad(
         number, inputs, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
     )
+
+
+def _inner(output: Tensor, direction: Tensor) -> Tensor:
+    """A real number: real and imaginary parts count as coordinates of their own."""
+    if output.is_complex():
+        output, direction = as_real(output), as_real(direction)
+    return (output * direction).sum()
 
 
 class Operator(ABC):
@@ -46,6 +57,14 @@ class Operator(ABC):
     def matvec(self, vectors: Tensor) -> Tensor:
         """The operator times ``vectors [E, size]``."""
 
+    def measuring(self) -> AbstractContextManager[None]:
+        """What must hold while products are taken."""
+        return nullcontext()
+
+    def scaled(self, factor: float) -> Operator:
+        """The operator times a power of two, whose products are smaller or larger from the start."""
+        return Multiple(self, factor)
+
 
 class Curvature(Operator):
     """An operator in the space of parameters that is a sum over the chunks of a batch."""
@@ -55,17 +74,41 @@ class Curvature(Operator):
         self.members, self.size = objective.members, objective.size
         self.dtype, self.device = objective.dtype, objective.device
         self._kept: list[Product] = []
+        self._replaying = False  # checkpoints that repeat operations which we replace
 
     def matvec(self, vectors: Tensor) -> Tensor:
-        chunks = self.objective.chunks
-        if len(chunks) == 1:
+        try:
+            return self._product(vectors)
+        except CheckpointError:  # forward is repeated in the product, and must be replaced in the same way
+            if self._replaying:
+                raise
+        self._replaying = True
+        self._kept.clear()
+        return self._product(vectors)
+
+    def measuring(self) -> AbstractContextManager[None]:
+        return self.objective.differentiable()
+
+    def scaled(self, factor: float) -> Operator:
+        self._kept.clear()  # two graphs would take twice the memory
+        return type(self)(self.objective.scaled(factor))
+
+    def _product(self, vectors: Tensor) -> Tensor:
+        with self.objective.replacing() if self._replaying else nullcontext():
+            if len(self.objective.chunks) > 1:
+                return self._sum(vectors)
             if not self._kept:
                 with tf32(False):  # rounded first derivatives would make another operator, also for exact products
-                    self._kept.append(self.linearise(chunks[0]))
+                    self._kept.append(self.linearise(self.objective.chunks[0]))
+                self.objective.check_reached()
             return self._kept[0](vectors)
-        total = self.linearise(chunks[0])(vectors)
-        for chunk in chunks[1:]:
+
+    def _sum(self, vectors: Tensor) -> Tensor:
+        first, *others = self.objective.chunks
+        total = self.linearise(first)(vectors)
+        for chunk in others:
             total += self.linearise(chunk)(vectors)
+        self.objective.check_reached()
         return total
 
     @abstractmethod
@@ -98,8 +141,8 @@ class Hessian(Curvature):
     """``H``, second derivatives of the mean loss."""
 
     def linearise(self, chunk: Chunk) -> Product:
-        with differentiable_twice(self.objective.model):
-            return self._derivative_of(self._gradients(self.objective.loss(self.objective.outputs(chunk), chunk)))
+        with self.objective.replacing():
+            return self._derivative_of(self._gradients(self.objective.loss_of(chunk)))
 
 
 class _Jacobian:
@@ -125,6 +168,8 @@ class _Jacobian:
 
 
 def _of_the_outputs(objective: Objective, chunk: Chunk) -> Tensor:
+    if objective.takes_batch:
+        raise CurvatureError("loss: of the model and the batch, allowed for this operator: (outputs, targets)")
     outputs = objective.outputs(chunk)
     if not isinstance(outputs, Tensor):
         raise CurvatureError(f"model: returned {type(outputs).__name__}, allowed for this operator: one tensor")
@@ -138,11 +183,11 @@ class GaussNewton(Curvature):
     """
 
     def linearise(self, chunk: Chunk) -> Product:
-        with differentiable_twice(self.objective.model):
+        with self.objective.replacing():
             outputs = _of_the_outputs(self.objective, chunk)
             jacobian = _Jacobian(self.objective, outputs)
             leaf = outputs.detach().requires_grad_()
-            by_output = torch.autograd.grad(self.objective.loss(leaf, chunk), leaf, create_graph=True)[0]
+            by_output = torch.autograd.grad(self.objective.loss(leaf.clone(), chunk), leaf, create_graph=True)[0]
 
         def product(vectors: Tensor) -> Tensor:
             if not by_output.requires_grad:  # a loss that is linear in the outputs
@@ -160,10 +205,10 @@ class Residual(Curvature):
     """
 
     def linearise(self, chunk: Chunk) -> Product:
-        with differentiable_twice(self.objective.model):
+        with self.objective.replacing():
             outputs = _of_the_outputs(self.objective, chunk)
             leaf = outputs.detach().requires_grad_()
-            by_output = torch.autograd.grad(self.objective.loss(leaf, chunk), leaf)[0]
+            by_output = torch.autograd.grad(self.objective.loss(leaf.clone(), chunk), leaf)[0]
             return self._derivative_of(self._gradients((outputs * by_output).sum()))
 
 
@@ -182,12 +227,15 @@ class NeuralTangentKernel(Operator):
         self.objective, self.rates = objective, rates
         self.members, self.dtype, self.device = objective.members, objective.dtype, objective.device
         self._kept: _Jacobian | None = None
-        with differentiable_twice(objective.model), torch.no_grad():
+        with objective.replacing(), torch.no_grad():
             shapes = [_of_the_outputs(objective, chunk).shape for chunk in objective.chunks]
         self.shapes = shapes
         self.sizes = [shape.numel() // self.members for shape in shapes]
         self.size = sum(self.sizes)
         self.examples = sum(chunk.examples for chunk in objective.chunks)
+
+    def measuring(self) -> AbstractContextManager[None]:
+        return self.objective.differentiable()
 
     def matvec(self, vectors: Tensor) -> Tensor:
         parts = vectors.split(self.sizes, dim=1)
@@ -207,11 +255,27 @@ class NeuralTangentKernel(Operator):
         return self._kept
 
     def _linearise(self, chunk: Chunk) -> _Jacobian:
-        with differentiable_twice(self.objective.model):
+        with self.objective.replacing():
             return _Jacobian(self.objective, _of_the_outputs(self.objective, chunk))
 
 
-class Scaled(Operator):
+class Around(Operator):
+    """An operator made of another one, and what the two have in common."""
+
+    def __init__(self, inner: Operator):
+        self.inner = inner
+        self.members, self.size, self.dtype, self.device = inner.members, inner.size, inner.dtype, inner.device
+
+    def measuring(self) -> AbstractContextManager[None]:
+        return self.inner.measuring()
+
+    def scaled(self, factor: float) -> Operator:
+        found = copy.copy(self)
+        found.inner = self.inner.scaled(factor)
+        return found
+
+
+class Scaled(Around):
     """``D^1/2 A D^1/2`` for a diagonal ``D >= 0``: an operator in the units of each parameter's own learning rate.
 
     Its eigenvalues are those of ``D A``. With ``D = gamma^2`` this is ``gamma^2 A``; with Adam's preconditioner,
@@ -222,23 +286,29 @@ class Scaled(Operator):
     """
 
     def __init__(self, inner: Operator, rates: Tensor | float):
-        self.inner = inner
-        self.members, self.size, self.dtype, self.device = inner.members, inner.size, inner.dtype, inner.device
+        super().__init__(inner)
         rates = torch.as_tensor(rates, dtype=inner.dtype, device=inner.device)
         if not (torch.isfinite(rates).all() and (rates >= 0).all()):
-            raise CurvatureError("rates: the diagonal must be finite and not negative")
+            raise CurvatureError("rates: the diagonal must be finite and not negative, allowed: at least 0")
         self._root = rates.sqrt()
 
     def matvec(self, vectors: Tensor) -> Tensor:
         return self.inner.matvec(vectors * self._root) * self._root
 
 
-class Negative(Operator):
+class Negative(Around):
     """``-A``: its largest eigenvalue is minus the smallest one of ``A``."""
-
-    def __init__(self, inner: Operator):
-        self.inner = inner
-        self.members, self.size, self.dtype, self.device = inner.members, inner.size, inner.dtype, inner.device
 
     def matvec(self, vectors: Tensor) -> Tensor:
         return -self.inner.matvec(vectors)
+
+
+class Multiple(Around):
+    """``c A`` for a number c."""
+
+    def __init__(self, inner: Operator, factor: float):
+        super().__init__(inner)
+        self.factor = factor
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        return self.inner.matvec(vectors) * self.factor

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featurespeed.curvature.lanczos import Krylov, random_vectors
+from featurespeed.curvature.basis import foresee
+from featurespeed.curvature.krylov import Krylov, Products
+from featurespeed.curvature.lanczos import measuring, random_vectors
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.curvature.operators import Operator
+from featurespeed.measuring.arguments import whole_number
 from featurespeed.randomness import derive_seed, generator
 
 
@@ -24,12 +27,15 @@ class Trace:
         standard_error: of the mean, from the spread over the vectors.
         products: number of vectors.
         dtype: of the products.
+        asymmetry: root mean square of ``z^T A z' - z'^T A z`` over that of these products: 0 but for rounding if all
+            products are those of one symmetric matrix.
     """
 
     value: float
     standard_error: float
     products: int
     dtype: torch.dtype
+    asymmetry: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +47,14 @@ class SpectralDensity:
         weights: ``[vectors, steps]``, their masses, which sum to 1 for every vector.
         products: products spent.
         dtype: of the products.
+        asymmetry: as for eigenvalues, the largest one of all vectors.
     """
 
     nodes: Tensor
     weights: Tensor
     products: int
     dtype: torch.dtype
+    asymmetry: float = math.nan
 
     def mean(self) -> float:
         """Mean eigenvalue: the trace over the dimension."""
@@ -72,16 +80,37 @@ def trace(operator: Operator, vectors: int = 30, seed: int = 0) -> list[Trace]:
     Raises:
         CurvatureError: fewer than two vectors, which have no standard error.
     """
-    if vectors < 2:
+    if whole_number("vectors", vectors, 1) < 2:
         raise CurvatureError(f"vectors = {vectors}: allowed: at least 2, for a standard error")
-    found = np.empty((vectors, operator.members))
-    for i in range(vectors):
-        stream = generator(seed, "trace", i, device=operator.device)
-        drawn = torch.randint(0, 2, (operator.members, operator.size), generator=stream, device=operator.device)
-        signs = (2 * drawn - 1).to(operator.dtype)
-        found[i] = (signs * operator.matvec(signs)).sum(1, dtype=torch.float64).cpu().numpy()
-    errors = found.std(axis=0, ddof=1) / math.sqrt(vectors)
-    return [Trace(float(v), float(e), vectors, operator.dtype) for v, e in zip(found.mean(axis=0), errors, strict=True)]
+    with measuring(operator):
+        first = _signs(operator, seed, 0)
+        products = Products(operator)
+        first_image = products(first)
+        found, apart, sizes = [_inner(first, first_image)], [], []
+        for i in range(1, vectors):
+            signs = _signs(operator, seed, i)
+            image = products(signs)
+            found.append(_inner(signs, image))
+            apart.append(_inner(first, image) - _inner(signs, first_image))
+            sizes.append(_inner(image, image))
+    values = np.stack(found) / products.scale
+    errors = values.std(axis=0, ddof=1) / math.sqrt(vectors)
+    uneven = np.sqrt(np.mean(np.square(apart), axis=0) / np.maximum(np.mean(sizes, axis=0), np.finfo(float).tiny))
+    return [
+        Trace(float(v), float(e), vectors, operator.dtype, float(a))
+        for v, e, a in zip(values.mean(axis=0), errors, uneven, strict=True)
+    ]
+
+
+def _signs(operator: Operator, seed: int, index: int) -> Tensor:
+    stream = generator(seed, "trace", index, device=operator.device)
+    drawn = torch.randint(0, 2, (operator.members, operator.size), generator=stream, device=operator.device)
+    return (2 * drawn - 1).to(operator.dtype)
+
+
+def _inner(a: Tensor, b: Tensor) -> np.ndarray:
+    """``[E]``, float64."""
+    return (a * b).sum(1, dtype=torch.float64).cpu().numpy()
 
 
 def spectral_density(operator: Operator, vectors: int = 4, steps: int = 60, seed: int = 0) -> list[SpectralDensity]:
@@ -93,21 +122,24 @@ def spectral_density(operator: Operator, vectors: int = 4, steps: int = 60, seed
     Raises:
         CurvatureError: no vectors or no steps.
     """
-    if vectors < 1 or steps < 1:
-        raise CurvatureError(f"vectors = {vectors}, steps = {steps}: allowed: at least 1 each")
-    steps = min(steps, operator.size)
-    nodes, weights = [], []
+    whole_number("vectors", vectors, 1)
+    steps = min(whole_number("steps", steps, 1), operator.size)
+    nodes, weights, uneven = [], [], []
+    foresee(operator.members, operator.size, operator.dtype, operator.device, steps)
     for i in range(vectors):
         krylov = Krylov(operator, random_vectors(operator, derive_seed(seed, "density", i)))
-        for _ in range(steps):
-            krylov.extend()
+        with measuring(operator):
+            for _ in range(steps):
+                krylov.extend()
         values, _, coordinates = krylov.ritz()
         nodes.append(values.copy())
         weights.append(coordinates[:, 0] ** 2)
+        uneven.append(krylov.asymmetry)
     return [
         SpectralDensity(
             torch.from_numpy(np.stack([n[member] for n in nodes])),
             torch.from_numpy(np.stack([w[member] for w in weights])), vectors * steps, operator.dtype,
+            float(np.max([a[member] for a in uneven])),
         )
         for member in range(operator.members)
     ]  # fmt: skip

@@ -6,37 +6,48 @@ result.c1, result.c2, result.c3, result.directional_sharpness, result.edge
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from featurespeed.errors import UserError
 from featurespeed.homogeneous import soft_rank
-from featurespeed.homogeneous.losses import OUTPUT_LOSSES, AnyLoss, OutputLoss
-from featurespeed.homogeneous.network import HomogeneousMLP, backward_pass, factors_of
-from featurespeed.homogeneous.scalings import dead_layers
+from featurespeed.homogeneous.chain import check_against_module
+from featurespeed.homogeneous.given import (
+    EXACT,
+    TaylorError,
+    inputs_of_layers,
+    pair_of,
+    shown,
+    targets_of_loss,
+    tensor_of,
+)
+from featurespeed.homogeneous.layers import RELU, Layers, read_layers
+from featurespeed.homogeneous.losses import OUTPUT_LOSSES, OutputLoss
+from featurespeed.homogeneous.network import backward_pass, factors_of, forward_pass
+from featurespeed.homogeneous.own_loss import OwnLoss, own_loss
+from featurespeed.homogeneous.scalings import FORMULAS, dead_layers
 from featurespeed.homogeneous.soft_rank import SoftRanks
-from featurespeed.homogeneous.spec import GradientScaling
+from featurespeed.homogeneous.steady import SteadyCrossEntropy
 from featurespeed.homogeneous.taylor import BackwardPass, TaylorCoefficients, coefficients
 
-Weights = Sequence[Tensor] | nn.Sequential | HomogeneousMLP
-Loss = Literal["cross_entropy", "mse"] | Callable[[Tensor, Tensor], Tensor]
+__all__ = ["TaylorError", "soft_ranks", "taylor_coefficients"]
+
+Weights = Sequence[Tensor] | Sequence[nn.Module] | nn.Module
+Loss = Literal["cross_entropy", "mse"] | Callable[[Tensor, Any], Tensor]
 Scaling = Literal["none", "norm1", "rel1", "norm2", "rel2", "gradn", "fsf"]
-RELU = (0.5, 0.5)
+NAMED_LOSSES = {**OUTPUT_LOSSES, "cross_entropy": SteadyCrossEntropy()}
+#: Largest entries that are allowed: squares and cubes of such numbers are float64 numbers, too.
+SMALLEST, LARGEST = 1e-100, 1e100
 
 
-class TaylorError(UserError, ValueError):
-    """What cannot be measured; one line that names what is wrong and what is allowed."""
-
-
-@torch.no_grad()
 def taylor_coefficients(
     weights: Weights,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Tensor | tuple[Tensor, Any],
+    targets: Any = ...,
     *,
     loss: Loss = "cross_entropy",
     scaling: Scaling = "none",
@@ -60,68 +71,78 @@ def taylor_coefficients(
     second and third derivatives of the loss by the outputs. Every order from the second on costs one forward pass;
     nothing is differentiated by the weights twice. Exact as long as no unit crosses the kink of its activation.
 
+    All is computed in float64 on the device of the first weight, whatever the precision of the network, with ``G`` the
+    gradient of real numbers: nothing is rounded to the network's precision on the way. Works under
+    ``torch.inference_mode``; the network, its gradients, mode and buffers, the caller's tensors and the state of the
+    random generators stay as they are.
+
     Args:
         weights: of a network without biases, ``Z_k = A_{k-1} W_k^T`` with an activation between the layers: matrices
-            ``[m_k, m_{k-1}]`` from input to readout, or ``[E, m_k, m_{k-1}]`` for ``E`` networks side by side; an
-            ``nn.Sequential`` of ``nn.Linear(..., bias=False)`` with ``nn.ReLU`` between them (``nn.Flatten`` may come
-            first); or a :class:`HomogeneousMLP`.
+            ``[m_k, m_{k-1}]`` from input to readout, or ``[E, m_k, m_{k-1}]`` for ``E`` networks side by side, all of
+            which move; an ``nn.Sequential`` (or list of modules) of ``nn.Linear(..., bias=False)`` with ``nn.ReLU``
+            between them, where ``nn.Flatten`` may come first and entries may be such chains; or a
+            :class:`HomogeneousMLP`. ``torch.compile`` and ``nn.DataParallel`` may be around it. A module is measured
+            in evaluation mode, and its own forward and backward pass is compared with that of its layers. Layers that
+            are frozen (``requires_grad=False``) do not move: their ``xi_k`` is 0.
         inputs: ``[n, ...]``, or ``[E, n, ...]`` if ``weights`` are those of ``E`` networks and each has a batch of its
             own. Rows are flattened and otherwise taken as they are: to measure a ``HomogeneousMLP`` at what its own
-            forward pass sees, give ``inputs_of(images)``.
-        targets: what the loss takes: classes, int64 ``[n]`` (or ``[E, n]``); for ``mse`` also numbers ``[n, m_l]``.
+            forward pass sees, give ``inputs_of(images)``. Or a pair ``(inputs, targets)``, and no ``targets``.
+        targets: what the loss takes: classes, int64 ``[n]`` (or ``[E, n]``); for ``mse`` also numbers ``[n, m_l]``; for
+            a function anything, None included.
         loss: ``cross_entropy``, ``mse`` (half the squared distance, to the one-hot label for classes), or a function
             ``(outputs [n, m_l], targets) -> scalar``, a mean over the batch, for one network; its derivatives by the
-            outputs are then automatic.
+            outputs are then automatic. It gets outputs, targets and its own weights in float64, or, if it fails on
+            these, outputs in the precision of the network, and targets and weights as they are.
         scaling: ``none``, ``norm1``, ``rel1``, ``norm2``, ``rel2``, ``gradn`` or ``fsf``; their formulas for ``xi_k``
             are in :mod:`featurespeed.homogeneous.scalings`.
         activation: ``(a, b)`` of ``phi(s) = a s + b |s|``; the default is ReLU. A ``HomogeneousMLP`` brings its own.
         order: highest coefficient, 1 to 3; those beyond are NaN.
 
     Returns:
-        :class:`TaylorCoefficients`, tensors ``[E]`` (``[1]`` for one network) in the precision of the weights. The
-        ``directional_sharpness`` is ``-2 c2/c1``, and ``edge = -c1/c2`` the step at which the quadratic model is back
-        at the loss of before.
+        :class:`TaylorCoefficients`, float64 tensors ``[E]`` (``[1]`` for one network). The ``directional_sharpness`` is
+        ``-2 c2/c1``, and ``edge = -c1/c2`` the step at which the quadratic model is back at the loss of before.
 
     Raises:
-        TaylorError: (a ValueError) an unknown name, biases or other modules, shapes that do not chain, numbers that are
-            not finite, or a layer without an active unit, whose ``xi`` is not finite.
+        TaylorError: (a ValueError) an unknown name, shapes that do not chain, numbers that are not finite or whose
+            cubes are none of float64, or a layer without an active unit, whose ``xi`` is not finite. A module that is
+            more than its matrices: biases, other modules, a forward of its own, hooks, weight or spectral
+            normalisation, layers or weights that are shared. A loss that fails, is no differentiable real scalar, is
+            drawn at random, depends on the weights themselves, or whose derivatives (such as those of an operation
+            that can be differentiated only once) differ from its differences.
 
     Source: ours, for arXiv:2502.13110, whose abstract announces such formulas and does not give them.
 
     Example:
         >>> matrices = [torch.ones(2, 3), torch.ones(1, 2)]
         >>> result = taylor_coefficients(matrices, torch.ones(4, 3), torch.zeros(4, 1), loss="mse")
-        >>> result.c0, result.c1
-        (tensor([18.]), tensor([-864.]))
+        >>> result.c0.item(), result.c1.item()
+        (18.0, -864.0)
     """
-    matrices, (a, b) = _matrices(weights, activation)
-    if order not in (1, 2, 3):
-        raise TaylorError(f"order = {order!r}: allowed: 1, 2, 3")
-    factors_name, output_loss = _scaling(scaling), _loss(loss, len(matrices[0]))
-    x = _inputs(inputs, matrices)
-    y = targets if isinstance(output_loss, AnyLoss) else _targets(targets, x, matrices, str(loss))
-    found = backward_pass(x, y, matrices, output_loss, (a, b))
-    _check_outputs(found)
-    factors = factors_of(found, found.gradients(), factors_name)
-    _check_factors(factors, found, factors_name)
-    return coefficients(found, matrices, factors, output_loss, y, order)
+    if targets is ...:
+        inputs, targets = pair_of(inputs)
+    with torch.inference_mode(False), torch.no_grad():  # leaving inference mode switches gradients on
+        layers = read_layers(weights, activation)
+        if not isinstance(order, Integral) or isinstance(order, bool) or order not in (1, 2, 3):
+            raise TaylorError(f"order = {shown(order)}: allowed: 1, 2, 3")
+        _check_scaling(scaling)
+        with _generators_kept(layers.matrices[0].device):
+            return _measured(layers, inputs, targets, loss, scaling, int(order))
 
 
-@torch.no_grad()
 def soft_ranks(features: Tensor) -> SoftRanks:
     """How many directions the features of a batch take: participation ratio, stable rank and entropy rank.
 
     Args:
-        features: ``A``, ``[n, m]`` for n examples and m units, or ``[E, n, m]`` for ``E`` networks. Take the mean off
-            first if a common offset should not count.
+        features: ``A``, ``[n, m]`` for n examples and m units, or ``[E, n, m]`` for ``E`` networks; real or complex, of
+            any precision and scale. Take the mean off first if a common offset should not count.
 
     Returns:
-        :class:`SoftRanks` of the Gram matrix ``K = A A^T``, tensors ``[E]`` (``[1]`` for one network), pure numbers
+        :class:`SoftRanks` of the Gram matrix ``K = A A^H``, tensors ``[E]`` (``[1]`` for one network), pure numbers
         between 1 and the rank: ``tr(K)^2/tr(K^2)``, ``tr(K)/lambda_max``, and the exponential of the entropy of the
         eigenvalues over their sum. Computed in float64; NaN for features that are all 0.
 
     Raises:
-        TaylorError: (a ValueError) another number of dimensions, or features that are not finite.
+        TaylorError: (a ValueError) another number of dimensions, no features, or such that are not finite.
 
     Source: standard definitions. Which soft rank arXiv:2502.13110 means, its abstract does not say.
 
@@ -129,144 +150,130 @@ def soft_ranks(features: Tensor) -> SoftRanks:
         >>> soft_ranks(torch.eye(5)).participation_ratio
         tensor([5.], dtype=torch.float64)
     """
-    if features.ndim not in (2, 3):
-        raise TaylorError(f"features: of shape {list(features.shape)}, allowed: [n, m] or [E, n, m]")
-    if not torch.isfinite(features).all():
-        raise TaylorError("features: NaN or infinite, finite numbers are needed")
-    return soft_rank.soft_ranks(features if features.ndim == 3 else features[None])
+    with torch.inference_mode(False), torch.no_grad():
+        found = tensor_of("features", features)
+        if found.ndim not in (2, 3) or not found.numel():
+            raise TaylorError(
+                f"features: of shape {list(found.shape)}, allowed: [n, m] or [E, n, m], with examples and units in them"
+            )
+        found = (found if found.ndim == 3 else found[None]).to(torch.complex128 if found.is_complex() else EXACT)
+        if not torch.isfinite(found).all():
+            raise TaylorError("features: NaN or infinite, finite numbers are needed")
+        return _complex_ranks(found) if found.is_complex() else soft_rank.soft_ranks(_of_size_one(found))
+
+
+def _of_size_one(features: Tensor) -> Tensor:
+    """Each member's features over a power of two, so that the largest entry is about 1: ranks have no scale."""
+    exponents = torch.frexp(features.abs().amax((1, 2), keepdim=True)).exponent
+    return features / torch.ldexp(torch.ones_like(features[:, :1, :1]), exponents.clamp(-1022, 1022))
+
+
+def _complex_ranks(features: Tensor) -> SoftRanks:
+    """From the real matrix ``[[Re, -Im], [Im, Re]]``, whose Gram matrix has every eigenvalue of ``A A^H`` twice."""
+    real, imaginary = features.real, features.imag
+    rows = torch.cat([real, -imaginary], 2), torch.cat([imaginary, real], 2)
+    twice = soft_rank.soft_ranks(_of_size_one(torch.cat(rows, 1)))
+    return SoftRanks(twice.participation_ratio / 2, twice.stable_rank / 2, twice.entropy_rank / 2)
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------
 
 
-def _matrices(weights: Weights, activation: tuple[float, float]) -> tuple[list[Tensor], tuple[float, float]]:
-    """``W_1 .. W_l`` as ``[E, m_k, m_{k-1}]``, and the activation that belongs to them."""
-    if isinstance(weights, HomogeneousMLP):
-        found, activation = [w.detach() for w in weights.weights], weights.activation
-    elif isinstance(weights, nn.Module):
-        found = _of_modules(weights)
-        if tuple(activation) != RELU:
-            raise TaylorError(f"activation = {activation}: a module brings its own, allowed: {RELU}, its ReLU")
-    else:
-        found = [torch.as_tensor(w).detach() for w in weights]
-    if not found:
-        raise TaylorError("weights: none given, at least one matrix is needed")
-    for k, w in enumerate(found, 1):
-        if w.ndim not in (2, 3) or w.ndim != found[0].ndim or not w.is_floating_point():
-            raise TaylorError(
-                f"weights: layer {k} has {str(w.dtype).removeprefix('torch.')} {list(w.shape)}, allowed: real numbers"
-                " [m_k, m_{k-1}] in all layers, or [E, m_k, m_{k-1}] in all"
-            )
-    found = [w if w.ndim == 3 else w[None] for w in found]
-    _check_chain(found)
-    return found, activation
+@contextmanager
+def _generators_kept(device: torch.device) -> Iterator[None]:
+    """The caller's code may draw random numbers: the generators of the CPU and of this device are put back."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type="cuda" if device.type == "cpu" else device.type):
+        yield
 
 
-def _of_modules(module: nn.Module) -> list[Tensor]:
-    """The weights of a chain of linear layers with ReLU between them."""
-    allowed = "allowed: an nn.Sequential of nn.Linear without bias, with nn.ReLU between them"
-    if not isinstance(module, nn.Sequential):
-        raise TaylorError(f"weights: {type(module).__name__}, {allowed}")
-    parts = list(module)[1:] if len(module) and isinstance(module[0], nn.Flatten) else list(module)
-    for place, part in enumerate(parts):
-        wanted = nn.ReLU if place % 2 else nn.Linear
-        if not isinstance(part, wanted) or (place % 2 and place == len(parts) - 1):
-            raise TaylorError(f"weights: {type(part).__name__} at place {place + 1} of the chain, {allowed}")
-        if place % 2 == 0 and part.bias is not None:
-            raise TaylorError(f"weights: layer {place // 2 + 1} has a bias, allowed: nn.Linear(..., bias=False)")
-    return [part.weight.detach() for part in parts[::2]]
+def _check_scaling(name: Any) -> None:
+    if not isinstance(name, str) or name not in FORMULAS:
+        raise TaylorError(f"scaling = {shown(name)}: allowed: {', '.join(FORMULAS)}")
 
 
-def _check_chain(matrices: Sequence[Tensor]) -> None:
-    for k, (before, after) in enumerate(zip(matrices, matrices[1:], strict=False), 2):
-        if len(before) != len(after):
-            raise TaylorError(f"weights: layer {k} is of {len(after)} networks, allowed: {len(before)}, as before it")
-        if before.shape[1] != after.shape[2]:
-            raise TaylorError(
-                f"weights: layer {k} takes {after.shape[2]} inputs, allowed: {before.shape[1]}, as layer {k - 1} has"
-            )
-    for k, matrix in enumerate(matrices, 1):
-        if not torch.isfinite(matrix).all():
-            raise TaylorError(f"weights: layer {k} holds NaN or infinity, finite numbers are needed")
-
-
-def _scaling(name: str) -> GradientScaling:
-    try:
-        return GradientScaling(name)
-    except ValueError:
-        raise TaylorError(f"scaling = {name!r}: allowed: {', '.join(GradientScaling)}") from None
-
-
-def _loss(loss: Loss, members: int) -> OutputLoss:
-    if not callable(loss):
-        if loss not in OUTPUT_LOSSES:
-            names = ", ".join(OUTPUT_LOSSES)
-            raise TaylorError(f"loss = {loss!r}: allowed: {names}, or a function of outputs and targets")
-        return OUTPUT_LOSSES[loss]
-    if members > 1:
-        names = ", ".join(OUTPUT_LOSSES)
+def _check_loss(loss: Loss, members: int) -> None:
+    names = ", ".join(OUTPUT_LOSSES)
+    if isinstance(loss, type):
+        raise TaylorError(
+            f"loss: the class {loss.__name__}, allowed: {names}, or a function, such as {loss.__name__}()"
+        )
+    if not callable(loss) and not (isinstance(loss, str) and loss in OUTPUT_LOSSES):
+        raise TaylorError(f"loss = {shown(loss)}: allowed: {names}, or a function of outputs and targets")
+    if callable(loss) and members > 1:
         raise TaylorError(f"loss: a function is for one network, {members} are given; allowed for several: {names}")
-
-    def scalar(outputs: Tensor, targets: Tensor) -> Tensor:
-        value = loss(outputs, targets)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise TaylorError(f"loss: returns {what}, allowed: a scalar tensor, the mean over the batch")
-        if outputs.requires_grad and not value.requires_grad:
-            raise TaylorError("loss: its value cannot be differentiated by the outputs, allowed: operations of torch")
-        return value
-
-    return AnyLoss(scalar)
-
-
-def _inputs(inputs: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """``[E, n, m_0]`` in the precision of the weights."""
-    members, _, wanted = matrices[0].shape
-    shape = list(inputs.shape)
-    if len(shape) >= 2 and math.prod(shape[1:]) == wanted:
-        rows = inputs.flatten(1)[None]
-    elif len(shape) >= 3 and shape[0] in (1, members) and math.prod(shape[2:]) == wanted:
-        rows = inputs.flatten(2)
-    else:
-        own = f" or [{members}, n, {wanted}]" if members > 1 else ""
-        raise TaylorError(f"inputs: of shape {shape}, allowed: [n, {wanted}]{own}, as layer 1 takes {wanted} inputs")
-    if not rows.shape[1]:
-        raise TaylorError("inputs: an empty batch, at least one row is needed")
-    if not torch.isfinite(rows).all():
-        raise TaylorError("inputs: NaN or infinite, finite numbers are needed")
-    return rows.to(matrices[0]).expand(members, -1, -1)
-
-
-def _targets(targets: Tensor, x: Tensor, matrices: Sequence[Tensor], loss: str) -> Tensor:
-    """Classes ``[1 or E, n]``, or numbers ``[1 or E, n, m_l]``."""
-    members, examples, outputs = len(x), x.shape[1], matrices[-1].shape[1]
-    if targets.is_floating_point() and loss == "mse":
-        shape = (examples, outputs)
-    elif targets.is_floating_point() or targets.dtype == torch.bool:
-        raise TaylorError(f"targets: {str(targets.dtype).removeprefix('torch.')}, allowed for {loss}: classes, int64")
-    else:
-        shape = (examples,)
-    given = targets[None] if targets.shape == shape else targets
-    if tuple(given.shape[1:]) != shape or len(given) not in (1, members):
-        own = f" or {[members, *shape]}" if members > 1 else ""
-        raise TaylorError(f"targets: of shape {list(targets.shape)}, allowed: {list(shape)}{own}")
-    if given.is_floating_point():
-        return given.to(x)
-    if given.min() < 0 or given.max() >= outputs:
-        raise TaylorError(f"targets: classes {int(given.min())} to {int(given.max())}, allowed: 0 to {outputs - 1}")
-    return given.to(x.device, torch.int64)
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
 
+def _measured(
+    layers: Layers, inputs: Any, targets: Any, loss: Loss, scaling: Scaling, order: int
+) -> TaylorCoefficients:
+    """The coefficients, once it is known which layers there are."""
+    matrices = layers.matrices
+    _check_loss(loss, len(matrices[0]))
+    x = inputs_of_layers(inputs, matrices)
+    output_loss, y = _loss_and_targets(loss, targets, x, layers)
+    found = backward_pass(x, y, matrices, output_loss, layers.activation)
+    gradients = found.gradients()
+    _check_outputs(found)
+    _check_range("input of layer", found.activations)
+    _check_range("gradient by the outputs of layer", found.backward)
+    _check_range("gradient of layer", gradients)
+    if isinstance(output_loss, OwnLoss):
+        output_loss.check_derivatives(found.outputs, y, found.backward[-1], order)
+    if layers.module is not None:
+        check_against_module(layers.module, layers.given, found, gradients)
+    factors = factors_of(found, gradients, scaling)
+    factors = torch.where(torch.tensor(layers.moving, device=x.device), factors, 0.0)
+    _check_factors(factors, found, scaling)
+    result = coefficients(found, matrices, factors, output_loss, y, order, gradients)
+    _check_range("velocity of layer", result.velocities)
+    _check_coefficients(result, order)
+    return result
+
+
+def _loss_and_targets(loss: Loss, targets: Any, x: Tensor, layers: Layers) -> tuple[OutputLoss, Any]:
+    """A function takes its targets as they are given; it is tried on the outputs first."""
+    if isinstance(loss, str):
+        return NAMED_LOSSES[loss], targets_of_loss(targets, x, layers.matrices, loss)
+    outputs = forward_pass(x, layers.matrices, layers.activation)[2]
+    _check_finite("outputs of the network", outputs)
+    return own_loss(loss, layers.dtype, outputs, targets, layers.given), targets
+
+
 def _check_outputs(found: BackwardPass) -> None:
-    for name, tensor in (("outputs of the network", found.outputs), ("gradient of the loss", found.backward[-1])):
-        if not torch.isfinite(tensor).all():
-            raise TaylorError(f"inputs: the {name} on this batch is NaN or infinite, finite numbers are needed")
+    _check_finite("outputs of the network", found.outputs)
+    _check_finite("gradient of the loss", found.backward[-1])
 
 
-def _check_factors(factors: Tensor, found: BackwardPass, scaling: GradientScaling) -> None:
+def _check_finite(name: str, tensor: Tensor) -> None:
+    if not torch.isfinite(tensor).all():
+        raise TaylorError(f"inputs: the {name} on this batch is NaN or infinite, finite numbers are needed")
+
+
+def _check_range(name: str, tensors: Iterable[Tensor]) -> None:
+    """Refuse numbers whose cubes overflow, or vanish although the numbers are not 0."""
+    for k, tensor in enumerate(tensors, 1):
+        sizes = tensor.abs().flatten(1).amax(1)
+        wrong = sizes[(sizes != 0) & ~((sizes >= SMALLEST) & (sizes <= LARGEST))]
+        if len(wrong):
+            raise TaylorError(
+                f"inputs: the {name} {k} on this batch has entries of at most {float(wrong[0]):g}, allowed: 0, or"
+                f" {SMALLEST:g} to {LARGEST:g}; give inputs or loss in other units, or ask for a lower order"
+            )
+
+
+def _check_coefficients(result: TaylorCoefficients, order: int) -> None:
+    for name in ("c0", "c1", "c2", "c3")[: order + 1]:
+        value = getattr(result, name)
+        if not torch.isfinite(value).all():
+            wrong = float(value[~torch.isfinite(value)][0])
+            raise TaylorError(f"loss: {name} is {wrong} on this batch, finite numbers are needed")
+
+
+def _check_factors(factors: Tensor, found: BackwardPass, scaling: Scaling) -> None:
     """Name the layer to blame where a factor is not finite."""
     bad = ~torch.isfinite(factors)
     if not bad.any():

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from featurespeed.homogeneous.losses import OutputLoss
 from featurespeed.homogeneous.scalings import scaling_factors, silent_layers
-from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.homogeneous.taylor import BackwardPass, coefficients
 from featurespeed.randomness import generator
+
+if TYPE_CHECKING:  # specs need more than the base installation, networks do not
+    from featurespeed.homogeneous.spec import GradientScaling
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from featurespeed.homogeneous.losses import OUTPUT_LOSSES
 from featurespeed.homogeneous.network import DescentNetwork
 from featurespeed.homogeneous.soft_rank import gradient_soft_rank, participation_ratio, soft_ranks
 from featurespeed.homogeneous.spec import DescentSpec
+from featurespeed.measuring.errors import MeasurementError
 from featurespeed.randomness import derive_seed
 from featurespeed.training.groups import OutOfMemory, chunks
 from featurespeed.training.job import Row
@@ -89,7 +90,7 @@ def _curvature_rows(
 ) -> list[list[Row]]:
     try:
         return _eigenvalues(network, spec, batches, seeds, step)
-    except CurvatureError:
+    except MeasurementError:
         if network.members == 1:
             return [[{"quantity": "overflow_step", "value": float(step)}]]
         alone = [network.take([place]) for place in range(network.members)]
@@ -102,7 +103,7 @@ def _eigenvalues(
     """Rows ``sharpness`` and ``scaled_sharpness`` of every member; the second one only where the factors are finite.
 
     Raises:
-        CurvatureError: weights, loss or derivatives of some member are not finite.
+        MeasurementError: weights, loss or derivatives of some member are not finite.
     """
     loss, (x, y) = OUTPUT_LOSSES[spec.loss], batches.curvature
     x, y = x.expand(network.members, *x.shape[1:]), y.expand(network.members, -1)

@@ -6,23 +6,26 @@ The abstract of arXiv:2502.13110 names a depth-wise gradient scaling; these cand
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from featurespeed.homogeneous.spec import GradientScaling
+if TYPE_CHECKING:  # specs need more than the base installation, formulas do not
+    from featurespeed.homogeneous.spec import GradientScaling
 
 Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: Factors from ``|A_{k-1}|, |B_k|, |G_k|``, each ``[E, l]``; ``|B_l|``, the last column, is that by the outputs.
-FORMULAS: Mapping[GradientScaling, Formula] = {
-    GradientScaling.NONE: lambda a, b, g: torch.ones_like(a),
-    GradientScaling.NORM1: lambda a, b, g: 1 / (a * b),
-    GradientScaling.REL1: lambda a, b, g: b[:, -1:] / (a * b),
-    GradientScaling.NORM2: lambda a, b, g: 1 / (a * b) ** 2,
-    GradientScaling.REL2: lambda a, b, g: (b[:, -1:] / (a * b)) ** 2,
-    GradientScaling.GRADN: lambda a, b, g: 1 / g,
-    GradientScaling.FSF: lambda a, b, g: b[:, -1:] ** 2 / (b.shape[1] * g**2),
+#: Name of a ``GradientScaling`` -> factors from ``|A_{k-1}|, |B_k|, |G_k|``, each ``[E, l]``; ``|B_l|``, the last
+#: column, is that by the outputs.
+FORMULAS: Mapping[str, Formula] = {
+    "none": lambda a, b, g: torch.ones_like(a),
+    "norm1": lambda a, b, g: 1 / (a * b),
+    "rel1": lambda a, b, g: b[:, -1:] / (a * b),
+    "norm2": lambda a, b, g: 1 / (a * b) ** 2,
+    "rel2": lambda a, b, g: (b[:, -1:] / (a * b)) ** 2,
+    "gradn": lambda a, b, g: 1 / g,
+    "fsf": lambda a, b, g: b[:, -1:] ** 2 / (b.shape[1] * g**2),
 }
 
 
@@ -44,7 +47,7 @@ def scaling_factors(
         Factors; 0 where the minibatch is fitted perfectly (``B_l = 0``), and not finite where another norm is 0: no
         unit of some layer is active (see :func:`dead_layers`).
     """
-    factors = FORMULAS[GradientScaling(scaling)](forward_norms, backward_norms, gradient_norms)
+    factors = FORMULAS[scaling](forward_norms, backward_norms, gradient_norms)
     return torch.where(backward_norms[:, -1:] == 0, 0.0, factors)
 
 

@@ -15,14 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, jvp
 
-from featurespeed.probes.feature_speed import (
-    Chain,
-    Loss,
-    backward_feature_angle,
-    balanced_learning_rates,
-    descent_velocity,
-    gradient_norms,
-)
+from featurespeed.probes.chain import Chain, descent_velocity, gradient_norms
+from featurespeed.probes.feature_speed import Loss, backward_feature_angle, balanced_learning_rates
 
 
 @dataclass(frozen=True)

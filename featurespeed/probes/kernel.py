@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
-from featurespeed.probes.feature_speed import Chain
+from featurespeed.probes.chain import Chain
 
 
 def backward_feature_kernel(layers: Sequence[nn.Module], x: Tensor, learning_rates: Sequence[float] | Tensor) -> Tensor:

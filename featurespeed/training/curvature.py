@@ -30,6 +30,7 @@ from featurespeed.curvature.operators import (
 from featurespeed.curvature.stochastic import directional_sharpness, trace
 from featurespeed.curvature.tracking import Tracker
 from featurespeed.data.store import ImageData
+from featurespeed.measuring.errors import MeasurementError
 from featurespeed.models.networks import Network
 from featurespeed.randomness import derive_seed
 from featurespeed.training.curvature_spec import CurvatureSpec
@@ -309,7 +310,7 @@ def _rows_of_group(
         try:
             point = Point(run, step, alive, load(alive, step), batch, micro_batch, folder)
             found = list(measurement.rows(point))
-        except CurvatureError:
+        except MeasurementError:
             if len(members) > 1:
                 raise
             found = [(alive[0], {"quantity": "overflow_step", "value": float(step), "estimator": "Lanczos"})]
@@ -339,7 +340,7 @@ def _with_less_at_a_time(follow: Follow, members: list[int], images: int, done: 
 def _at_once(follow: Follow, members: list[int], images: int) -> list[Row] | None:
     """Rows of a group, None if it must go on in halves; those of one member with ever smaller micro-batches.
 
-    Raises OutOfMemory or CurvatureError if one member fails nevertheless.
+    Raises OutOfMemory or MeasurementError if one member fails nevertheless.
     """
     micro_batch: int | None = None
     while True:
@@ -352,7 +353,7 @@ def _at_once(follow: Follow, members: list[int], images: int) -> list[Row] | Non
             micro_batch = (micro_batch or images) // 2
             if micro_batch < 1:
                 raise
-        except CurvatureError:
+        except MeasurementError:
             if len(members) == 1:
                 raise
             return None

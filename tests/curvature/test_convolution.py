@@ -5,12 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from featurespeed.curvature.convolution import ByInput, ByWeight, Convolutions, Geometry, Output, conv2d
+from featurespeed.curvature.convolution import ByInput, ByWeight, Geometry, Output, conv2d
 from featurespeed.curvature.lanczos import largest_eigenvalues
-from featurespeed.curvature.objective import differentiable_twice
+from featurespeed.curvature.objective import Objective
 from featurespeed.curvature.operators import (
     Negative,
 )
+from featurespeed.measuring.context import Replacing
 from tests.curvature.cases import (
     Matrices,
     assert_same,
@@ -62,6 +63,11 @@ def test_each_of_the_three_bilinear_maps_has_the_derivatives_of_finite_differenc
         assert torch.autograd.gradgradcheck(lambda a, b, f=function: f.apply(a, b, geometry), arguments)
 
 
+def in_their_place():
+    """What an objective does where it builds a graph."""
+    return Replacing({torch.conv2d: conv2d})
+
+
 def _graph(output):
     """Names of the functions behind an output."""
     names, queue = set(), [output.grad_fn]
@@ -74,10 +80,11 @@ def _graph(output):
 
 def test_convolutions_are_replaced_inside_the_mode_only():
     layer, x = nn.Conv2d(2, 3, 3).double(), normal(1, 2, 4, 4)
-    with Convolutions():
+    with in_their_place():
         inside = [layer(x), functional.conv2d(x, layer.weight), torch.conv2d(x, weight=layer.weight, stride=[1])]
-    with differentiable_twice(layer):
-        inside.append(layer(x))
+    objective = Objective(layer, lambda outputs, targets: outputs.sum(), (x, x))
+    with objective.replacing():
+        inside.append(objective.outputs(objective.chunks[0]))
     assert all("OutputBackward" in _graph(output) for output in inside)
     assert "OutputBackward" not in _graph(layer(x))
 
@@ -97,7 +104,7 @@ def test_convolutions_are_replaced_inside_the_mode_only():
 def test_other_convolutions_work_inside_the_mode(layer, shape):
     layer, x = layer.double(), normal(*shape)
     wanted = _second(lambda w: layer(x), [layer.weight], {})[0]
-    with Convolutions():
+    with in_their_place():
         found = _second(lambda w: layer(x), [layer.weight], {})[0]
     assert found.dtype == DOUBLE
     assert_same(found, wanted, rtol=1e-12)

@@ -11,6 +11,7 @@ from featurespeed.curvature.lanczos import Krylov, largest_eigenvalues, random_v
 from featurespeed.curvature.objective import CurvatureError, Objective
 from featurespeed.curvature.operators import GaussNewton, Hessian, Residual, Scaled
 from featurespeed.curvature.tracking import Tracker
+from featurespeed.measuring.errors import MeasurementError
 from featurespeed.training.ensemble import LOSSES
 from featurespeed.training.trainer import Trainer
 from tests.curvature.cases import CASES, Matrices, dense, largest, relative_error, symmetric, with_bulk
@@ -129,7 +130,7 @@ def test_the_basis_is_orthonormal_and_the_projection_tridiagonal():
     torch.testing.assert_close(v @ v.mT, torch.eye(60).double().expand(2, -1, -1), rtol=0, atol=1e-12)
     wanted = (v @ matrix @ v.mT).numpy()
     scale = np.abs(matrix.numpy()).max(axis=(1, 2), keepdims=True)
-    assert np.max(np.abs(krylov.tridiagonal() - wanted) / scale) < 1e-10
+    assert np.max(np.abs(krylov.projection() - wanted) / scale) < 1e-10
 
 
 # --- when it stops ----------------------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def test_tf32_products_are_followed_by_a_rayleigh_quotient_in_full_precision(k):
 )
 def test_what_cannot_be_asked_for_is_refused_before_any_product(arguments, message):
     operator = Matrices(symmetric(with_bulk(1.0)))
-    with pytest.raises(CurvatureError) as error:
+    with pytest.raises(MeasurementError) as error:
         largest_eigenvalues(operator, **arguments)
     assert str(error.value) == message and not operator.seen
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from featurespeed.curvature.lanczos import largest_eigenvalues
-from featurespeed.curvature.objective import CurvatureError, Objective, differentiable_twice
+from featurespeed.curvature.objective import CurvatureError, Objective
 from featurespeed.curvature.operators import (
     GaussNewton,
     Hessian,
@@ -211,7 +211,7 @@ def test_rates_may_be_a_number_or_one_row_a_member_but_not_negative():
     rows = normal(2, 3, seed=1).square()
     assert_same(Scaled(inner, rows).matvec(v), rows.sqrt() * inner.matvec(rows.sqrt() * v))
     for bad in (-1.0, math.nan, torch.tensor([[1.0, math.inf, 1.0]])):
-        with pytest.raises(CurvatureError, match="^rates: .* finite and not negative$"):
+        with pytest.raises(CurvatureError, match="^rates: .* finite and not negative, allowed: at least 0$"):
             Scaled(inner, bad)
 
 
@@ -299,7 +299,7 @@ def test_training_mode_does_not_matter_and_is_kept(build):
     v = normal(1, case.objective(model).size)
     for matrix, operator in MATRICES.items():
         assert_same(operator(case.objective(model)).matvec(v)[0], getattr(dense(name), matrix) @ v[0])
-    with pytest.raises(RuntimeError, match="halfway"), differentiable_twice(model):
+    with pytest.raises(RuntimeError, match="halfway"), case.objective(model).differentiable():
         assert not any(module.training for module in model.modules())
         raise RuntimeError("halfway")
     assert [module.training for module in model.modules()] == modes
@@ -332,8 +332,8 @@ def test_vectors_and_tensors_of_parameters_are_one_row_a_member():
     assert [part.shape for part in parts] == [p.shape for p in objective.parameters]
     assert torch.equal(objective.flatten(parts), v)
     assert torch.equal(parts[0][1].flatten(), v[1, : parts[0][1].numel()])
-    values = [i + 0.1 for i, _ in enumerate(objective.sizes)]  # not a float32 number
-    wanted = torch.cat([torch.full((n,), v, dtype=DOUBLE) for v, n in zip(values, objective.sizes, strict=True)])
+    values = [i + 0.1 for i, _ in enumerate(objective.space.sizes)]  # not a float32 number
+    wanted = torch.cat([torch.full((n,), v, dtype=DOUBLE) for v, n in zip(values, objective.space.sizes, strict=True)])
     assert torch.equal(objective.fill(values), wanted[None])
 
 

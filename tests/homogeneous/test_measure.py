@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,15 @@ from featurespeed.homogeneous.measure import TaylorError, soft_ranks, taylor_coe
 from featurespeed.homogeneous.network import HomogeneousMLP, backward_pass
 from featurespeed.homogeneous.taylor import TaylorCoefficients
 from featurespeed.randomness import generator
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules["pydantic"] = None  # importing it fails
+import torch
+from featurespeed import soft_ranks, taylor_coefficients
+print(taylor_coefficients([torch.ones(2, 3)], torch.ones(4, 3), torch.zeros(4, 2), loss="mse", scaling="fsf").c0.item())
+print(soft_ranks(torch.eye(5)).stable_rank.item())
+"""
 
 
 def small(bias: bool = False) -> tuple[nn.Sequential, Tensor, Tensor]:
@@ -152,3 +164,8 @@ def test_public_soft_ranks_take_one_network_or_several():
         soft_ranks(features[0, :])
     with pytest.raises(TaylorError, match="NaN or infinite"):
         soft_ranks(features / 0)
+
+
+def test_both_need_the_base_installation_only():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["9.0", "5.0"]

@@ -21,7 +21,7 @@ from featurespeed.curvature.operators import Hessian, Scaled
 from featurespeed.homogeneous.losses import OUTPUT_LOSSES, OutputLoss
 from featurespeed.homogeneous.measure import taylor_coefficients
 from featurespeed.homogeneous.network import HomogeneousMLP, inputs_of
-from featurespeed.homogeneous.scalings import dead_layers, scaling_factors
+from featurespeed.homogeneous.scalings import FORMULAS, dead_layers, scaling_factors
 from featurespeed.homogeneous.soft_rank import gradient_soft_rank
 from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.homogeneous.taylor import TaylorCoefficients
@@ -145,6 +145,10 @@ def test_coefficients_are_those_of_nested_automatic_differentiation():
         worst, cases = torch.maximum(worst, torch.stack(errors).amax(1)), cases + MEMBERS
     assert cases >= 500
     assert worst[:3].max() < 1e-12 and worst[3] < 1e-10, worst
+
+
+def test_every_scaling_has_a_formula():
+    assert list(FORMULAS) == list(GradientScaling)
 
 
 def test_groups_hold_every_scaling_loss_depth_and_activation():

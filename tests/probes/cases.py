@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featurespeed.models.mlp import Linear, ResidualBlock, build_residual_mlp
-from featurespeed.probes.feature_speed import Chain, descent_velocity
+from featurespeed.probes.chain import Chain, descent_velocity
 from featurespeed.probes.residual_mlp import DenseNetwork
 from featurespeed.randomness import generator
 

@@ -300,9 +300,13 @@ def test_gradients_need_not_be_on_where_it_is_called():
     assert not any(value.requires_grad for value in vars(off).values())
 
 
-def test_a_loss_that_does_not_look_at_the_outputs_moves_nothing():
+def test_a_loss_of_which_the_outputs_are_no_part_is_refused_and_one_that_is_flat_moves_nothing():
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)).double()
-    result = measure_feature_speed(net, lambda outputs, targets: targets.sum(), (normal(4, 3), normal(4, 1, seed=1)))
+    batch = normal(4, 3), normal(4, 1, seed=1)
+    for loss in (lambda outputs, targets: targets.sum(), lambda outputs, targets: outputs.detach().sum()):
+        with pytest.raises(ValueError, match="^loss: no operation of PyTorch connects its value with the outputs"):
+            measure_feature_speed(net, loss, batch)
+    result = measure_feature_speed(net, lambda outputs, targets: (0 * outputs).sum(), batch)
     assert result.feature_speed.tolist() == result.backward_norm.tolist() == result.loss_decay.tolist() == [0.0, 0.0]
     assert bool(result.formula_error.isnan().all())
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 from featurespeed.probes import measure_feature_speed
-from featurespeed.probes.feature_speed import Chain, descent_velocity
+from featurespeed.probes.chain import Chain, descent_velocity
 from featurespeed.probes.kernel import backward_feature_kernel, cos_bfa_of_kernel, summarize_kernel
 from tests.probes.cases import CASES, DOUBLE, frozen_ends, linear_loss, normal, quadratic, residual
 

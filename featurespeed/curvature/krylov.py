@@ -1,0 +1,262 @@
+"""The growing Krylov space of an operator: an orthonormal basis, kept in pieces, and the projection on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featurespeed.curvature.basis import Basis
+from featurespeed.curvature.objective import CurvatureError
+from featurespeed.curvature.operators import Multiple, Operator
+from featurespeed.machine.device import tf32
+from featurespeed.measuring.norms import power_of_two, row_norms
+from featurespeed.randomness import generator
+
+#: Norms of a product within which neither it nor squares of its entries over- or underflow, by precision.
+COMFORTABLE = {
+    torch.float16: (2.0**-6, 2.0**8),
+    torch.bfloat16: (1e-12, 1e12),
+    torch.float32: (1e-12, 1e12),
+    torch.float64: (1e-120, 1e120),
+}
+#: Factors that are tried where a product is 0, and, inverted, where it is not finite.
+FAR = {torch.float16: 2.0**12, torch.bfloat16: 2.0**80, torch.float32: 2.0**80, torch.float64: 2.0**600}
+
+
+class Products:
+    """Products with ``scale`` times an operator: a power of two, found at the first one, that keeps them in range.
+
+    Args:
+        operator: what to multiply with.
+        allow_tf32: whether products may round to TF32 on a GPU.
+    """
+
+    def __init__(self, operator: Operator, allow_tf32: bool = False):
+        self.operator, self.allow_tf32, self.scale, self.taken = operator, allow_tf32, 1.0, 0
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """``scale`` times the operator times ``vectors [E, size]``."""
+        image = self._product(vectors)
+        if self.taken > 1:
+            return image
+        image = self._rescaled(vectors, image, _far(image))
+        return self._rescaled(vectors, image, _near(image))
+
+    def _product(self, vectors: Tensor) -> Tensor:
+        self.taken += 1
+        with tf32(self.allow_tf32):
+            return self.operator.matvec(vectors)
+
+    def _rescaled(self, vectors: Tensor, image: Tensor, factor: float) -> Tensor:
+        """The product with ``factor`` times the operator, which stays so if that has one."""
+        if factor == 1:
+            return image
+        before = self.operator, self.scale
+        self.operator, self.scale = scaled(self.operator, factor), self.scale * factor
+        found = self._product(vectors)
+        if torch.isfinite(found).all() and found.any():
+            return found
+        self.operator, self.scale = before
+        return image
+
+
+def _far(image: Tensor) -> float:
+    """A factor by which an operator may have a product where this one has none."""
+    if not torch.isfinite(image).all():
+        return 1 / FAR[image.dtype]
+    return 1.0 if image.any() else FAR[image.dtype]
+
+
+def _near(image: Tensor) -> float:
+    """The factor that brings a product into the range of numbers; 1 where it is in it."""
+    size = float(row_norms(image).max())
+    low, high = COMFORTABLE[image.dtype]
+    return 1.0 if low <= size <= high or not 0 < size < np.inf else power_of_two(size)
+
+
+class Krylov:
+    """The growing Krylov space of an operator, member by member: an orthonormal basis and the projection on it.
+
+    ``A V = V T + beta v_next e^T`` with ``T`` tridiagonal. Where a space is exhausted (``beta = 0``) it goes on from a
+    random vector that is orthogonal to all of it, and so finds what the start had nothing of; :meth:`restart` does so
+    before, and the chain that it leaves has an open end, whose image the later vectors take up.
+
+    Inside, everything is of ``scale`` times the operator (:class:`Products`); what the methods return is of itself.
+
+    Args:
+        operator: ``E`` members of ``size`` dimensions.
+        start: ``[E, size]``, not 0.
+        allow_tf32: whether products, not the algebra around them, may round to TF32 on a GPU.
+
+    Attributes:
+        asymmetry: ``[E]``, largest part of a product, relative to the operator, along basis vectors along which that of
+            a symmetric matrix that stays the same has none; rounding if all is well.
+    """
+
+    def __init__(self, operator: Operator, start: Tensor, allow_tf32: bool = False):
+        self._product = Products(operator, allow_tf32)
+        self.members, self.size = operator.members, operator.size
+        self._basis = Basis(operator.members, operator.size, start)
+        self.alpha: list[np.ndarray] = []
+        self.beta: list[np.ndarray] = []
+        self.asymmetry = np.zeros(operator.members)
+        self._size = np.zeros(operator.members)  # lower bound of the operator's norm
+        self._columns: list[np.ndarray] = []  # coordinates of the images, [E, steps] each
+        self._ends: list[int] = []  # last vectors of the chains that were left
+        self._left: list[Tensor] = []  # what their images had outside of the space then
+        self._spare = generator(0, "krylov", device=start.device)
+        self._next = start / start.norm(dim=1, keepdim=True)
+
+    @property
+    def products(self) -> int:
+        """All that were taken."""
+        return self._product.taken
+
+    @property
+    def scale(self) -> float:
+        """By which the operator is multiplied inside."""
+        return self._product.scale
+
+    def multiplied(self, vectors: Tensor) -> Tensor:
+        """The operator, not a multiple, times ``vectors [E, size]``, in full precision."""
+        with tf32(False):
+            return self._product.operator.matvec(vectors) / self.scale
+
+    @property
+    def steps(self) -> int:
+        """Dimensions so far."""
+        return self._basis.steps
+
+    @property
+    def basis(self) -> Tensor:
+        """``[E, steps, size]``."""
+        return self._basis.joined()
+
+    @property
+    def chain(self) -> int:
+        """Dimensions of the present chain, since the last :meth:`restart`."""
+        return self.steps - (self._ends[-1] + 1 if self._ends else 0)
+
+    def extend(self) -> None:
+        """One product, one more dimension."""
+        self._basis.append(self._next)
+        image = self._product(self._next)
+        with tf32(False):  # the projections need every digit
+            inside = self._basis.project_out(image).double().cpu().numpy()
+            self.alpha.append(inside[:, -1])
+            self._columns.append(inside)
+            self._basis.project_out(image)
+            norms = image.norm(dim=1).double().cpu().numpy()
+            self._check(norms)
+            self._size = np.maximum.reduce([self._size, np.abs(self.alpha[-1]), norms])
+            self._watch(inside)
+            self._turn(image, norms)
+
+    def restart(self) -> None:
+        """Go on from a random vector that is orthogonal to all of the space, as if that were exhausted."""
+        self._ends.append(self.steps - 1)
+        self._left.append(self._next * self._last_beta())
+        fresh = torch.stack([self._random() for _ in range(self.members)])
+        self._next = self._orthogonal(fresh)
+
+    def projection(self) -> np.ndarray:
+        """``V^T A V``, ``[E, steps, steps]``: tridiagonal but for the open ends of earlier chains."""
+        matrix = np.zeros((self.members, self.steps, self.steps))
+        for j, alpha in enumerate(self.alpha):
+            matrix[:, j, j] = alpha
+        for j, beta in enumerate(self.beta[: self.steps - 1]):
+            if j not in self._ends:
+                matrix[:, j, j + 1] = matrix[:, j + 1, j] = beta
+        for end in self._ends:
+            for j in range(end + 1, self.steps):
+                matrix[:, end, j] = matrix[:, j, end] = self._columns[j][:, end]
+        return matrix / self.scale
+
+    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ritz values ``[E, steps]`` largest first, their residuals, and coordinates, columns ``[E, steps, steps]``."""
+        values, coordinates = np.linalg.eigh(self.projection())
+        values, coordinates = values[:, ::-1], coordinates[:, :, ::-1]
+        residuals = self.beta[-1][:, None] / self.scale * np.abs(coordinates[:, -1])
+        for end in self._ends:
+            residuals = residuals + self._outside(end)[:, None] * np.abs(coordinates[:, end])
+        return values, residuals, coordinates
+
+    def residuals(self, coordinates: np.ndarray) -> np.ndarray:
+        """Norms of ``A v - value v`` for Ritz vectors with ``coordinates [E, steps, k]``, ``[E, k]``."""
+        outside = [(self.steps - 1, self._next * self._last_beta())]
+        outside += [(end, self._outside_of_space(left)) for end, left in zip(self._ends, self._left, strict=True)]
+        weights = torch.from_numpy(np.stack([coordinates[:, place] for place, _ in outside], axis=2)).to(self._next)
+        with tf32(False):
+            rest = torch.bmm(weights, torch.stack([vector for _, vector in outside], dim=1))
+        return rest.norm(dim=2).double().cpu().numpy() / self.scale
+
+    def chain_top(self) -> tuple[np.ndarray, np.ndarray]:
+        """Largest Ritz value of the present chain alone and its residual, ``[E]`` each."""
+        first = self.steps - self.chain
+        values, coordinates = np.linalg.eigh(self.projection()[:, first:, first:])
+        return values[:, -1], self.beta[-1] / self.scale * np.abs(coordinates[:, -1, -1])
+
+    def vectors(self, coordinates: np.ndarray) -> Tensor:
+        """Unit vectors ``[E, k, size]`` with ``coordinates [E, steps, k]``."""
+        weights = torch.from_numpy(coordinates.transpose(0, 2, 1).copy()).to(self._next)
+        with tf32(False):
+            return self._basis.combined(weights)
+
+    # --- the space ----------------------------------------------------------------------------------------------------
+
+    def _check(self, norms: np.ndarray) -> None:
+        if not (np.isfinite(norms).all() and np.isfinite(self.alpha[-1]).all()):
+            raise CurvatureError("a product with the operator is not finite: derivatives overflow at these weights")
+
+    def _watch(self, inside: np.ndarray) -> None:
+        """Note what a product has along vectors that it should be orthogonal to."""
+        if self.steps < 3:
+            return
+        others = inside[:, :-2]
+        if self._ends:
+            others = np.delete(others, [end for end in self._ends if end < self.steps - 2], axis=1)
+        size = np.maximum(self._size, np.finfo(float).tiny)
+        self.asymmetry = np.maximum(self.asymmetry, np.sqrt((others * others).sum(axis=1)) / size)
+
+    def _turn(self, image: Tensor, norms: np.ndarray) -> None:
+        """The next basis vectors; random ones for members whose space is exhausted."""
+        exhausted = norms <= 10 * torch.finfo(image.dtype).eps * self._size
+        if exhausted.any() and self.steps < self.size:
+            for member in np.flatnonzero(exhausted):
+                image[member] = self._random()
+            self._basis.project_out(image)
+            self._basis.project_out(image)
+            norms = np.where(exhausted, 0.0, norms)
+        self.beta.append(norms)
+        self._next = image / image.norm(dim=1, keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
+
+    def _last_beta(self) -> Tensor:
+        return torch.from_numpy(self.beta[-1][:, None]).to(self._next)
+
+    def _random(self) -> Tensor:
+        like = self._next
+        return torch.randn(like.shape[1], generator=self._spare, device=like.device).to(like)
+
+    def _outside_of_space(self, vectors: Tensor) -> Tensor:
+        found = vectors.clone()
+        with tf32(False):
+            self._basis.project_out(found)
+            self._basis.project_out(found)
+        return found
+
+    def _orthogonal(self, vectors: Tensor) -> Tensor:
+        found = self._outside_of_space(vectors)
+        return found / found.norm(dim=1, keepdim=True).clamp(min=torch.finfo(found.dtype).tiny)
+
+    def _outside(self, end: int) -> np.ndarray:
+        """What the image of a chain's last vector still has outside of the space, ``[E]``."""
+        taken_up = sum(self._columns[j][:, end] ** 2 for j in range(end + 1, self.steps))
+        return np.sqrt(np.maximum(self.beta[end] ** 2 - taken_up, 0)) / self.scale
+
+
+def scaled(operator: Any, factor: float) -> Operator:
+    """``factor`` times an operator, also one that is not of this package."""
+    return operator.scaled(factor) if isinstance(operator, Operator) else Multiple(operator, factor)

@@ -1,0 +1,186 @@
+"""Gradient descent on a chain at one point: features, backward pass, gradients, and how fast the features move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featurespeed.measuring.batches import Part
+from featurespeed.measuring.context import REPLACEMENTS, Replacing
+from featurespeed.measuring.errors import MeasurementError
+from featurespeed.measuring.model import called_in_vain, takes_batch
+from featurespeed.measuring.norms import norm
+from featurespeed.measuring.trees import difference, duplicate
+from featurespeed.probes.chain import Chain, derivatives, leaves_of, scalar
+
+#: Largest relative difference of two passes over the same batch.
+REPEATABLE = {torch.float64: 1e-9, torch.complex128: 1e-9, torch.float32: 1e-5, torch.complex64: 1e-5}
+ROUGH = 1e-2  # in other precisions
+#: Factors on the loss that keep derivatives in float16 away from 0, tried one after the other until none overflows.
+LOSS_SCALES = {torch.float16: [2.0**power for power in range(16, -17, -4)]}
+
+
+def descend(chain: Chain, part: Part, loss: Callable[..., Any]) -> Descent:
+    """Features, backward pass and gradients of a chain on a batch, inside ``evaluation``.
+
+    Raises:
+        MeasurementError: a model, a loss or a batch that cannot be measured.
+        FloatingPointError: features, loss or gradients that are not finite.
+    """
+    run = _Run(chain, part, loss)
+    for scale in LOSS_SCALES.get(run.features[-1].dtype, [1.0]):
+        descent = Descent(run, scale)
+        if descent.finite:
+            return descent
+    raise FloatingPointError("the outputs or the gradients of the network are not finite")
+
+
+class Descent:
+    """What gradient descent does to a chain at one point.
+
+    Attributes:
+        features, backward: ``[f_1, ..., f_L]`` and ``scale`` times ``[b_1, ..., b_L]``.
+        scale: factor on the loss, by which derivatives do not underflow.
+        norms: norm of the gradient of each layer's own parameters; a shared one belongs to the first that uses it.
+        finite: whether all of it is.
+    """
+
+    def __init__(self, run: _Run, scale: float):
+        self._run, self.scale, self.features = run, scale, run.features
+        self.backward, self._through = run.derivatives(scale)
+        self._sources = run.chain.sources
+        self._owner: dict[int, int] = {}
+        self._whole: dict[int, Tensor] = {}
+        for index, (layer, gradients) in enumerate(zip(self._sources, self._through, strict=True)):
+            for name, parameter in layer.items():
+                self._owner.setdefault(id(parameter), index)
+                before = self._whole.get(id(parameter))
+                self._whole[id(parameter)] = gradients[name] if before is None else before + gradients[name]
+        self.norms = [self._norm_of(index) / scale for index in range(len(self._sources))]
+        self.finite = all(map(math.isfinite, self.norms)) and all(
+            bool(torch.isfinite(vector).all()) for vector in (*self.features, *self.backward)
+        )
+
+    def contributions(self, rates: Sequence[float]) -> list[float]:
+        """What each layer adds to the decay of the loss when every parameter moves at the rate of its owner."""
+        if len(self._owner) == sum(map(len, self._sources)):  # no parameter is shared
+            return [rate * size * size for rate, size in zip(rates, self.norms, strict=True)]
+        found = []
+        for layer, through in zip(self._sources, self._through, strict=True):
+            terms = [
+                rates[self._owner[id(p)]] * _inner(through[name], self._whole[id(p)]) / self.scale**2
+                for name, p in layer.items()
+            ]
+            found.append(math.fsum(terms))
+        return found
+
+    def feature_velocities(self, rates: Sequence[float], scale: float) -> list[Tensor]:
+        """``scale * [df_1/dt, ..., df_L/dt]``."""
+        factors = {key: -rates[owner] * scale / self.scale for key, owner in self._owner.items()}
+        moving = {key: _times(gradient, factors[key]) for key, gradient in self._whole.items()}
+        return self._run.velocities([{name: moving[id(p)] for name, p in layer.items()} for layer in self._sources])
+
+    def _norm_of(self, layer: int) -> float:
+        return norm(*(self._whole[key] for key, owner in self._owner.items() if owner == layer))
+
+
+class _Run:
+    """A batch on its way through a chain: with which arguments the chain is called, and its features."""
+
+    def __init__(self, chain: Chain, part: Part, loss: Callable[..., Any]):
+        self.chain, self._part, self._loss = chain, part, loss
+        self._takes_batch = takes_batch(loss)
+        self._calls: list[tuple[tuple, dict[str, Any]]] = []
+        self.features = self._first_pass()
+
+    def derivatives(self, scale: float) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """``([b_1, ..., b_L], gradients)`` of ``scale`` times the loss."""
+        zeros = [torch.zeros_like(f, requires_grad=True) for f in self.features]
+        leaves = leaves_of(self.chain.parameters)
+        with torch.enable_grad():
+            value, (features,) = self._value_and_features(leaves, zeros)
+        _check_repeatable(features, self.features)
+        if not torch.isfinite(value.detach()):
+            raise FloatingPointError("the loss of the network is not finite")
+        if not value.requires_grad:
+            raise MeasurementError(
+                "loss: no operation of PyTorch connects its value with the outputs, allowed: a value that can be"
+                " differentiated (no detach, item, no_grad or constant)"
+            )
+        return derivatives(value * scale, zeros, leaves)
+
+    def velocities(self, weight_velocity: list[dict[str, Tensor]]) -> list[Tensor]:
+        """``[df_1/dt, ..., df_L/dt]``."""
+        args, kwargs = self._calls[0]
+        return self.chain.velocity_of(self.chain.parameters, weight_velocity, duplicate(args), duplicate(kwargs))
+
+    def _first_pass(self) -> list[Tensor]:
+        if not self._takes_batch:
+            self._calls.append(self.chain.arguments(self._part.inputs))
+            return self._features(self.chain.parameters, (), *self._calls[0])
+        _, found = self._value_and_features(self.chain.parameters, ())
+        if len(found) != 1:
+            raise MeasurementError(f"loss: called the model {len(found)} times, allowed: once")
+        return found[0]
+
+    def _value_and_features(
+        self, parameters: list[dict[str, Tensor]], perturbations: Sequence[Tensor]
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """The loss, and the features of every call of the chain."""
+        found: list[list[Tensor]] = []
+
+        def model(*args: Any, **kwargs: Any) -> Tensor:
+            self._calls.append((args, kwargs))
+            found.append(self._features(parameters, perturbations, args, kwargs))
+            return found[-1][-1]
+
+        with Replacing(REPLACEMENTS):
+            if self._takes_batch:
+                value = self._called(model, duplicate(self._part.whole))
+            else:
+                found.append(self._features(parameters, perturbations, *self._calls[0]))
+                value = self._called(found[0][-1], duplicate(self._part.targets))
+        return scalar(value), found
+
+    def _features(
+        self, parameters: list[dict[str, Tensor]], perturbations: Sequence[Tensor], args: tuple, kwargs: dict[str, Any]
+    ) -> list[Tensor]:
+        try:
+            return self.chain.run(parameters, perturbations, duplicate(args), duplicate(kwargs))
+        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise called_in_vain("model", args or kwargs, error) from error
+
+    def _called(self, *arguments: Any) -> Any:
+        try:
+            return self._loss(*arguments)
+        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise called_in_vain("loss", arguments[-1] if self._takes_batch else arguments[0], error) from error
+
+
+def _check_repeatable(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    apart = difference(first, second)
+    if apart > REPEATABLE.get(first[-1].dtype, ROUGH):
+        raise MeasurementError(
+            f"layers: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same outputs for"
+            " the same inputs (no noise, no dropout that stays on, no counter)"
+        )
+
+
+def _inner(a: Tensor, b: Tensor) -> float:
+    """Of two tensors of any precision; real and imaginary parts count as coordinates of their own."""
+    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (a, b))
+    return float((a.double() * b.double()).sum())
+
+
+def _times(tensor: Tensor, factor: float) -> Tensor:
+    """A multiple by any factor, rounded once."""
+    wide = torch.complex128 if tensor.is_complex() else torch.float64
+    return (tensor.to(wide) * factor).to(tensor.dtype)
