@@ -213,11 +213,11 @@ class Krylov:
 
     def _watch(self, inside: np.ndarray) -> None:
         """Note what a product has along vectors that it should be orthogonal to."""
-        if self.steps < 3:
+        if self.chain < 2:
             return
-        others = inside[:, :-2]
-        if self._ends:
-            others = np.delete(others, [end for end in self._ends if end < self.steps - 2], axis=1)
+        others = inside[:, :-1].copy()
+        others[:, -1] -= self.beta[-1]  # a vector's part along the one before, which had the same along this one
+        others[:, [end for end in self._ends if end < self.steps - 2]] = 0
         size = np.maximum(self._size, np.finfo(float).tiny)
         self.asymmetry = np.maximum(self.asymmetry, np.sqrt((others * others).sum(axis=1)) / size)
 

@@ -61,10 +61,11 @@ class _State:
     """What copies of an objective share: whether it is inside its context, and what it knows of its parameters."""
 
     inside: bool = False
+    mode: Replacing | None = None
     searched: bool = False  # for parameters that are used and do not count
-    unseen: set[int] = field(default_factory=set)
+    used: set[int] = field(default_factory=set)
     reached: set[int] = field(default_factory=set)
-    expected: tuple[Part, Any] | None = None  # what the model made of a part when it was tried
+    expected: dict[str, tuple[Part, Any]] = field(default_factory=dict)  # from when model and loss were tried
 
 
 class Objective:
@@ -164,11 +165,12 @@ class Objective:
     @contextmanager
     def replacing(self) -> Iterator[None]:
         """The same, where the model is called: with operations that can be differentiated twice, at little cost."""
-        watched = () if self._state.searched else self.parameters
-        mode = Replacing(REPLACEMENTS | {torch.conv2d: conv2d}, watched)
-        with self.differentiable(), mode:
-            yield
-        self._state.unseen |= mode.cut_off
+        with self.differentiable(), Replacing(REPLACEMENTS | {torch.conv2d: conv2d}) as mode:
+            self._state.mode, before = mode, self._state.mode
+            try:
+                yield
+            finally:
+                self._state.mode = before
 
     def scaled(self, factor: float) -> Objective:
         """The same loss times a number, to be differentiated where its own derivatives over- or underflow."""
@@ -178,22 +180,24 @@ class Objective:
 
     def outputs(self, chunk: Chunk) -> Any:
         """What the model makes of a chunk; with a graph inside :meth:`replacing`."""
-        found = self._outputs(chunk.part)
-        self._check_repeatable(chunk.part, found)
+        with self._watching():
+            found = self._outputs(chunk.part)
+        self._check_repeatable("model", chunk.part, found)
         self._note(tensors(found))
         return found
 
     def loss(self, outputs: Any, chunk: Chunk) -> Tensor:
         """A chunk's share of the mean loss, summed over members: a scalar."""
-        return self._share(self._losses(outputs, chunk.part), chunk)
+        with self._watching():
+            losses = self._losses(outputs, chunk.part)
+        self._check_repeatable("loss", chunk.part, losses)
+        return self._share(losses, chunk)
 
     def loss_of(self, chunk: Chunk) -> Tensor:
         """The same from the model itself."""
         if not self.takes_batch:
             return self.loss(self.outputs(chunk), chunk)
-        found = self._losses(None, chunk.part)
-        self._check_repeatable(chunk.part, found)
-        return self._share(found, chunk)
+        return self.loss(None, chunk)
 
     def gradient(self) -> Tensor:
         """Gradient of the mean loss, ``[E, P]``."""
@@ -206,14 +210,14 @@ class Objective:
         return total
 
     def check_reached(self) -> None:
-        """Raise for parameters that forward used in ways through which no derivative reaches them.
+        """Raise for parameters that forward uses and on which nothing depends that it returns, as far as PyTorch sees.
 
         To be called when every chunk was differentiated once; what was not used at all has no curvature.
         """
         if self._state.searched:
             return
         self._state.searched = True
-        lost = self._state.unseen - self._state.reached
+        lost = self._state.used - self._state.reached
         if lost:
             names = [n for n, p in self.model.named_parameters() if id(p) in lost]
             raise MeasurementError(
@@ -231,6 +235,15 @@ class Objective:
         if self.scale != 1:
             losses = losses * self.scale
         return chunk.weight * losses.sum()
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        if self._state.searched or self._state.mode is None:
+            yield
+            return
+        with self._state.mode.watching(self.parameters) as used:
+            yield
+        self._state.used |= used
 
     def _note(self, found: Sequence[Tensor]) -> None:
         if not self._state.searched:
@@ -301,9 +314,7 @@ class Objective:
     ) -> tuple[list[float], list[list[float]]]:
         """Shares of the batches, and of the pieces of each; the model and the loss are tried on the way."""
         outputs = [self._tried(part) for part in parts]
-        self._state.expected = parts[0], outputs[0]
-        if not self.takes_batch and max(len(parts), *map(len, groups)) > 1:
-            self._losses(duplicate(outputs[0]), parts[0])  # before losses are compared: is it one at all?
+        self._expect(parts[0], outputs[0])
         return self._batch_weights(parts, outputs, batch_weight), [
             [1.0] if len(group) == 1 else self._micro_weights(Scored(whole, part.targets), group)
             for whole, part, group in zip(outputs, parts, groups, strict=True)
@@ -320,16 +331,20 @@ class Objective:
             found = self._tried(part)
         return mapped(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, found)
 
-    def _check_repeatable(self, part: Part, found: Any) -> None:
-        """Compare a pass with the one by which the model was tried."""
-        tried, expected = self._state.expected or (None, None)
+    def _expect(self, part: Part, outputs: Any) -> None:
+        """Keep what a first pass made of a part, and the loss that it has, to be compared with the second pass."""
+        loss = outputs if self.takes_batch else self._losses(duplicate(outputs), part)
+        self._state.expected = {"model": (part, outputs), "loss": (part, loss)}
+
+    def _check_repeatable(self, name: str, part: Part, found: Any) -> None:
+        tried, expected = self._state.expected.get(name, (None, None))
         if tried is not part:
             return
-        self._state.expected = None
+        del self._state.expected[name]
         apart = difference(expected, found)
         if apart > _tolerance(expected, REPEATABLE):
             raise MeasurementError(
-                f"model: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same outputs"
+                f"{name}: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same values"
                 " for the same inputs (no noise, no dropout that stays on, no counter)"
             )
 
@@ -342,7 +357,7 @@ class Objective:
 
     def _micro_weights(self, whole: Scored, group: list[Part]) -> list[float]:
         pieces = [Scored(self._tried(part), part.targets) for part in group]
-        self._state.expected = group[0], pieces[0].outputs
+        self._expect(group[0], pieces[0].outputs)
         found = [piece.outputs for piece in pieces]
         if not joinable(found):
             raise MeasurementError(

@@ -68,30 +68,34 @@ class Replacing(TorchFunctionMode):
 
     Args:
         table: function -> the one in its place, which is called with this mode switched off.
-        watched: parameters to watch, if any.
     """
 
-    def __init__(self, table: Mapping[Callable[..., Any], Callable[..., Any]], watched: Iterable[Tensor] = ()):
+    def __init__(self, table: Mapping[Callable[..., Any], Callable[..., Any]]):
         super().__init__()
         self._table = table
-        self._watched = {id(parameter) for parameter in watched}
-        self.cut_off: set[int] = set()
+        self._watched: set[int] = set()
+        self._used: set[int] = set()
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         found = self._table.get(function, function)(*args, **kwargs)
         if self._watched:
-            self._watch(args, kwargs, found)
+            self._note(args, kwargs, found)
         return found
 
-    def _watch(self, args: tuple, kwargs: dict, found: Any) -> None:
-        """Note the parameters from which real numbers were made that do not depend on them, as far as PyTorch sees."""
+    @contextmanager
+    def watching(self, parameters: Iterable[Tensor]) -> Iterator[set[int]]:
+        """The parameters, by their ids, from which numbers are made inside, as they are used."""
+        self._watched, self._used = {id(parameter) for parameter in parameters}, set()
+        try:
+            yield self._used
+        finally:
+            self._watched = set()
+
+    def _note(self, args: tuple, kwargs: dict, found: Any) -> None:
         used = {id(tensor) for tensor in tensors((args, kwargs))} & self._watched
-        made = (
-            [tensor for tensor in tensors(found) if tensor.is_floating_point() or tensor.is_complex()] if used else []
-        )
-        if made and not any(tensor.requires_grad for tensor in made):
-            self.cut_off |= used
+        if used and any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors(found)):
+            self._used |= used
 
 
 @contextmanager
