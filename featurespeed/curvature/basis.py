@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import psutil
 import torch
 from torch import Tensor
 
-SMALL = 2**25  # bytes: a basis of so many is taken at once
-PIECE = 8  # vectors in a piece of a larger one
+PIECE = (8, 64)  # vectors in a piece, at least and at most,
+PIECE_BYTES = 2**28  # and in between so many that it has this size
+MOVED = 2  # vectors that come from the host at a time
 GIB = 2**30
 
 
@@ -27,7 +29,9 @@ class Basis:
     def __init__(self, members: int, size: int, like: Tensor):
         self._like, self._shape = like, (members, size)
         bytes_each = members * size * like.element_size()
-        self._rows = max(PIECE, min(64, SMALL // max(bytes_each, 1)))
+        least, most = PIECE
+        self._rows = max(least, min(most, PIECE_BYTES // max(bytes_each, 1)))
+        self._device = like.device  # where new pieces are made
         self._pieces: list[Tensor] = []
         self.steps = 0
 
@@ -62,20 +66,31 @@ class Basis:
         """All of it as one tensor ``[E, steps, size]``."""
         return torch.cat(list(self._filled()), dim=1)
 
-    def _filled(self, move: bool = True):
+    def _filled(self, move: bool = True) -> Iterator[Tensor]:
+        """The vectors piece by piece, on the device of the products; from the host a few at a time."""
         for index, piece in enumerate(self._pieces):
             used = piece[:, : min(self._rows, self.steps - index * self._rows)]
-            yield used.to(self._like.device) if move else used
+            away = piece.device != self._like.device
+            for part in used.split(MOVED, dim=1) if away else (used,):
+                yield part.to(self._like.device) if away and move else part
+
+    def to_host(self) -> bool:
+        """Make room on a GPU that is full; False where there is none to be made."""
+        if self._device.type == "cpu":
+            return False
+        self._device = torch.device("cpu")
+        self._pieces = [piece.cpu() for piece in self._pieces]
+        torch.cuda.empty_cache()
+        return True
 
     def _new_piece(self) -> Tensor:
         members, size = self._shape
-        shape = (members, self._rows, size)
         try:
-            return self._like.new_empty(shape)
+            return self._like.new_empty((members, self._rows, size), device=self._device)
         except torch.OutOfMemoryError:
-            if self._like.device.type == "cpu":
+            if not self.to_host():
                 raise
-            return torch.empty(shape, dtype=self._like.dtype)
+        return self._new_piece()
 
 
 def foresee(members: int, size: int, dtype: torch.dtype, device: torch.device, products: int) -> None:

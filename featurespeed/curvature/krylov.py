@@ -143,7 +143,7 @@ class Krylov:
     def extend(self) -> None:
         """One product, one more dimension."""
         self._basis.append(self._next)
-        image = self._product(self._next)
+        image = self._image()
         with tf32(False):  # the projections need every digit
             inside = self._basis.project_out(image).double().cpu().numpy()
             self.alpha.append(inside[:, -1])
@@ -154,6 +154,14 @@ class Krylov:
             self._size = np.maximum.reduce([self._size, np.abs(self.alpha[-1]), norms])
             self._watch(inside)
             self._turn(image, norms)
+
+    def _image(self) -> Tensor:
+        try:
+            return self._product(self._next)
+        except torch.OutOfMemoryError:
+            if not self._basis.to_host():
+                raise
+        return self._product(self._next)
 
     def restart(self) -> None:
         """Go on from a random vector that is orthogonal to all of the space, as if that were exhausted."""

@@ -168,12 +168,17 @@ class _Search:
         least = max(CHECKING[self.kind], math.ceil(CHECKING_SHARE[self.kind] * self.krylov.steps))
         self.krylov.restart()
         self._history.clear()
+        while self.krylov.chain < least - AGREEING["warm"] and self.krylov.steps < self._most:
+            self.krylov.extend()
         while self.krylov.steps < self._most:
             values, residuals = self._extend()
-            chain = self.krylov.chain
-            if chain >= least and self._adds_nothing(values).all():
+            if self.krylov.chain < least:
+                continue
+            top, residual = self.krylov.chain_top()
+            bound = self._bound(values)
+            if (top + residual < values[:, self.k - 1] - bound).all():  # whatever the chain may still find is below
                 return True
-            if chain >= 2 and (self._settled(values, residuals, AGREEING["warm"]) & self._chain_settled(values)).all():
+            if (self._settled(values, residuals, AGREEING["warm"]) & (residual <= bound)).all():
                 return True
         return self.krylov.steps == self.operator.size
 
@@ -195,15 +200,6 @@ class _Search:
         """Error that is allowed for the k-th value, ``[E]``."""
         floor = 4 * self._eps * np.abs(values).max(axis=1)
         return np.maximum(self.tol * np.abs(values[:, self.k - 1]), floor)
-
-    def _adds_nothing(self, values: np.ndarray) -> np.ndarray:
-        """Whether the chain stays below the k-th value with all that it may still find, ``[E]``."""
-        top, residual = self.krylov.chain_top()
-        return top + residual < values[:, self.k - 1] - self._bound(values)
-
-    def _chain_settled(self, values: np.ndarray) -> np.ndarray:
-        """Whether the chain's first value has settled, ``[E]``."""
-        return self.krylov.chain_top()[1] <= self._bound(values)
 
     def _unchanged(self, before: np.ndarray) -> bool:
         values = self.krylov.ritz()[0]

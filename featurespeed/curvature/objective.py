@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featurespeed.curvature.convolution import conv2d
 from featurespeed.curvature.parameters import Space, leaves_of, reached_from
+from featurespeed.machine.device import tf32
 from featurespeed.measuring.arguments import whole_number
 from featurespeed.measuring.batches import Part, cut, examples, parts_of
 from featurespeed.measuring.context import (
@@ -31,7 +32,7 @@ from featurespeed.measuring.weights import EQUAL, Scored, batch_shares, by_size,
 Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
 #: Largest relative difference of two passes over the same batch, by the precision of the outputs.
-REPEATABLE = {torch.float64: 1e-9, torch.float32: 1e-5}
+REPEATABLE = {torch.float64: 1e-9, torch.float32: 1e-4}
 ROUGH = 1e-2  # in other precisions
 
 
@@ -117,7 +118,7 @@ class Objective:
         if micro_batch is not None:
             micro_batch = whole_number("micro_batch", micro_batch, 1)
         parts = parts_of(batches, device_of(self.model) if checked else None, self.takes_batch)
-        with self.replacing():
+        with self.replacing(), tf32(False):  # as where graphs are built, so that passes can be compared
             self.chunks = self._cut(parts, micro_batch, batch_weight)
 
     # --- the space of parameters --------------------------------------------------------------------------------------
@@ -261,7 +262,12 @@ class Objective:
             raise called_in_vain("model", part.inputs, error) from error
 
     def _losses(self, outputs: Any, part: Part) -> Tensor:
-        losses = self._loss(outputs, part.targets) if not self._checked else self._called_loss(outputs, part)
+        if not self._checked:
+            losses = self._loss(outputs, part.targets)
+        elif self.takes_batch:
+            losses = self._called_loss(self.model, part.whole)
+        else:
+            losses = self._called_loss(outputs, part.targets)
         if not isinstance(losses, Tensor):
             raise MeasurementError(f"loss: returned {kind_of(losses)}, allowed: a scalar tensor")
         if losses.numel() != self.members or losses.is_complex():
@@ -274,15 +280,15 @@ class Objective:
             )
         return losses
 
-    def _called_loss(self, outputs: Any, part: Part) -> Any:
-        arguments = (self.model, duplicate(part.whole)) if self.takes_batch else (outputs, duplicate(part.targets))
+    def _called_loss(self, first: Any, second: Any) -> Any:
+        """The loss of outputs and targets, or of the model and a batch, of which it gets a copy."""
         try:
             with ambient_autocast(self._autocast):
-                return self._loss(*arguments)
+                return self._loss(first, duplicate(second))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
-            raise called_in_vain("loss", part.whole if self.takes_batch else outputs, error) from error
+            raise called_in_vain("loss", second if self.takes_batch else first, error) from error
 
     # --- the chunks and what they weigh -------------------------------------------------------------------------------
 
@@ -291,14 +297,17 @@ class Objective:
     ) -> list[Chunk]:
         groups = [[part] if micro_batch is None else self._pieces(part, micro_batch) for part in parts]
         if self._checked:
-            outer, inner = self._weights(parts, groups, batch_weight)
+            weights = self._weights(parts, groups, batch_weight)
         else:
-            outer, inner = by_size(parts, self._dim), [by_size(group, self._dim) for group in groups]
+            shares = by_size(parts, self._dim)
+            weights = [
+                share * w for share, group in zip(shares, groups, strict=True) for w in by_size(group, self._dim)
+            ]
+        pieces = [part for group in groups for part in group]
         return [
-            Chunk(part, examples(part, self._dim), share * weight)
-            for share, group, weights in zip(outer, groups, inner, strict=True)
-            for part, weight in zip(group, weights, strict=True)
-            if share * weight
+            Chunk(part, examples(part, self._dim), weight)
+            for part, weight in zip(pieces, weights, strict=True)
+            if weight
         ]
 
     def _pieces(self, part: Part, micro_batch: int) -> list[Part]:
@@ -311,14 +320,20 @@ class Objective:
     @torch.no_grad()
     def _weights(
         self, parts: list[Part], groups: list[list[Part]], batch_weight: Callable[[Any], float] | None
-    ) -> tuple[list[float], list[list[float]]]:
-        """Shares of the batches, and of the pieces of each; the model and the loss are tried on the way."""
+    ) -> list[float]:
+        """What each piece of each batch counts for; the model and the loss are tried on the way."""
         outputs = [self._tried(part) for part in parts]
-        self._expect(parts[0], outputs[0])
-        return self._batch_weights(parts, outputs, batch_weight), [
-            [1.0] if len(group) == 1 else self._micro_weights(Scored(whole, part.targets), group)
-            for whole, part, group in zip(outputs, parts, groups, strict=True)
-        ]
+        weights, pieces, tried = [], [], []
+        batch_weights = self._batch_weights(parts, outputs, batch_weight)
+        for share, part, whole, group in zip(batch_weights, parts, outputs, groups, strict=True):
+            found = [whole] if len(group) == 1 else [self._tried(piece) for piece in group]
+            inner = [1.0] if len(group) == 1 else self._micro_weights(Scored(whole, part.targets), group, found)
+            weights += [share * weight for weight in inner]
+            pieces += group
+            tried += found
+        first = next((index for index, weight in enumerate(weights) if weight), 0)
+        self._expect(pieces[first], tried[first])
+        return weights
 
     def _tried(self, part: Part) -> Any:
         """Outputs for a part, without a graph; with ``loss(model, batch)`` its value."""
@@ -353,12 +368,10 @@ class Objective:
     ) -> list[float]:
         if batch_weight is not None:
             return _given_weights(parts, batch_weight)
-        return by_size(parts) if self.takes_batch else batch_shares(self._loss, parts, outputs)
+        return by_size(parts) if self.takes_batch else batch_shares(self._called_loss, parts, outputs)
 
-    def _micro_weights(self, whole: Scored, group: list[Part]) -> list[float]:
-        pieces = [Scored(self._tried(part), part.targets) for part in group]
-        self._expect(group[0], pieces[0].outputs)
-        found = [piece.outputs for piece in pieces]
+    def _micro_weights(self, whole: Scored, group: list[Part], found: list[Any]) -> list[float]:
+        pieces = [Scored(outputs, part.targets) for outputs, part in zip(found, group, strict=True)]
         if not joinable(found):
             raise MeasurementError(
                 f"micro_batch: the model returned {kind_of(whole.outputs)}, allowed: tensors with examples along their"
@@ -371,7 +384,7 @@ class Objective:
                 " allowed: a model that does not mix examples (BatchNorm without running statistics does) and has them"
                 " along the first dimension; or a list of batches"
             )
-        return shares(self._loss, whole, pieces, "micro_batch")
+        return shares(self._called_loss, whole, pieces, "micro_batch")
 
 
 def _tolerance(outputs: Any, table: dict[torch.dtype, float]) -> float:

@@ -54,6 +54,19 @@ def checked_loss(loss: Any) -> Callable[..., Any]:
     return loss
 
 
+def scalar(value: Any) -> Tensor:
+    """A loss that was returned.
+
+    Raises:
+        MeasurementError: it is no scalar tensor.
+    """
+    if not isinstance(value, Tensor):
+        raise MeasurementError(f"loss: returns {kind_of(value)}, allowed: a scalar tensor")
+    if value.numel() != 1 or value.is_complex():
+        raise MeasurementError(f"loss: returns shape {tuple(value.shape)}, allowed: a scalar")
+    return value.reshape(())
+
+
 def takes_batch(loss: Callable[..., Any]) -> bool:
     """Whether a loss is a function of the model and the batch: its first parameter is called ``model``."""
     try:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from featurespeed.measuring.batches import Part, examples
 from featurespeed.measuring.errors import MeasurementError
+from featurespeed.measuring.model import scalar
 from featurespeed.measuring.trees import duplicate, joinable, joined, mapped, tensors
 from featurespeed.randomness import generator
 
@@ -144,7 +145,7 @@ def _slope(loss: Callable[[Any, Any], Tensor], scored: Scored) -> tuple[float, l
     """The loss and its derivatives by the tensors of the outputs."""
     with torch.enable_grad():
         own = mapped(lambda t: t.detach().clone().requires_grad_(t.is_floating_point()), scored.outputs)
-        value = loss(mapped(torch.clone, own), duplicate(scored.targets)).sum()
+        value = scalar(loss(mapped(torch.clone, own), duplicate(scored.targets)))
     wanted = _real(own)
     if not value.requires_grad:
         return float(value.detach()), [torch.zeros_like(tensor) for tensor in wanted]

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from featurespeed.measuring.context import IN_MOTION, Replacing
 from featurespeed.measuring.errors import MeasurementError, kind_of
-from featurespeed.measuring.model import Call, checked_model, device_of
+from featurespeed.measuring.model import Call, checked_model, device_of, scalar
 from featurespeed.measuring.trees import duplicate
 
 CHAIN = "allowed: modules applied one after the other, such as [model.embed, *model.blocks, model.head]"
@@ -118,19 +118,6 @@ class Chain:
             ]
             tangents = [forward_ad.unpack_dual(f) for f in self.run(moving, (), args, kwargs)]
             return [torch.zeros_like(f) if v is None else v.detach() for f, v in tangents]
-
-
-def scalar(value: Any) -> Tensor:
-    """A loss that was returned.
-
-    Raises:
-        MeasurementError: it is no scalar tensor.
-    """
-    if not isinstance(value, Tensor):
-        raise MeasurementError(f"loss: returns {kind_of(value)}, allowed: a scalar tensor")
-    if value.numel() != 1 or value.is_complex():
-        raise MeasurementError(f"loss: returns shape {tuple(value.shape)}, allowed: a scalar")
-    return value.reshape(())
 
 
 def like(parameter: Tensor, values: Tensor) -> Tensor:
