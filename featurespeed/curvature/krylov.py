@@ -12,7 +12,7 @@ from featurespeed.curvature.basis import Basis
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.curvature.operators import Multiple, Operator
 from featurespeed.machine.device import tf32
-from featurespeed.measuring.norms import power_of_two, row_norms
+from featurespeed.measuring.norms import norm, power_of_two
 from featurespeed.randomness import generator
 
 #: Norms of a product within which neither it nor squares of its entries over- or underflow, by precision.
@@ -23,6 +23,7 @@ COMFORTABLE = {
     torch.float64: (1e-120, 1e120),
 }
 #: Factors that are tried where a product is 0, and, inverted, where it is not finite.
+HIGHEST = {torch.float16: 2.0**15}  # factor on a loss, where the precision has no larger number
 FAR = {torch.float16: 2.0**12, torch.bfloat16: 2.0**80, torch.float32: 2.0**80, torch.float64: 2.0**600}
 
 
@@ -54,6 +55,7 @@ class Products:
         """The product with ``factor`` times the operator, which stays so if that has one."""
         if factor == 1:
             return image
+        factor = min(factor, HIGHEST.get(image.dtype, np.inf) / self.scale)
         before = self.operator, self.scale
         self.operator, self.scale = scaled(self.operator, factor), self.scale * factor
         found = self._product(vectors)
@@ -72,7 +74,7 @@ def _far(image: Tensor) -> float:
 
 def _near(image: Tensor) -> float:
     """The factor that brings a product into the range of numbers; 1 where it is in it."""
-    size = float(row_norms(image).max())
+    size = norm(image)
     low, high = COMFORTABLE[image.dtype]
     return 1.0 if low <= size <= high or not 0 < size < np.inf else power_of_two(size)
 

@@ -58,6 +58,11 @@ def examples(part: Part, dim: int = 0) -> int:
     return 1
 
 
+def countable(part: Part) -> bool:
+    """Whether a part says how many examples it holds: it has tensors or labels."""
+    return any(isinstance(leaf, (Tensor, int, float)) for tree in (part.targets, part.inputs) for leaf in leaves(tree))
+
+
 def _several(batch: Any, takes_batch: bool) -> Iterator[Any]:
     """The batches in what may be one or several of them.
 

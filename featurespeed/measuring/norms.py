@@ -26,11 +26,6 @@ def _norm(tensor: Tensor) -> float:
     return largest * float(torch.linalg.vector_norm(tensor.double() / largest))
 
 
-def row_norms(vectors: Tensor) -> Tensor:
-    """Norm of each row of ``vectors [E, P]``, ``[E]`` in float64."""
-    return torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
-
-
 def power_of_two(value: float) -> float:
     """The power of two next to ``1 / value``: a factor that brings it near 1 and rounds nothing."""
     return 2.0 ** -math.frexp(value)[1]

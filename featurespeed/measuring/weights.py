@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featurespeed.measuring.batches import Part, examples
-from featurespeed.measuring.errors import MeasurementError
+from featurespeed.measuring.batches import Part, countable, examples
+from featurespeed.measuring.errors import MeasurementError, kind_of
 from featurespeed.measuring.model import scalar
 from featurespeed.measuring.trees import duplicate, joinable, joined, mapped, tensors
 from featurespeed.randomness import generator
@@ -66,7 +66,15 @@ def batch_shares(loss: Callable[[Any, Any], Tensor], parts: Sequence[Part], outp
 
 
 def by_size(parts: Sequence[Part], dim: int = 0) -> list[float]:
-    """Shares of the examples."""
+    """Shares of the examples.
+
+    Raises:
+        MeasurementError: several parts whose numbers of examples cannot be told.
+    """
+    if len(parts) > 1 and not all(countable(part) for part in parts):
+        raise MeasurementError(
+            f"batch: how many examples {kind_of(parts[0].whole)} holds cannot be told, allowed: a batch_weight"
+        )
     counts = [examples(part, dim) for part in parts]
     return [count / sum(counts) for count in counts]
 
