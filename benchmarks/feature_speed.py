@@ -68,16 +68,10 @@ WIDE_ROWS = (
 
 def load_specs(smoke: bool) -> dict[str, Any]:
     """Artefact -> spec of the five panels, at scale laptop (the paper's sizes) or smoke."""
-    import yaml
-
-    from featurespeed.pipeline.config import SCALES, load_config
+    from featurespeed.pipeline.asked import read_config
     from featurespeed.pipeline.registry import ARTEFACTS
 
-    def read(path: Path) -> dict:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-    scales = {name: read(ROOT / f"workflow/scales/{name}.yaml") for name in SCALES}
-    config = load_config(read(ROOT / "config.yaml"), scales, {"scale": "smoke" if smoke else "laptop"})
+    config = read_config(ROOT, {"scale": "smoke" if smoke else "laptop"})
     return {name: config.block(name) for name, known in ARTEFACTS.items() if known.stage in PANEL_STAGES}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -30,6 +30,29 @@ def distinct(values: list) -> list:
     if len(set(values)) != len(values):
         raise ValueError("values must not repeat")
     return values
+
+
+def check_labels(key: str, labels: Iterable[str], *reserved: str) -> None:
+    """Raise for a label that tables of figures could not tell from other names.
+
+    Args:
+        key: of the settings whose keys are the labels.
+        reserved: how names begin that stand for something else, such as ``N=`` for a width.
+    """
+    for label in labels:
+        if " | " in label:
+            raise ValueError(f"{key} = {label!r}: a label must not hold ' | ', which stands between names in tables")
+        if label.startswith(reserved):
+            raise ValueError(f"{key} = {label!r}: a label must not begin with {' or '.join(map(repr, reserved))}")
+
+
+def check_file_names(key: str, names: Mapping[str, str]) -> None:
+    """Raise if two labels, of the settings ``key``, would make the same file; ``names``: label -> name of its file."""
+    labels: dict[str, str] = {}
+    for label, name in names.items():
+        if name in labels:
+            raise ValueError(f"{key} = {label!r}: its files would be those of {labels[name]!r}, {name}; rename one")
+        labels[name] = label
 
 
 def _no_truth_value(value: Any) -> Any:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from featurespeed.curvature import stochastic
 from featurespeed.curvature.lanczos import (
-    ASYMMETRY,
     MAX_PRODUCTS,
     Eigenvalues,
+    largest_asymmetry,
     largest_eigenvalues,
     smallest_eigenvalues,
 )
@@ -24,6 +24,7 @@ from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Res
 from featurespeed.curvature.stochastic import SpectralDensity, Trace
 from featurespeed.curvature.tracking import warm_start
 from featurespeed.measuring.arguments import flag, whole_number
+from featurespeed.measuring.context import random_numbers_kept
 from featurespeed.measuring.errors import kind_of, reported_as
 
 MATRICES: dict[str, type] = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
@@ -80,10 +81,10 @@ def sharpness(
 
     Source: arXiv:2402.17457, Sec. 2 (sharpness) and App. J.1.
     """
-    with reported_as(CurvatureError):
-        if matrix not in MATRICES:
+    with reported_as(CurvatureError), random_numbers_kept(model):
+        if not isinstance(matrix, str) or matrix not in MATRICES:
             raise CurvatureError(f"matrix = {matrix!r}: allowed: {', '.join(MATRICES)}")
-        whole_number("seed", seed, 0)
+        seed = whole_number("seed", seed, 0)
         flags = {name: flag(name, value) for name, value in (("smallest", smallest), ("allow_tf32", allow_tf32))}
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
@@ -109,9 +110,9 @@ def hessian_trace(
     seed: int = 0,
 ) -> Trace:
     """Trace of the Hessian with its standard error, from ``vectors`` products (Hutchinson); arguments as above."""
-    with reported_as(CurvatureError):
-        whole_number("vectors", vectors, 1)
-        whole_number("seed", seed, 0)
+    with reported_as(CurvatureError), random_numbers_kept(model):
+        vectors = whole_number("vectors", vectors, 1)
+        seed = whole_number("seed", seed, 0)
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
@@ -131,10 +132,9 @@ def spectral_density(
     seed: int = 0,
 ) -> SpectralDensity:
     """Distribution of the Hessian's eigenvalues from ``vectors * steps`` products (stochastic Lanczos quadrature)."""
-    with reported_as(CurvatureError):
-        for name, value in (("vectors", vectors), ("steps", steps)):
-            whole_number(name, value, 1)
-        whole_number("seed", seed, 0)
+    with reported_as(CurvatureError), random_numbers_kept(model):
+        vectors, steps = whole_number("vectors", vectors, 1), whole_number("steps", steps, 1)
+        seed = whole_number("seed", seed, 0)
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
@@ -146,9 +146,10 @@ Evidence = TypeVar("Evidence", Eigenvalues, Trace, SpectralDensity)
 
 def _believed(found: Evidence) -> Evidence:
     """What was measured, unless its products were not those of one symmetric matrix."""
-    if found.asymmetry > ASYMMETRY:
+    allowed = largest_asymmetry(found.dtype)
+    if found.asymmetry > allowed:
         raise CurvatureError(
-            f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {ASYMMETRY};"
+            f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {allowed};"
             " the forward pass changes from call to call, or an operation in it has a wrong second derivative"
         )
     return found

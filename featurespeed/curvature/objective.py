@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featurespeed.curvature.convolution import conv2d
-from featurespeed.curvature.parameters import Space, leaves_of, reached_from
+from featurespeed.curvature.parameters import Space, leaves_of
 from featurespeed.machine.device import tf32
 from featurespeed.measuring.arguments import whole_number
 from featurespeed.measuring.batches import Part, cut, examples, parts_of
@@ -23,17 +23,21 @@ from featurespeed.measuring.context import (
     autocast_of_caller,
     devices_of,
     evaluation,
+    reached_from,
 )
-from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
+from featurespeed.measuring.exchange import exchanged
 from featurespeed.measuring.model import Call, called_in_vain, checked_loss, checked_model, device_of, takes_batch
 from featurespeed.measuring.trees import difference, duplicate, joinable, joined, mapped, tensors
 from featurespeed.measuring.weights import EQUAL, Scored, batch_shares, by_size, shares
+from featurespeed.randomness import generator
 
 Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
 #: Largest relative difference of two passes over the same batch, by the precision of the outputs.
 REPEATABLE = {torch.float64: 1e-9, torch.float32: 1e-4}
 ROUGH = 1e-2  # in other precisions
+MOVED = 0.1  # how far other weights lie from those that were given, relative to their size
 
 
 class CurvatureError(MeasurementError):
@@ -64,9 +68,9 @@ class _State:
     inside: bool = False
     mode: Replacing | None = None
     searched: bool = False  # for parameters that are used and do not count
-    used: set[int] = field(default_factory=set)
+    cut_off: set[int] = field(default_factory=set)
     reached: set[int] = field(default_factory=set)
-    expected: dict[str, tuple[Part, Any]] = field(default_factory=dict)  # from when model and loss were tried
+    expected: dict[tuple[str, int], Any] = field(default_factory=dict)  # from when model and loss were tried
 
 
 class Objective:
@@ -211,14 +215,14 @@ class Objective:
         return total
 
     def check_reached(self) -> None:
-        """Raise for parameters that forward uses and on which nothing depends that it returns, as far as PyTorch sees.
+        """Raise for parameters that forward uses in ways through which no derivative reaches them, and in no others.
 
         To be called when every chunk was differentiated once; what was not used at all has no curvature.
         """
         if self._state.searched:
             return
         self._state.searched = True
-        lost = self._state.used - self._state.reached
+        lost = self._state.cut_off - self._state.reached
         if lost:
             names = [n for n, p in self.model.named_parameters() if id(p) in lost]
             raise MeasurementError(
@@ -242,9 +246,9 @@ class Objective:
         if self._state.searched or self._state.mode is None:
             yield
             return
-        with self._state.mode.watching(self.parameters) as used:
+        with self._state.mode.watching(self.parameters) as cut_off:
             yield
-        self._state.used |= used
+        self._state.cut_off |= cut_off
 
     def _note(self, found: Sequence[Tensor]) -> None:
         if not self._state.searched:
@@ -322,17 +326,23 @@ class Objective:
         self, parts: list[Part], groups: list[list[Part]], batch_weight: Callable[[Any], float] | None
     ) -> list[float]:
         """What each piece of each batch counts for; the model and the loss are tried on the way."""
+        random = _random_state(self.device)
         outputs = [self._tried(part) for part in parts]
+        if not torch.equal(_random_state(self.device), random):
+            self._check_repeatable_elsewhere(parts[0])
         weights, pieces, tried = [], [], []
         batch_weights = self._batch_weights(parts, outputs, batch_weight)
         for share, part, whole, group in zip(batch_weights, parts, outputs, groups, strict=True):
             found = [whole] if len(group) == 1 else [self._tried(piece) for piece in group]
             inner = [1.0] if len(group) == 1 else self._micro_weights(Scored(whole, part.targets), group, found)
+            if len(group) > 1:
+                self._check_unmixed_elsewhere(part, group)
             weights += [share * weight for weight in inner]
             pieces += group
             tried += found
-        first = next((index for index, weight in enumerate(weights) if weight), 0)
-        self._expect(pieces[first], tried[first])
+        for piece, weight, found in zip(pieces, weights, tried, strict=True):
+            if weight:
+                self._expect(piece, found)
         return weights
 
     def _tried(self, part: Part) -> Any:
@@ -349,19 +359,33 @@ class Objective:
     def _expect(self, part: Part, outputs: Any) -> None:
         """Keep what a first pass made of a part, and the loss that it has, to be compared with the second pass."""
         loss = outputs if self.takes_batch else self._losses(duplicate(outputs), part)
-        self._state.expected = {"model": (part, outputs), "loss": (part, loss)}
+        self._state.expected |= {("model", id(part)): outputs, ("loss", id(part)): loss}
 
     def _check_repeatable(self, name: str, part: Part, found: Any) -> None:
-        tried, expected = self._state.expected.get(name, (None, None))
-        if tried is not part:
-            return
-        del self._state.expected[name]
-        apart = difference(expected, found)
-        if apart > _tolerance(expected, REPEATABLE):
-            raise MeasurementError(
-                f"{name}: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same values"
-                " for the same inputs (no noise, no dropout that stays on, no counter)"
-            )
+        if (name, id(part)) in self._state.expected:
+            _check_same(name, self._state.expected.pop((name, id(part))), found)
+
+    # Outputs may hide what happens before them, behind a readout of 0 for example: so these compare at other weights.
+
+    def _check_repeatable_elsewhere(self, part: Part) -> None:
+        """Raise where two passes differ, for a model that draws random numbers."""
+        if not self.takes_batch:
+            _check_same("model", *(self._outputs_elsewhere(part) for _ in range(2)))
+
+    def _check_unmixed_elsewhere(self, part: Part, group: list[Part]) -> None:
+        """Raise where outputs of the whole are not those of its pieces."""
+        whole, pieces = self._outputs_elsewhere(part), [self._outputs_elsewhere(piece) for piece in group]
+        if whole is not None:
+            _check_unmixed(whole, pieces)
+
+    def _outputs_elsewhere(self, part: Part) -> Any:
+        """Outputs at other weights; None for a scripted module, whose weights cannot be exchanged."""
+        if isinstance(self.model, torch.jit.ScriptModule):
+            return None
+        stream = generator(0, "elsewhere", device=self.device)
+        moved = {id(p): _moved(p, stream) for p in self.model.parameters() if p.is_floating_point()}
+        with ambient_autocast(self._autocast), exchanged(self.model, moved):
+            return self._call(duplicate(part.inputs))
 
     def _batch_weights(
         self, parts: list[Part], outputs: list[Any], batch_weight: Callable[[Any], float] | None
@@ -377,14 +401,44 @@ class Objective:
                 f"micro_batch: the model returned {kind_of(whole.outputs)}, allowed: tensors with examples along their"
                 " first dimension; give a list of batches"
             )
-        apart = difference(whole.outputs, joined(found))
-        if apart > _tolerance(whole.outputs, EQUAL):
-            raise MeasurementError(
-                f"micro_batch: outputs for the whole batch and for its parts differ by {apart:.1g} of their size,"
-                " allowed: a model that does not mix examples (BatchNorm without running statistics does) and has them"
-                " along the first dimension; or a list of batches"
-            )
+        _check_unmixed(whole.outputs, found)
         return shares(self._called_loss, whole, pieces, "micro_batch")
+
+
+def _check_same(name: str, first: Any, second: Any) -> None:
+    """Raise where two passes over the same batch differ."""
+    apart = difference(first, second)
+    if apart > _tolerance(first, REPEATABLE):
+        raise MeasurementError(
+            f"{name}: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same values for"
+            " the same inputs (no noise, no dropout that stays on, no counter)"
+        )
+
+
+def _check_unmixed(whole: Any, pieces: list[Any]) -> None:
+    """Raise where outputs of a batch are not those of its pieces, one after the other."""
+    apart = difference(whole, joined(pieces))
+    if apart > _tolerance(whole, EQUAL):
+        raise MeasurementError(
+            f"micro_batch: outputs for the whole batch and for its parts differ by {apart:.1g} of their size, allowed:"
+            " a model that does not mix examples (BatchNorm without running statistics does) and has them along the"
+            " first dimension; or a list of batches"
+        )
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Of the generators that a forward pass may draw from."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
+
+
+def _moved(parameter: Tensor, stream: torch.Generator) -> Tensor:
+    """Other weights, a tenth of their size away."""
+    noise = torch.randn(parameter.shape, generator=stream, device=stream.device).to(parameter)
+    size = parameter.detach().abs().mean()
+    return parameter.detach() + MOVED * noise * torch.where(size > 0, size, torch.ones_like(size))
 
 
 def _tolerance(outputs: Any, table: dict[torch.dtype, float]) -> float:
@@ -395,7 +449,12 @@ def _given_weights(parts: list[Part], batch_weight: Callable[[Any], float]) -> l
     """The caller's weights of the batches, as shares of their sum."""
     if not callable(batch_weight):
         raise MeasurementError(f"batch_weight: {kind_of(batch_weight)}, allowed: a function of the targets of a batch")
-    weights = [float(batch_weight(duplicate(part.targets))) for part in parts]
+    try:
+        weights = [float(batch_weight(duplicate(part.targets))) for part in parts]
+    except Exception as error:
+        raise MeasurementError(
+            f"batch_weight: of {kind_of(parts[0].targets)}, allowed: a number; it raised {first_line(error)}"
+        ) from error
     whole = sum(weights)
     if not (all(0 <= weight < float("inf") for weight in weights) and whole > 0):
         raise MeasurementError(

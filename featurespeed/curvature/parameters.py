@@ -64,23 +64,6 @@ def _check_finite(model: nn.Module, parameters: list[Tensor]) -> None:
             )
 
 
-def reached_from(found: Iterable[Tensor]) -> set[int]:
-    """The leaves, by their ids, that stand behind some tensors in the graph."""
-    waiting = [tensor.grad_fn for tensor in found if tensor.grad_fn is not None]
-    leaves = {id(tensor) for tensor in found if tensor.grad_fn is None and tensor.requires_grad}
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.add(id(variable))
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                waiting.append(following)
-    return leaves
-
-
 class Space:
     """Vectors ``[E, P]`` for parameters of any shape, precision and device; real and imaginary parts count apart."""
 

@@ -80,7 +80,8 @@ def trace(operator: Operator, vectors: int = 30, seed: int = 0) -> list[Trace]:
     Raises:
         CurvatureError: fewer than two vectors, which have no standard error.
     """
-    if whole_number("vectors", vectors, 1) < 2:
+    vectors = whole_number("vectors", vectors, 1)
+    if vectors < 2:
         raise CurvatureError(f"vectors = {vectors}: allowed: at least 2, for a standard error")
     with measuring(operator):
         first = _signs(operator, seed, 0)
@@ -93,12 +94,12 @@ def trace(operator: Operator, vectors: int = 30, seed: int = 0) -> list[Trace]:
             found.append(_inner(signs, image))
             apart.append(_inner(first, image) - _inner(signs, first_image))
             sizes.append(_inner(image, image))
-    values = np.stack(found) / products.scale
-    errors = values.std(axis=0, ddof=1) / math.sqrt(vectors)
+    values = np.stack(found)
+    errors = values.std(axis=0, ddof=1) / math.sqrt(vectors) / products.scale
     uneven = np.sqrt(np.mean(np.square(apart), axis=0) / np.maximum(np.mean(sizes, axis=0), np.finfo(float).tiny))
     return [
         Trace(float(v), float(e), vectors, operator.dtype, float(a))
-        for v, e, a in zip(values.mean(axis=0), errors, uneven, strict=True)
+        for v, e, a in zip(values.mean(axis=0) / products.scale, errors, uneven, strict=True)
     ]
 
 
@@ -122,13 +123,13 @@ def spectral_density(operator: Operator, vectors: int = 4, steps: int = 60, seed
     Raises:
         CurvatureError: no vectors or no steps.
     """
-    whole_number("vectors", vectors, 1)
+    vectors = whole_number("vectors", vectors, 1)
     steps = min(whole_number("steps", steps, 1), operator.size)
     nodes, weights, uneven = [], [], []
     foresee(operator.members, operator.size, operator.dtype, operator.device, steps)
     for i in range(vectors):
-        krylov = Krylov(operator, random_vectors(operator, derive_seed(seed, "density", i)))
         with measuring(operator):
+            krylov = Krylov(operator, random_vectors(operator, derive_seed(seed, "density", i)))
             for _ in range(steps):
                 krylov.extend()
         values, _, coordinates = krylov.ritz()

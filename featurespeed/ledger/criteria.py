@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from featurespeed.machine.yaml_files import YamlError, read_yaml
 
 LISTED = 20  # names that a message lists in full
 KINDS = ("between", "at_most", "at_least")
@@ -151,9 +152,9 @@ def load_criteria(path: Path, statistics: Collection[str]) -> list[Criterion]:
         CriteriaError: one line that names the file, the claim, the key and what is allowed.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise CriteriaError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except YamlError as error:
+        raise CriteriaError(str(error)) from None
     if not isinstance(content, dict) or set(content) != {"paper", "claims"} or not isinstance(content["claims"], list):
         raise CriteriaError(f"{path}: must have the keys paper and claims (a list), and no others")
     criteria: list[Criterion] = []

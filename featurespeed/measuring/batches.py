@@ -126,9 +126,10 @@ def cut(part: Part, size: int, dim: int = 0) -> list[Part]:
     if count <= size:
         return [part]
     pieces = []
+    labelled = part.targets is part.inputs
     for start in range(0, count, size):
-        inputs = mapped(lambda leaf, at=start: _piece(leaf, at, size, count, dim, "inputs"), part.inputs)
-        if part.targets is part.inputs:
+        inputs = mapped(lambda leaf, at=start: _piece(leaf, at, size, count, dim, "inputs", labelled), part.inputs)
+        if labelled:
             pieces.append(Part(inputs, inputs, inputs))
             continue
         targets = mapped(lambda leaf, at=start: _piece(leaf, at, size, count, dim, "targets"), part.targets)
@@ -136,12 +137,15 @@ def cut(part: Part, size: int, dim: int = 0) -> list[Part]:
     return pieces
 
 
-def _piece(leaf: Any, start: int, size: int, count: int, dim: int, name: str) -> Any:
-    """Entries of some of ``count`` examples; what has no examples (a mask of positions, a number) goes to all."""
+def _piece(leaf: Any, start: int, size: int, count: int, dim: int, name: str, labelled: bool = False) -> Any:
+    """Entries of some of ``count`` examples; what has no examples (a mask of positions, a number) goes to all.
+
+    ``labelled``: among the inputs are the targets, which may have several entries an example.
+    """
     if not isinstance(leaf, Tensor) or leaf.ndim <= dim:
         return leaf
     each, rest = divmod(leaf.shape[dim], count)
-    if name == "inputs" and leaf.shape[dim] != count:
+    if name == "inputs" and leaf.shape[dim] != count and (rest or each < 2 or not labelled):
         return leaf
     if rest or not each:
         raise MeasurementError(

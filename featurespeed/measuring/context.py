@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -55,11 +56,30 @@ def kept_in_motion(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor)
 
 
+#: Methods of tensors that return numbers.
+OUT_OF_TENSORS = ("item", "tolist", "numpy", "__array__", "__float__", "__complex__")
+
+
+def standing_still(name: str) -> Callable[..., Any]:
+    """In place of a method that takes numbers out of PyTorch, which would lose the motion of a tensor."""
+    method = getattr(torch.Tensor, name)
+
+    def of_what_stands(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        moving = [t for t in tensors((tensor, args)) if forward_ad.unpack_dual(t).tangent is not None]
+        if moving:
+            raise MeasurementError(f"layers: {name}() of what moves with the weights, allowed: operations on tensors")
+        return method(tensor, *args, **kwargs)
+
+    return of_what_stands
+
+
 #: For derivatives along a motion of the weights, which do not stop where derivatives of the loss do.
 IN_MOTION = REPLACEMENTS | {
     torch.detach: kept_in_motion,
     torch.Tensor.detach: kept_in_motion,
+    torch.Tensor.detach_: lambda tensor: tensor,
     torch.Tensor.data.__get__: kept_in_motion,
+    **{getattr(torch.Tensor, name): standing_still(name) for name in (*OUT_OF_TENSORS, "new_tensor")},
 }
 
 
@@ -74,28 +94,58 @@ class Replacing(TorchFunctionMode):
         super().__init__()
         self._table = table
         self._watched: set[int] = set()
-        self._used: set[int] = set()
+        self._cut_off: set[int] = set()
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
+        given = [tensor for tensor in tensors((args, kwargs)) if tensor.requires_grad] if self._watched else []
+        behind = reached_from(given) & self._watched if given and function is torch.Tensor.detach_ else set()
         found = self._table.get(function, function)(*args, **kwargs)
-        if self._watched:
-            self._note(args, kwargs, found)
+        self._cut_off |= behind
+        if given:
+            self._note(function, given, found)
         return found
 
     @contextmanager
     def watching(self, parameters: Iterable[Tensor]) -> Iterator[set[int]]:
-        """The parameters, by their ids, from which numbers are made inside, as they are used."""
-        self._watched, self._used = {id(parameter) for parameter in parameters}, set()
+        """The parameters, by their ids, from which numbers are made inside that derivatives do not follow."""
+        self._watched, self._cut_off = {id(parameter) for parameter in parameters}, set()
         try:
-            yield self._used
+            yield self._cut_off
         finally:
             self._watched = set()
 
-    def _note(self, args: tuple, kwargs: dict, found: Any) -> None:
-        used = {id(tensor) for tensor in tensors((args, kwargs))} & self._watched
-        if used and any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors(found)):
-            self._used |= used
+    def _note(self, function: Any, given: list[Tensor], found: Any) -> None:
+        made = [tensor for tensor in tensors(found) if tensor.is_floating_point() or tensor.is_complex()]
+        left = not made and getattr(function, "__name__", "") in OUT_OF_TENSORS
+        if left or (made and not any(tensor.requires_grad for tensor in made)):
+            self._cut_off |= reached_from(given) & self._watched
+
+
+def reached_from(found: Iterable[Tensor]) -> set[int]:
+    """The leaves, by their ids, that stand behind some tensors in the graph."""
+    waiting = [tensor.grad_fn for tensor in found if tensor.grad_fn is not None]
+    leaves = {id(tensor) for tensor in found if tensor.grad_fn is None and tensor.requires_grad}
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            leaves.add(id(variable))
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return leaves
+
+
+@contextmanager
+def random_numbers_kept(modules: Any) -> Iterator[None]:
+    """The caller's random numbers go on afterwards as if nothing had been drawn."""
+    found = [modules] if isinstance(modules, nn.Module) else modules if isinstance(modules, (list, tuple)) else []
+    tensors_ = (p for module in found if isinstance(module, nn.Module) for p in module.parameters())
+    with torch.random.fork_rng(sorted({tensor.device.index for tensor in tensors_ if tensor.is_cuda})):
+        yield
 
 
 @contextmanager
@@ -108,9 +158,7 @@ def evaluation(model: nn.Module | Iterable[nn.Module]) -> Iterator[None]:
     """
     whole = [model] if isinstance(model, nn.Module) else list(model)
     modules = list({id(part): part for each in whole for part in each.modules()}.values())
-    modes = [(module, module.training) for module in modules]
-    kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)]
-    attributes = [(module, _tensor_attributes(module)) for module in modules]
+    states = [_State(module) for module in modules]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -124,9 +172,8 @@ def evaluation(model: nn.Module | Iterable[nn.Module]) -> Iterator[None]:
                 module.training = False
             yield
         finally:
-            for module, training in modes:
-                module.training = training
-            _restore(kept, attributes)
+            for state in states:
+                state.restore()
 
 
 def devices_of(modules: Iterable[nn.Module]) -> set[str]:
@@ -137,20 +184,37 @@ def devices_of(modules: Iterable[nn.Module]) -> set[str]:
     return {"cpu", *(tensor.device.type for tensor in held)}
 
 
-def _tensor_attributes(module: nn.Module) -> dict[str, Tensor]:
-    """Tensors that are plain attributes, such as the weight that a hook computes before each forward pass."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+class _State:
+    """What a module is: its mode, its buffers and their values, and its attributes that are tensors or become some.
 
+    A hook may compute a weight before each forward pass, or a layer keep its features.
+    """
 
-def _restore(kept: list[tuple[Tensor, Tensor]], attributes: list[tuple[nn.Module, dict[str, Tensor]]]) -> None:
-    with torch.no_grad():
-        for buffer, value in kept:
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
-    for module, values in attributes:
-        for name, value in values.items():
-            if vars(module).get(name) is not value:
-                object.__setattr__(module, name, value)
+    def __init__(self, module: nn.Module):
+        self._module, self._training = module, module.training
+        self._buffers = dict(module._buffers.items())
+        self._values = {n: b.clone() for n, b in self._buffers.items() if isinstance(b, Tensor)}
+        self._attributes = dict(vars(module))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Make the module what it was."""
+        module = self._module
+        module.training = self._training
+        for name, buffer in self._buffers.items():
+            if module._buffers.get(name) is not buffer:
+                module._buffers[name] = buffer
+        for name, value in self._values.items():
+            if not torch.equal(self._buffers[name], value):
+                self._buffers[name].copy_(value)
+        for name, now in list(vars(module).items()):
+            before = self._attributes.get(name)
+            if now is before or not (isinstance(now, Tensor) or isinstance(before, Tensor)):
+                continue
+            if name in self._attributes:
+                object.__setattr__(module, name, before)
+            else:
+                object.__delattr__(module, name)
 
 
 @contextmanager

@@ -28,4 +28,4 @@ def _norm(tensor: Tensor) -> float:
 
 def power_of_two(value: float) -> float:
     """The power of two next to ``1 / value``: a factor that brings it near 1 and rounds nothing."""
-    return 2.0 ** -math.frexp(value)[1]
+    return 2.0 ** -max(-1000, min(1000, math.frexp(value)[1]))

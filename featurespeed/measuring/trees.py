@@ -74,18 +74,23 @@ def moved(tree: Any, device: torch.device) -> Any:
     return mapped(move, tree)
 
 
-def same_form(first: Any, second: Any) -> bool:
-    """Whether two trees have equal containers, and tensors of equal shapes but for the first dimension."""
+def same_form(first: Any, second: Any, dim: int = 0) -> bool:
+    """Whether two trees have equal containers, and tensors of equal shapes but for the dimension ``dim``."""
     if isinstance(first, Mapping):
         return isinstance(second, Mapping) and list(first) == list(second) and all(
-            same_form(first[key], second[key]) for key in first
+            same_form(first[key], second[key], dim) for key in first
         )  # fmt: skip
     if isinstance(first, (tuple, list)):
         pairs = isinstance(second, type(first)) and len(first) == len(second)
-        return pairs and all(same_form(a, b) for a, b in zip(first, second, strict=True))
+        return pairs and all(same_form(a, b, dim) for a, b in zip(first, second, strict=True))
     if isinstance(first, Tensor):
-        return isinstance(second, Tensor) and first.ndim == second.ndim and first.shape[1:] == second.shape[1:]
+        return isinstance(second, Tensor) and _without(first, dim) == _without(second, dim)
     return type(first) is type(second)
+
+
+def _without(tensor: Tensor, dim: int) -> tuple[int, ...]:
+    """The shape without one of its dimensions."""
+    return (*tensor.shape[:dim], -1, *tensor.shape[dim + 1 :])
 
 
 def joinable(trees: Sequence[Any], dim: int = 0) -> bool:
@@ -95,7 +100,7 @@ def joinable(trees: Sequence[Any], dim: int = 0) -> bool:
     return (
         bool(found)
         and all(isinstance(leaf, Tensor) and leaf.ndim > dim for leaf in found)
-        and (dim > 0 or all(same_form(first, other) for other in trees[1:]))
+        and all(same_form(first, other, dim) for other in trees[1:])
     )
 
 

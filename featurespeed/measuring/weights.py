@@ -21,7 +21,7 @@ from featurespeed.measuring.model import scalar
 from featurespeed.measuring.trees import duplicate, joinable, joined, mapped, tensors
 from featurespeed.randomness import generator
 
-MIXED = 0.1  # how far the second point lies from the outputs, relative to their size
+MIXED = 0.5  # how far other points lie from the outputs, relative to their size
 #: Relative error up to which numbers in a precision count as equal.
 EQUAL = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 LARGEST = 2**28  # numbers in all outputs together, up to which they are compared
@@ -53,16 +53,27 @@ def together(parts: Sequence[Scored], dim: int = 0) -> Scored | None:
 def batch_shares(loss: Callable[[Any, Any], Tensor], parts: Sequence[Part], outputs: Sequence[Any]) -> list[float]:
     """Weights of several batches that make their losses add up to that of all their examples.
 
-    Where outputs or targets are no tensors that could be put together, batches count by their number of examples.
-
     Raises:
-        MeasurementError: there are no such weights.
+        MeasurementError: there are no such weights, or they cannot be told.
     """
     if len(parts) == 1:
         return [1.0]
     scored = [Scored(found, part.targets) for found, part in zip(outputs, parts, strict=True)]
-    whole = together(scored)
-    return by_size(parts) if whole is None else shares(loss, whole, scored, "batch")
+    for dim in (0, 1):  # examples first, or time
+        whole = together(scored, dim)
+        if whole is not None:
+            return shares(loss, whole, scored, "batch", dim)
+    if all(_single(part) for part in parts):
+        return by_size(parts)
+    raise MeasurementError(
+        "batch: outputs or targets of the batches cannot be put together, allowed: tensors of one shape but for the"
+        " number of examples, or a batch_weight that says what each batch counts for"
+    )
+
+
+def _single(part: Part) -> bool:
+    """Whether a batch is one example with its label, without a dimension for several."""
+    return isinstance(part.targets, (int, float)) or (isinstance(part.targets, Tensor) and part.targets.ndim == 0)
 
 
 def by_size(parts: Sequence[Part], dim: int = 0) -> list[float]:
@@ -84,7 +95,7 @@ def shares(
 ) -> list[float]:
     """Weights ``w`` with ``loss(whole) = sum_i w_i loss(part_i)`` for all outputs.
 
-    Found from the derivatives by the outputs, and tried at a second point, because a loss such as the root of a mean
+    Found from the derivatives by the outputs, and tried at other points, because a loss such as the root of a mean
     square has weights at each point, but others at every one.
 
     Args:
@@ -95,10 +106,14 @@ def shares(
     Raises:
         MeasurementError: there are no such weights.
     """
-    here = _Point(loss, whole, parts, dim)
-    there = _Point(loss, *_moved_apart(whole, parts, dim), dim)
-    weights = [_weight(i, here, there) for i in range(len(parts))]
-    if not (here.holds(weights) and there.holds(weights)):
+    try:  # in float64, if the loss takes it, which leaves the least room for coincidence
+        points = _points(loss, _wide(whole), [_wide(part) for part in parts], dim)
+    except (MeasurementError, RuntimeError):
+        points = _points(loss, whole, parts, dim)
+    if not math.isfinite(points[0].value):
+        raise MeasurementError(f"loss: {points[0].value} on this batch, finite values are needed")
+    weights = [_weight(i, points) for i in range(len(parts))]
+    if not all(point.holds(weights) for point in points):
         raise MeasurementError(
             f"{name}: the loss of all examples is no weighted sum of the losses of the parts (it compares examples, or"
             " is not linear in their mean), allowed: one whole batch, or batches with a batch_weight of your own"
@@ -106,14 +121,31 @@ def shares(
     return weights
 
 
-def _weight(index: int, here: _Point, there: _Point) -> float:
-    """Of a part, from the first point that tells it; its share of the examples where its loss is flat at both."""
-    for point in (here, there):
+def _points(loss: Callable[[Any, Any], Tensor], whole: Scored, parts: Sequence[Scored], dim: int) -> list[_Point]:
+    """At the outputs, and at others that are far from them, for all parts and for every other one."""
+    points = [_Point(loss, whole, parts, dim)]
+    for which in (range(len(parts)), range(0, len(parts), 2), range(1, len(parts), 2)):
+        points.append(_Point(loss, *_moved_apart(whole, parts, dim, set(which)), dim))
+    return points
+
+
+def _wide(scored: Scored) -> Scored:
+    def widen(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not _is_number(leaf):
+            return leaf
+        return leaf.to(torch.complex128 if leaf.is_complex() else torch.float64)
+
+    return Scored(mapped(widen, scored.outputs), mapped(widen, scored.targets))
+
+
+def _weight(index: int, points: Sequence[_Point]) -> float:
+    """Of a part, from the first point that tells it; its share of the examples where its loss is flat at all."""
+    for point in points:
         found = point.weight(index)
         if not math.isnan(found):
             return found
-    sizes = [own.numel() for own in here.own]
-    return sizes[index] / sum(sizes) if math.isfinite(here.values[index]) else 0.0
+    sizes = [own.numel() for own in points[0].own]
+    return sizes[index] / sum(sizes) if math.isfinite(points[0].values[index]) else 0.0
 
 
 class _Point:
@@ -125,7 +157,7 @@ class _Point:
         self.slopes = [_flat(piece) for piece in zip(*split, strict=True)]  # of the whole, part by part
         found = [_slope(loss, part) for part in parts]
         self.values, self.own = [value for value, _ in found], [_flat(slope) for _, slope in found]
-        self.tolerance = max(EQUAL.get(tensor.dtype, EQUAL[torch.float16]) for tensor in _real(whole.outputs))
+        self.tolerance = max(EQUAL.get(tensor.dtype.to_real(), EQUAL[torch.float16]) for tensor in _real(whole.outputs))
 
     def weight(self, index: int) -> float:
         """By least squares; 0 for a part that the whole does not feel, such as padding only; NaN: unknown here."""
@@ -152,7 +184,7 @@ class _Point:
 def _slope(loss: Callable[[Any, Any], Tensor], scored: Scored) -> tuple[float, list[Tensor]]:
     """The loss and its derivatives by the tensors of the outputs."""
     with torch.enable_grad():
-        own = mapped(lambda t: t.detach().clone().requires_grad_(t.is_floating_point()), scored.outputs)
+        own = mapped(lambda t: t.detach().clone().requires_grad_(_is_number(t)), scored.outputs)
         value = scalar(loss(mapped(torch.clone, own), duplicate(scored.targets)))
     wanted = _real(own)
     if not value.requires_grad:
@@ -162,7 +194,12 @@ def _slope(loss: Callable[[Any, Any], Tensor], scored: Scored) -> tuple[float, l
 
 
 def _real(tree: Any) -> list[Tensor]:
-    return [tensor for tensor in tensors(tree) if tensor.is_floating_point()]
+    return [tensor for tensor in tensors(tree) if _is_number(tensor)]
+
+
+def _is_number(tensor: Tensor) -> bool:
+    """Not a label."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _pieces(tensor: Tensor, parts: Sequence[Scored], index: int, dim: int) -> tuple[Tensor, ...]:
@@ -171,28 +208,31 @@ def _pieces(tensor: Tensor, parts: Sequence[Scored], index: int, dim: int) -> tu
 
 
 def _flat(slopes: Sequence[Tensor]) -> Tensor:
-    return torch.cat([slope.double().flatten() for slope in slopes])
+    return torch.cat([(torch.view_as_real(s) if s.is_complex() else s).double().flatten() for s in slopes])
 
 
-def _moved_apart(whole: Scored, parts: Sequence[Scored], dim: int) -> tuple[Scored, list[Scored]]:
-    """Other outputs for the same targets: each example's mixed with another one's, which keeps probabilities such."""
-    stream = generator(0, "mixed")
+def _moved_apart(whole: Scored, parts: Sequence[Scored], dim: int, which: set[int]) -> tuple[Scored, list[Scored]]:
+    """Other outputs for the same targets in some parts: each example's mixed with another one's of the whole.
+
+    Mixing keeps probabilities such; noise is added where all examples have the same outputs.
+    """
+    stream = generator(0, "mixed", *sorted(which))
 
     def mix(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
+        if not _is_number(tensor):
             return tensor
         order = torch.randperm(tensor.shape[dim], generator=stream).to(tensor.device)
         mixed = torch.lerp(tensor, tensor.index_select(dim, order), MIXED)
-        if float((mixed - tensor).abs().max()) > MIXED * EQUAL[torch.float32] * float(tensor.abs().max()):
+        if float((mixed - tensor).abs().max()) > EQUAL[torch.float32] * float(tensor.abs().max()):
             return mixed
-        noise = torch.rand(tensor.shape, generator=stream).to(tensor)  # all examples have the same outputs
+        noise = torch.rand(tensor.shape, generator=stream).to(tensor)
         return tensor + MIXED * noise * tensor.abs().max().clamp(min=MIXED)
 
-    outputs = mapped(mix, whole.outputs)
-    pieces = [_pieces(tensor, parts, i, dim) for i, tensor in enumerate(_real(outputs))]
+    mixed = mapped(mix, whole.outputs)
+    pieces = [_pieces(tensor, parts, i, dim) for i, tensor in enumerate(_real(mixed))]
     moved = []
     for index, part in enumerate(parts):
         found = iter([piece[index] for piece in pieces])
-        own = mapped(lambda leaf, it=found: next(it) if leaf.is_floating_point() else leaf, part.outputs)
-        moved.append(Scored(own, part.targets))
-    return Scored(outputs, whole.targets), moved
+        own = mapped(lambda leaf, it=found: next(it) if _is_number(leaf) else leaf, part.outputs)
+        moved.append(Scored(own, part.targets) if index in which else part)
+    return Scored(joined([part.outputs for part in moved], dim), whole.targets), moved

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
@@ -150,11 +150,6 @@ _REPLACED_WHOLE = frozenset(
 )
 
 
-def read_yaml(text: str) -> Any:
-    """YAML as ``yaml.safe_load`` reads it, by the C library where there is one: six times faster."""
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
 def check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> str:
     """``value`` if it is one of ``allowed``, else a :class:`ConfigError` that names key, value and choices."""
     if value not in allowed:
@@ -183,7 +178,7 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
         if key not in Config.model_fields:
             raise ConfigError(_unknown_key((str(key),), block, Config))
         if key in ARTEFACTS and not isinstance(block, Mapping):
-            raise ConfigError(f"config: {key} = {_show(block)}: must be a block of settings")
+            raise ConfigError(f"config: {key} = {shown(block)}: must be a block of settings")
     merged = _completed(merge(merge(base, scales[scale]), user))
     for artefact in ARTEFACTS:
         if artefact in merged:
@@ -227,7 +222,19 @@ def config_schema() -> dict[str, Any]:
                 definition.pop("required")
         if name in ("NetworkRuns", "CurvatureSpec"):
             definition.pop("required")
-    return json.loads(json.dumps(schema))  # as a file has it: lists, no tuples
+    return _without_doubles(schema)
+
+
+def _without_doubles(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Definitions that differ in name and text alone stand once: types of rooms often add a rule, but no key."""
+    first: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for name, definition in schema["$defs"].items():
+        content = {key: value for key, value in definition.items() if key not in ("title", "description")}
+        names[name] = first.setdefault(json.dumps(content, sort_keys=True), name)
+    text = re.sub(r"(?<=#/\$defs/)\w+", lambda match: names[match[0]], json.dumps(schema))
+    made = json.loads(text)  # as a file has it: lists, no tuples
+    return made | {"$defs": {name: made["$defs"][name] for name in first.values()}}
 
 
 def _one_line(error: ValidationError) -> str:
@@ -243,7 +250,7 @@ def _one_line(error: ValidationError) -> str:
     message = message[:1].lower() + message[1:]
     # A rule across keys fails on the whole block; its message names the key and the value itself.
     whole_block = isinstance(first["input"], Mapping) and first["type"] == "value_error"
-    value = "" if whole_block and path[-1] not in _REPLACED_WHOLE else f" = {_show(first['input'])}"
+    value = "" if whole_block and path[-1] not in _REPLACED_WHOLE else f" = {shown(first['input'])}"
     return f"config: {'.'.join(path)}{value}: {message}{more}"
 
 
@@ -255,7 +262,7 @@ def _unknown_key(path: tuple[str, ...], value: Any, model: type[BaseModel]) -> s
                 model = kind
     allowed = tuple(name for name in model.model_fields if name != "artefact")
     key, hint = ".".join(path), _hint(path[-1], allowed)
-    return f"config: {key} = {_show(value)}: unknown key, allowed: {', '.join(allowed)}{hint}"
+    return f"config: {key} = {shown(value)}: unknown key, allowed: {', '.join(allowed)}{hint}"
 
 
 def _hint(value: Any, allowed: tuple[str, ...]) -> str:
@@ -263,7 +270,8 @@ def _hint(value: Any, allowed: tuple[str, ...]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message has it; a long one is cut."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import OptimizerName
-from featurespeed.pipeline.config import BaseConfig, ConfigError, load_config, read_yaml
+from featurespeed.pipeline.asked import read_changes, read_config
+from featurespeed.pipeline.config import BaseConfig, ConfigError
 from featurespeed.pipeline.registry import ARTEFACTS
 from featurespeed.training.curvature_spec import SharpnessSpec
 from featurespeed.training.operations import gradient_flop, layers_of, layers_of_job
@@ -244,21 +245,16 @@ class CostError(ValueError):
     """A wrong argument; one line."""
 
 
-def read_config(scale: str, base: Path = REPOSITORY, configfile: Path | None = None) -> BaseConfig:
+def config_of(scale: str, base: Path = REPOSITORY, configfile: Path | None = None) -> BaseConfig:
     """The validated configuration of a scale, with a user's own file on top; faults raise one line."""
-    try:
-        scales = {path.stem: read_yaml(path.read_text()) for path in (base / "workflow/scales").glob("*.yaml")}
-        user = read_yaml(configfile.read_text()) if configfile else {}
-        return load_config(read_yaml((base / "config.yaml").read_text()), scales, {**(user or {}), "scale": scale})
-    except OSError as error:
-        raise CostError(f"cost: {error.filename}: cannot be read ({error.strerror})") from None
+    return read_config(base, {**read_changes([configfile] if configfile else []), "scale": scale})
 
 
 def rewrite(text: str, base: Path = REPOSITORY) -> str:
     """A page with the table between each pair of markers ``<!-- cost: SCALE -->`` and ``<!-- end -->`` made anew."""
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{markdown(read_config(match[2], base))}{match[3]}"
+        return f"{match[1]}\n{markdown(config_of(match[2], base))}{match[3]}"
 
     made, count = re.subn(r"(<!-- cost: (\w+) -->)\n.*?(<!-- end -->)", table, text, flags=re.DOTALL)
     if not count:
@@ -278,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             page = arguments.write.read_text(encoding="utf-8")
             arguments.write.write_text(rewrite(page), encoding="utf-8")
         elif arguments.scale:
-            print(markdown(read_config(arguments.scale, configfile=arguments.configfile)), end="")
+            print(markdown(config_of(arguments.scale, configfile=arguments.configfile)), end="")
         else:
             raise CostError("cost: --scale or --write is needed")
     except (ConfigError, CostError) as error:

@@ -17,8 +17,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from featurespeed.ledger.criteria import CriteriaError
 from featurespeed.pipeline import architecture, cost, coverage
-from featurespeed.pipeline.config import config_schema
+from featurespeed.pipeline.config import ConfigError, config_schema
 from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, ROOM_OF, ROOMS, Room, groups
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -121,7 +122,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if anything is out of step")
     arguments = parser.parse_args(argv)
-    stale = out_of_step()
+    try:
+        stale = out_of_step()
+    except (ConfigError, CriteriaError, cost.CostError) as error:
+        sys.exit(str(error))
     if arguments.check and stale:
         sys.exit(f"generate: out of step: {', '.join(stale)}; run python -m featurespeed.pipeline.generate")
     for name, text in stale.items():

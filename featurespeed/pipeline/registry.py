@@ -199,7 +199,8 @@ def _check_artefact(artefact: Artefact, room: Room) -> None:
 def _check_claims(room: Room) -> None:
     """Criteria are read when they are judged, after all else; what they are about can be seen before."""
     path, own = room.file("claims.yaml"), {entry.id for entry in (*room.artefacts, *room.planned)}
-    for name in re.findall(r"^ +artefact: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path else ""  # who reads it all says what is wrong
+    for name in re.findall(r"^ +artefact: *(\S+)", text, re.MULTILINE):
         if name.strip("\"'") not in own:
             raise RegistryError(
                 f"{room.module}: claims.yaml: artefact = {name}: not of this room, allowed: {', '.join(sorted(own))}"

@@ -24,7 +24,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,15 +67,17 @@ def run_stage(main: Callable[..., Any], spec_type: Any, argv: Sequence[str] | No
     job = _snakemake_job()
     if job is None:
         arguments = _stage_arguments(argv)
-        threads, stages = arguments.threads, [_stage_of_arguments(arguments)]
+        with _one_line():
+            threads, stages = arguments.threads, [_stage_of_arguments(arguments)]
     else:
         threads, stages = job.threads, _stages_of_job(job)
     prepare_process(threads, job)
     for place, stage in enumerate(stages):
         if place:
             log_into(job, place)
-        model = spec_type if isinstance(spec_type, type) else spec_type(stage.settings)
-        _run(main, model.model_validate(stage.settings), stage, threads)
+        with _one_line():
+            spec = _spec(spec_type, stage.settings)
+        _run(main, spec, stage, threads)
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,47 @@ def _run(main: Callable[..., Any], spec: Any, stage: _Stage, threads: int) -> No
     started, clock, cpu, script = datetime.now(UTC), time.perf_counter(), time.process_time(), _script()
     with_files = len(inspect.signature(main).parameters) > 1
     try:
-        table = main(spec, stage.task) if with_files else main(spec)
-        write_table(table, stage.out, table_metadata(spec, script))
+        with _one_line():
+            table = main(spec, stage.task) if with_files else main(spec)
+            write_table(table, stage.out, table_metadata(spec, script))
     except FloatingPointError as error:
         sys.exit(f"{script.name}: not finite: {error}; spec: {canonical_json(spec.model_dump(mode='json'))}")
-    except UserError as error:
-        sys.exit(f"{script.name}: {error}")
     facts = _run_facts(started, time.perf_counter() - clock, time.process_time() - cpu, threads)
     with atomic_path(stage.sidecar) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     stage.task.at_end.close()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What a user can put right ends the process with status 1 and one line."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"{_script().name}: {error}")
+
+
+def _spec(spec_type: Any, settings: Any) -> Any:
+    """Settings as the type that they are of; UserError for the first fault in them."""
+    if not isinstance(settings, Mapping):
+        raise UserError(f"settings = {settings!r}: must be keys with values, as in a block of config.yaml")
+    try:
+        model = spec_type if isinstance(spec_type, type) else spec_type(settings)
+        return model.model_validate(settings)
+    except ValueError as error:  # of pydantic, or of who looks for the type
+        raise UserError(_first_fault(error)) from None
+
+
+def _first_fault(error: ValueError) -> str:
+    """One fault that pydantic has found, or the text of another error."""
+    if not hasattr(error, "errors"):
+        return str(error)
+    faults = error.errors()  # a misspelt key is an unknown one and a missing one: the first says more
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    key, value = ".".join(map(str, fault["loc"])), f" = {fault['input']!r}"
+    message = fault["msg"].removeprefix("Value error, ")
+    shown = fault["type"] != "missing" and len(value) < 80
+    return f"{key}{value if shown else ''}: {message}" if key else message
 
 
 def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) -> None:
@@ -111,7 +144,8 @@ def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) ->
     of them; what is not a list is the same for all.
     """
     job = _snakemake_job()
-    tasks, threads = ([_task_from_arguments(argv)], 1) if job is None else (_tasks_of_job(job), job.threads)
+    with _one_line():
+        tasks, threads = ([_task_from_arguments(argv)], 1) if job is None else (_tasks_of_job(job), job.threads)
     prepare_process(threads, job)
     gc.disable()  # a task is short, and an eighth of the time of drawing goes into looking for circles
     for place, task in enumerate(tasks):
@@ -119,7 +153,8 @@ def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) ->
             log_into(job, place)
         with ExitStack() as finish:
             parts = {name: finish.enter_context(atomic_path(path)) for name, path in task.outputs.items()}
-            main(Task(task.inputs, parts, task.params))
+            with _one_line():
+                main(Task(task.inputs, _Named("--output {}=PATH", parts), task.params))
 
 
 def progress(items: Iterable[Any], desc: str, total: int | None = None) -> Iterator[Any]:
@@ -263,13 +298,26 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=_pair, action="append", default=[], metavar="NAME=PATH")
 
 
+class _Named(dict):
+    """What is given by name; to ask for what is not tells how to give it."""
+
+    def __init__(self, how: str, given: Any) -> None:
+        super().__init__(given)
+        self._how = how
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self._how.format(name)} is needed")
+
+
 def _stage_task(arguments: argparse.Namespace) -> Task:
-    return Task(_inputs(arguments), dict(arguments.output))
+    return Task(_inputs(arguments), _Named("--output {}=PATH", arguments.output))
 
 
 def _inputs(arguments: argparse.Namespace) -> dict[str, Path | list[Path]]:
-    inputs: dict[str, Path | list[Path]] = {}
+    inputs: dict[str, Path | list[Path]] = _Named("--input {}=PATH", {})
     for name, path in arguments.input:
+        if not path.exists():
+            raise UserError(f"--input {name}={path}: no such file or folder")
         known = inputs.get(name)
         inputs[name] = path if known is None else [*(known if isinstance(known, list) else [known]), path]
     return inputs
@@ -280,8 +328,10 @@ def _task_from_arguments(argv: Sequence[str] | None) -> Task:
     _add_files(parser)
     parser.add_argument("--params", type=Path, help="parameters of the task: .yaml or .json")
     arguments = parser.parse_args(argv)
-    params = _read_settings(arguments.params) if arguments.params else {}
-    return Task(_inputs(arguments), dict(arguments.output), params)
+    params = (_read_settings(arguments.params) if arguments.params else None) or {}
+    if not isinstance(params, Mapping):
+        raise UserError(f"--params {arguments.params}: must be keys with values")
+    return Task(_inputs(arguments), _Named("--output {}=PATH", arguments.output), _Named("--params with {}", params))
 
 
 def _pair(text: str) -> tuple[str, Path]:
@@ -293,11 +343,11 @@ def _pair(text: str) -> tuple[str, Path]:
 
 def _read_settings(path: Path) -> Any:
     """Settings from YAML or JSON, or those that made a stage table."""
-    if path.suffix == ".parquet":
+    if path.suffix == ".parquet" and path.is_file():
         return read_table(path).attrs["provenance"]["spec"]
-    import yaml
+    from featurespeed.machine.yaml_files import read_yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def _paths(value: Any) -> Path | list[Path]:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call
 
 from featurespeed.measuring.context import IN_MOTION, Replacing
 from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.exchange import exchanged
 from featurespeed.measuring.model import Call, checked_model, device_of, scalar
 from featurespeed.measuring.trees import duplicate
 
@@ -75,7 +75,8 @@ class Chain:
             if features:
                 # A copy goes in: a layer that works in place (ReLU(inplace=True)) must not change what is before it.
                 args, kwargs = (features[-1].clone(),), {}
-            f = functional_call(layer, values, args, kwargs)
+            with exchanged(layer, {id(p): values[name] for name, p in self.sources[index].items()}):
+                f = layer(*args, **kwargs)
             if not isinstance(f, Tensor):
                 raise MeasurementError(
                     f"layers: entry {index + 1} ({type(layer).__name__}) returned {kind_of(f)}, allowed: one tensor"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from featurespeed.measuring.batches import Part
-from featurespeed.measuring.context import REPLACEMENTS, Replacing
+from featurespeed.measuring.context import REPLACEMENTS, Replacing, reached_from
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.measuring.model import called_in_vain, scalar, takes_batch
 from featurespeed.measuring.norms import norm
@@ -21,7 +21,7 @@ from featurespeed.probes.chain import Chain, derivatives, leaves_of
 REPEATABLE = {torch.float64: 1e-9, torch.complex128: 1e-9, torch.float32: 1e-4, torch.complex64: 1e-4}
 ROUGH = 1e-2  # in other precisions
 #: Factors on the loss that keep derivatives in float16 away from 0, tried one after the other until none overflows.
-LOSS_SCALES = {torch.float16: [2.0**power for power in range(16, -17, -4)]}
+LOSS_SCALES = [2.0**power for power in range(16, -17, -4)]
 
 
 def descend(chain: Chain, part: Part, loss: Callable[..., Any]) -> Descent:
@@ -32,7 +32,7 @@ def descend(chain: Chain, part: Part, loss: Callable[..., Any]) -> Descent:
         FloatingPointError: features, loss or gradients that are not finite.
     """
     run = _Run(chain, part, loss)
-    for scale in LOSS_SCALES.get(run.features[-1].dtype, [1.0]):
+    for scale in LOSS_SCALES if torch.float16 in run.precisions else [1.0]:
         descent = Descent(run, scale)
         if descent.finite:
             return descent
@@ -97,13 +97,20 @@ class _Run:
         self._calls: list[tuple[tuple, dict[str, Any]]] = []
         self.features = self._first_pass()
 
+    @property
+    def precisions(self) -> set[torch.dtype]:
+        """Of weights and features."""
+        weights = (p for layer in self.chain.parameters for p in layer.values())
+        return {tensor.dtype for tensor in (*weights, *self.features)}
+
     def derivatives(self, scale: float) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         """``([b_1, ..., b_L], gradients)`` of ``scale`` times the loss."""
         zeros = [torch.zeros_like(f, requires_grad=True) for f in self.features]
         leaves = leaves_of(self.chain.parameters)
         with torch.enable_grad():
             value, (features,) = self._value_and_features(leaves, zeros)
-        _check_repeatable(features, self.features)
+        _check_repeatable("layers", features, self.features)
+        _check_repeatable("loss", [value], [self._value])
         if not torch.isfinite(value.detach()):
             raise FloatingPointError("the loss of the network is not finite")
         if not value.requires_grad:
@@ -111,6 +118,8 @@ class _Run:
                 "loss: no operation of PyTorch connects its value with the outputs, allowed: a value that can be"
                 " differentiated (no detach, item, no_grad or constant)"
             )
+        if reached_from([value]) & {id(p) for layer in self.chain.sources for p in layer.values()}:
+            raise MeasurementError("loss: it takes weights of the chain, allowed: a function of outputs and targets")
         return derivatives(value * scale, zeros, leaves)
 
     def velocities(self, weight_velocity: list[dict[str, Tensor]]) -> list[Tensor]:
@@ -121,8 +130,7 @@ class _Run:
     def _first_pass(self) -> list[Tensor]:
         if not self._takes_batch:
             self._calls.append(self.chain.arguments(self._part.inputs))
-            return self._features(self.chain.parameters, (), *self._calls[0])
-        _, found = self._value_and_features(self.chain.parameters, ())
+        self._value, found = self._value_and_features(self.chain.parameters, ())
         if len(found) != 1:
             raise MeasurementError(f"loss: called the model {len(found)} times, allowed: once")
         return found[0]
@@ -143,7 +151,7 @@ class _Run:
                 value = self._called(model, duplicate(self._part.whole))
             else:
                 found.append(self._features(parameters, perturbations, *self._calls[0]))
-                value = self._called(found[0][-1], duplicate(self._part.targets))
+                value = self._called(found[0][-1].clone(), duplicate(self._part.targets))
         return scalar(value), found
 
     def _features(
@@ -165,11 +173,11 @@ class _Run:
             raise called_in_vain("loss", arguments[-1] if self._takes_batch else arguments[0], error) from error
 
 
-def _check_repeatable(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+def _check_repeatable(name: str, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
     apart = difference(first, second)
     if apart > REPEATABLE.get(first[-1].dtype, ROUGH):
         raise MeasurementError(
-            f"layers: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same outputs for"
+            f"{name}: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same values for"
             " the same inputs (no noise, no dropout that stays on, no counter)"
         )
 

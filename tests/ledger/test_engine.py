@@ -364,15 +364,33 @@ def test_a_fault_in_the_criteria_file_is_one_clear_line(tmp_path, registry, chan
     assert "criteria.yaml" in str(failure.value)
 
 
+def test_a_key_of_a_claim_is_written_once(tmp_path, registry):
+    path = write(tmp_path, entry())
+    path.write_text(path.read_text().replace("  statement: zero\n", "  statement: one\n  statement: zero\n"))
+    with pytest.raises(CriteriaError, match=r"criteria\.yaml: line \d+: claims\.0\.statement: written twice"):
+        load_criteria(path, registry)
+
+
 def test_a_claim_id_is_used_once(tmp_path, registry):
     with pytest.raises(CriteriaError, match="claim_id = 'c1': used more than once"):
         load_criteria(write(tmp_path, entry(), entry()), registry)
 
 
-@pytest.mark.parametrize("text", ["- 1", "claims: []", "paper: p\nclaims: 3", "paper: [", "paper: p\nclaims: [3]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- 1",
+        "claims: []",
+        "paper: p\nclaims: 3",
+        "paper: [",
+        "paper: p\nclaims: [3]",
+        "paper: p\nclaims: []\nclaims: []",
+        "paper: caf\xe9\nclaims: []",
+    ],
+)
 def test_a_criteria_file_of_another_shape_is_refused(tmp_path, text):
     path = tmp_path / "criteria.yaml"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     with pytest.raises(CriteriaError) as failure:
         load_criteria(path, [])
     assert "\n" not in str(failure.value)

@@ -6,6 +6,7 @@ import json
 import pytest
 import yaml
 
+from featurespeed.pipeline.asked import check_target, read_changes, read_config
 from featurespeed.pipeline.config import (
     ARTEFACTS,
     SCALES,
@@ -16,6 +17,7 @@ from featurespeed.pipeline.config import (
     load_config,
     merge,
 )
+from featurespeed.pipeline.registry import PLANNED, groups
 from featurespeed.values import LogGrid, branch_scale
 from tests.conftest import REPOSITORY
 
@@ -245,6 +247,141 @@ def test_an_unknown_artefact_is_named():
             ask("fsf_fig9")
 
 
+# --- files and the command line ---------------------------------------------------------------------------------------
+
+
+def test_files_and_words_are_laid_over_each_other(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.json"
+    first.write_text("scale: smoke\nfsf_fig1a: {width: 30, seed: 5}\nfsf_fig1b: {depths: {from: 9, to: 99, step: 9}}\n")
+    second.write_text('{"fsf_fig1a": {"width": 31}, "fsf_fig1b": {"depths": {"from": 8, "to": 9}}}')
+    changes = read_changes([first, second], ["fsf_fig1a={width: 32, layers: last}", "fsf_fig1a={draws: 3}"])
+    assert changes == {
+        "scale": "smoke",
+        "fsf_fig1a": {"width": 32, "seed": 5, "layers": "last", "draws": 3},
+        "fsf_fig1b": {"depths": {"from": 8, "to": 9}},  # without the step of the first file
+    }
+
+
+TEXTS = {
+    "/data/my #1 set": "/data/my #1 set",
+    "/data/a: b": "/data/a: b",
+    "/data/{x}": "/data/{x}",
+    "[data]": "[data]",
+    "it's": "it's",
+    "2024": "2024",
+    "yes": "yes",
+    "a=b": "a=b",
+    '"/data/my set"': "/data/my set",
+    "'/data/a: b'": "/data/a: b",
+    "null": None,
+    "~": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_folder_on_the_command_line_is_taken_as_it_stands(text):
+    assert read_changes(words=[f"data_dir={text}"]) == {"data_dir": TEXTS[text]}
+    assert load({"data_dir": TEXTS[text]}).data_dir == TEXTS[text]
+
+
+@pytest.mark.parametrize("text", ["/data/my #1 set", "/data/a: b", "64", "null", "[1]"])
+def test_a_text_of_a_file_is_not_read_again(tmp_path, text):
+    file = tmp_path / "my.json"
+    file.write_text(json.dumps({"data_dir": text, "beos_fig2": {"scalings": {"none": {"networks": [text]}}}}))
+    found = read_changes([file])
+    assert found["data_dir"] == text and found["beos_fig2"]["scalings"]["none"]["networks"] == [text]
+
+
+def test_nested_values_of_the_command_line_are_what_yaml_makes_of_them():
+    words = ["fsf_fig1a={width: 33, finite_step: 1.0e-3, depths: [12], layers: all}", "data_sha256={}", "scale=smoke"]
+    config = load(read_changes(words=words))
+    assert (config.fsf_fig1a.width, config.fsf_fig1a.finite_step, config.fsf_fig1a.depths) == (33, 0.001, [12])
+    assert config.scale == "smoke"
+
+
+BAD_WORDS = {
+    "repeated key": (["fsf_fig1a={width: 3, width: 4}"], ["--config fsf_fig1a", "width: written twice"]),
+    "repeated setting": (["scale=smoke", "scale=gpu"], ['--config scale = "gpu"', "given twice", '"smoke"']),
+    "block and value": (["fsf_fig1a={width: 3}", "fsf_fig1a=3"], ["--config fsf_fig1a = 3", "given twice"]),
+    "no end": (["fsf_fig1a={width: 3"], ["--config fsf_fig1a", "not YAML"]),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_WORDS)
+def test_a_fault_on_the_command_line_is_told_in_one_line(fault):
+    given, words = BAD_WORDS[fault]
+    with pytest.raises(ConfigError) as raised:
+        read_changes(words=given)
+    line = str(raised.value)
+    assert line.startswith("config: ") and "\n" not in line
+    assert [word for word in words if word not in line] == [], line
+
+
+BAD_FILES = {
+    "repeated block": (
+        b"fsf_fig1a: {width: 3}\nscale: smoke\nfsf_fig1a: {seed: 3}\n",
+        "line 3: fsf_fig1a: written twice",
+    ),
+    "repeated key": (b"fsf_fig1a:\n  width: 3\n  width: 4\n", "line 3: fsf_fig1a.width: written twice"),
+    "Latin-1": (b"# caf\xe9\nscale: smoke\n", "line 1: byte 0xe9 is not UTF-8"),
+    "no YAML": (b"scale: [smoke\n", "line 2: not YAML"),
+    "a list": (b"- scale: smoke\n", '= [{"scale": "smoke"}]: must be keys with values'),
+    "a text": (b"smoke\n", '= "smoke": must be keys with values'),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FILES)
+@pytest.mark.parametrize("name", ["my.yaml", "config.yaml", "workflow/scales/smoke.yaml"])
+def test_a_fault_in_a_file_is_told_in_one_line_with_its_name(tmp_path, name, fault):
+    content, words = BAD_FILES[fault]
+    (tmp_path / "workflow/scales").mkdir(parents=True)
+    for other in ("config.yaml", "workflow/scales/smoke.yaml"):
+        (tmp_path / other).write_bytes((REPOSITORY / other).read_bytes())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError) as raised:
+        read_config(tmp_path, {"scale": "smoke"} | read_changes([tmp_path / name] if name == "my.yaml" else []))
+    line = str(raised.value)
+    assert line.startswith(f"config: {tmp_path / name}") and words in line and "\n" not in line
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    (tmp_path / "my.yaml").write_text("# to be filled\n")
+    assert read_changes([tmp_path / "my.yaml"]) == {}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_files_of_the_repository_are_those_of_the_merge(scale):
+    assert read_config(REPOSITORY, {"scale": scale}) == load({"scale": scale})
+
+
+BAD_TARGETS = {
+    "sc_fig20": ["Figure 20", "not computed here yet", "docs/coverage.md"],
+    "results/smoke/figures/sc_fig20.png": ["Figure 20", "not computed here yet"],
+    "sc_fig99": ["unknown, allowed: fsf,", "sc_fig01", "did you mean 'sc_fig"],
+    "fsf_fig1": ["unknown", "did you mean 'fsf_fig1"],
+    "sc_sharpness": ["draws nothing", "results/<scale>/stages/sc_sharpness.parquet"],
+}
+
+
+@pytest.mark.parametrize("target", BAD_TARGETS)
+def test_a_target_of_which_there_is_no_figure_is_named(target):
+    with pytest.raises(ConfigError) as raised:
+        check_target(target)
+    line = str(raised.value)
+    assert repr(target) in line and "\n" not in line
+    assert [word for word in BAD_TARGETS[target] if word not in line] == [], line
+
+
+def test_what_can_be_made_may_be_asked_for():
+    drawn = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
+    for target in (*drawn, *groups(), "all", "page", "reference_figures", "results/smoke/stages/sc_sharpness.parquet"):
+        check_target(target)
+    for name in PLANNED:
+        with pytest.raises(ConfigError):
+            check_target(name)
+
+
 # --- merging ----------------------------------------------------------------------------------------------------------
 
 
@@ -271,12 +408,12 @@ def test_sub_blocks_are_merged_key_by_key():
 
 
 def test_lists_ranges_and_series_are_replaced_whole():
-    config = load({"fsf_fig1b": {"depths": [7, 9], "branch_scales": {"only": "1/L"}}})
+    config = load({"fsf_fig1b": {"depths": [7, 9], "sampler_depths": [9], "branch_scales": {"only": "1/L"}}})
     assert config.fsf_fig1b.depths == [7, 9] and config.fsf_fig1b.branch_scales == {"only": "1/L"}
-    ranged = load({"fsf_fig1b": {"depths": {"from": 20, "to": 30, "step": 5}}})
+    ranged = load({"fsf_fig1b": {"depths": {"from": 20, "to": 30, "step": 5}, "sampler_depths": [20]}})
     assert ranged.fsf_fig1b.depths == [20, 25, 30]
     # a range over a range: the old step (10 in sampler_depths) must not survive
-    assert load({"fsf_fig1b": {"sampler_depths": {"from": 5, "to": 7}}}).fsf_fig1b.sampler_depths == [5, 6, 7]
+    assert load({"fsf_fig1b": {"sampler_depths": {"from": 15, "to": 17}}}).fsf_fig1b.sampler_depths == [15, 16, 17]
 
 
 def test_merging_modifies_nothing():

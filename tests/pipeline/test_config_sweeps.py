@@ -68,6 +68,9 @@ def test_a_block_may_stand_by_itself_at_another_scale():
 
 
 def test_editors_learn_about_like():
-    definitions = config_schema()["$defs"]
-    assert "sc_fig01" in definitions["TransferSpec"]["properties"]["like"]["enum"]
-    assert "like" not in definitions["InitSpec"]["properties"]
+    schema = config_schema()
+    of_width, of_depth = (
+        schema["$defs"][schema["properties"][name]["$ref"].split("/")[-1]] for name in ("sc_fig24", "fsf_fig1b")
+    )
+    assert "sc_fig01" in of_width["properties"]["like"]["enum"]
+    assert "like" not in of_depth["properties"]

@@ -144,7 +144,7 @@ def test_full_precision_takes_longer_than_tf32():
 
 @pytest.fixture(scope="module")
 def laptop() -> Config:
-    return cost.read_config("laptop")
+    return cost.config_of("laptop")
 
 
 def cells(table: str) -> dict[str, list[str]]:
@@ -214,6 +214,9 @@ def test_a_users_settings_count(tmp_path, laptop, capsys):
         (["--write", "absent.md"], ["absent.md"]),
         (["--write", "README.md"], ["marker"]),
         (["--scale", "paper", "--configfile", "absent.yaml"], ["absent.yaml"]),
+        (["--scale", "paper", "--configfile", "docs"], ["docs", "directory"]),
+        (["--scale", "paper", "--configfile", "Makefile"], ["Makefile", "not YAML"]),
+        (["--scale", "paper", "--configfile", "docs/img/fsf_fig1a.png"], ["fsf_fig1a.png", "not UTF-8"]),
     ],
 )
 def test_faults_end_in_one_line(arguments, words, monkeypatch):

@@ -139,6 +139,30 @@ def test_a_wrong_spec_names_the_key(scripts):
     assert done.returncode != 0 and "widht" in done.stderr
 
 
+BAD_SPECS = {
+    "repeated key": ("spec.yaml", b"width: 7\nseed: 1\nwidth: 8\n", "spec.yaml: line 3: width: written twice"),
+    "Latin-1": ("spec.yaml", b"width: 7 # caf\xe9\n", "spec.yaml: line 1: byte 0xe9 is not UTF-8"),
+    "no YAML": ("spec.json", b'{"width": 7', "spec.json: line 2: not YAML: "),
+    "nothing": ("spec.yaml", b"", "settings = None: must be keys with values"),
+    "a list": ("spec.yaml", b"- width\n", "settings = ['width']: must be keys with values"),
+    "missing key": ("spec.yaml", b"value: 2\n", "width: Field required"),
+    "wrong type": ("spec.yaml", b"width: wide\n", "width = 'wide': Input should be a valid integer"),
+    "misspelt key": ("spec.yaml", b"widht: 7\n", "widht = 7: Extra inputs are not permitted"),
+    "absent": ("spec.yaml", None, "spec.yaml: cannot be read (No such file or directory)"),
+    "absent table": ("spec.parquet", None, "spec.parquet: cannot be read (No such file or directory)"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_SPECS)
+def test_a_fault_in_a_spec_is_told_in_one_line(scripts, fault):
+    name, content, words = BAD_SPECS[fault]
+    if content is not None:
+        (scripts / name).write_bytes(content)
+    done = run("stage.py", "--spec", name, "--out", "bad.parquet", cwd=scripts)
+    assert done.returncode == 1 and not (scripts / "bad.parquet").exists()
+    assert done.stderr.startswith(f"stage.py: {words}") and len(done.stderr.splitlines()) == 1, done.stderr
+
+
 TASK_ARGUMENTS = (
     "--input",
     "parts=a.txt",
@@ -168,6 +192,45 @@ def test_a_task_that_fails_leaves_no_output(scripts):
 def test_task_arguments_are_pairs(scripts):
     done = run("task.py", "--input", "a.txt", cwd=scripts)
     assert done.returncode == 2 and "expected NAME=PATH, got 'a.txt'" in done.stderr
+
+
+BAD_TASKS = {
+    "no input": (("--input", "last=c.txt", *TASK_ARGUMENTS[-2:]), "task.py: --input parts=PATH is needed"),
+    "no other input": ((*TASK_ARGUMENTS[:4], *TASK_ARGUMENTS[-2:]), "task.py: --input last=PATH is needed"),
+    "no output": (TASK_ARGUMENTS[:-2], "task.py: --output joined=PATH is needed"),
+    "no file": (("--input", "parts=absent.txt"), "task.py: --input parts=absent.txt: no such file or folder"),
+    "no parameters": (None, "task.py: --params with between is needed"),
+    "repeated parameter": ("between: a\nbetween: b\n", "task.py: params.yaml: line 2: between: written twice"),
+    "parameters that are none": ("- between\n", "task.py: --params params.yaml: must be keys with values"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TASKS)
+def test_what_a_task_lacks_is_told_in_one_line(scripts, fault):
+    given, line = BAD_TASKS[fault]
+    arguments = given if isinstance(given, tuple) else TASK_ARGUMENTS
+    (scripts / "params.yaml").write_text(given if isinstance(given, str) else "between: '+'")
+    params = () if given is None else ("--params", "params.yaml")
+    done = run("task.py", *arguments, *params, cwd=scripts)
+    assert done.returncode == 1 and done.stderr.startswith(line) and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not [path for path in scripts.iterdir() if "j.txt" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("script", "needed"),
+    [
+        ("figure", "--input table=PATH"),
+        ("claims", "--params with scale"),
+        ("page", "--input claims=PATH"),
+        ("data", "--params with dataset"),
+        ("notebook", "--input source=PATH"),
+        ("keep_reference", "--params with results"),
+    ],
+)
+def test_every_task_says_what_it_needs(tmp_path, script, needed):
+    (tmp_path / "params.yaml").write_text("artefact: fsf_fig1a\n")
+    done = run(REPOSITORY / f"scripts/{script}.py", "--params", "params.yaml", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr == f"{script}.py: {needed} is needed\n", done.stderr
 
 
 def test_progress_passes_all_items_and_is_quiet_in_a_log(capsys, monkeypatch):

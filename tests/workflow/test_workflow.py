@@ -17,7 +17,7 @@ from featurespeed.pipeline.config import SCALES, Config, load_config
 from featurespeed.pipeline.provenance import Imports, code_hash
 from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, groups
 from featurespeed.records import read_table
-from tests.conftest import REPOSITORY, repository_files, run_snakemake
+from tests.conftest import REPOSITORY, copy_of_the_sources, repository_files, run_snakemake
 
 SCRIPTS = REPOSITORY / "scripts"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
@@ -280,6 +280,11 @@ BAD = {
     "empty grid": ("fsf_fig1b={depths: []}", ["fsf_fig1b.depths", "[]"]),
     "unknown artefact": ("fsf_fig9={width: 64}", ["fsf_fig9", "64", "fsf_fig1a"]),
     "unknown scale": ("scale=huge", ["scale", "huge", "smoke, laptop, gpu, paper"]),
+    "repeated key": ("fsf_fig1a={width: 48, width: 64}", ["--config fsf_fig1a", "width: written twice"]),
+    "depths in a figure over the width": (
+        "sc_fig01={networks: {muP: {depths: [1, 2, 4]}}}",
+        ["sc_fig01: networks.muP.depths = [1, 2, 4]", "over the width"],
+    ),
 }
 
 
@@ -304,6 +309,89 @@ def test_bad_configfile_and_dry_run_end_alike(snakemake, tmp_path):
     file.write_text("scale: smoke\nfsf_fig1a:\n  width: -5\n")
     for arguments in (("--cores", "1"), ("-n",), ("--list",)):
         assert_one_line(snakemake(*arguments, "--configfile", str(file)), ["fsf_fig1a.width", "-5"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("scale: smoke\nfsf_fig1a:\n  width: 48\nfsf_fig1a:\n  draws: 3\n", "line 4: fsf_fig1a: written twice"),
+        ("scale: smoke\nfsf_fig1a:\n  width: 48\n  width: 64\n", "line 4: fsf_fig1a.width: written twice"),
+        ('{"scale": "smoke", "fsf_fig1a": {"width": 48,\n"width": 64}}', "line 2: fsf_fig1a.width: written twice"),
+    ],
+)
+def test_a_key_that_stands_twice_in_a_configfile_is_a_fault(snakemake, tmp_path, content, words):
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("fsf_fig1b: {seed: 5}\n")
+    bad.write_text(content)
+    for files in ((bad,), (good, bad), (bad, good)):
+        assert_one_line(snakemake("-n", "--configfile", *map(str, files)), [str(bad), words])
+
+
+def test_the_last_configfile_and_then_the_command_line_win(snakemake, tmp_path):
+    first, last = tmp_path / "first.yaml", tmp_path / "last.yaml"
+    first.write_text("scale: smoke\nfsf_fig1a: {width: 30, draws: -1}\n")
+    last.write_text("fsf_fig1a: {width: -31}\n")
+    arguments = ("-n", "--configfile", str(first), str(last), "--config")
+    assert_one_line(snakemake(*arguments, "fsf_fig1a={draws: 2}"), ["fsf_fig1a.width = -31: "])
+    assert_one_line(snakemake(*arguments, "fsf_fig1a={width: 32}"), ["fsf_fig1a.draws = -1: "])
+
+
+def test_options_that_snakemake_would_lose_are_a_fault(snakemake):
+    done = snakemake("-n", "--config", "scale=smoke", "--config", "data_dir=/data")
+    assert_one_line(done, ["--config: given twice"])
+    assert_one_line(snakemake("-n", "--config", "scale=smoke", "scale=gpu"), ["--config scale", "given twice"])
+
+
+DATA_OF_CIFAR = "resources/data/cifar10/cifar10.npz"
+
+
+@pytest.mark.parametrize("name", ["my #1 set", "a: b", "it's {x}", 'a "b" $HOME'])
+def test_the_name_of_a_folder_reaches_the_job_as_it_is(snakemake, tmp_path, name):
+    done = snakemake("--cores", "1", "--config", "scale=smoke", f"data_dir=/absent/{name}", "--", DATA_OF_CIFAR)
+    log = (tmp_path / "logs/smoke/data/cifar10.log").read_text()
+    assert done.returncode != 0 and f"data_dir = /absent/{name}: no such folder" in log
+
+
+def test_braces_in_the_path_of_the_repository_are_named(tmp_path):
+    sources = copy_of_the_sources(tmp_path / "a {b} c")
+    for directory in (tmp_path / "elsewhere", sources):
+        done = run_snakemake("-n", "--config", "scale=smoke", directory=directory, sources=sources)
+        assert_one_line(done, [str(sources), "braces"])
+
+
+FILES = {
+    "config.yaml": "\nfsf_fig1a: {seed: 1}\n",
+    "workflow/scales/smoke.yaml": "\nfsf_fig1a: {seed: 1}\n",
+    "featurespeed/papers/feature_speed/angles/claims.yaml": "\npaper: another\n",
+    "featurespeed/papers/super_consistency/edge/claims.yaml": "\n# caf\xe9\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_fault_in_a_file_of_the_repository_is_told_before_any_job(checkout, tmp_path, name):
+    path = checkout / name
+    path.write_bytes(path.read_bytes() + FILES[name].encode("latin-1"))
+    done = run_snakemake("-n", "--config", "scale=smoke", directory=tmp_path, sources=checkout)
+    assert_one_line(done, [str(path), "line ", "UTF-8" if "caf" in FILES[name] else "written twice"])
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("sc_fig20", ["Figure 20", "not computed here yet", "docs/coverage.md"]),
+        ("results/smoke/figures/sc_fig20.png", ["Figure 20", "not computed here yet"]),
+        ("fsf_fig99", ["'fsf_fig99'", "unknown", "fsf_fig1a"]),
+        ("fsf_training", ["draws nothing", "stages/fsf_training.parquet"]),
+    ],
+)
+def test_a_target_that_cannot_be_made_is_told_in_one_line(snakemake, target, words):
+    assert_one_line(snakemake(target, "-n", "--config", "scale=smoke"), [target, *words])
+    assert_one_line(snakemake("-n", "--config", "scale=smoke", "--", "fsf_fig1a", target), [target, *words])
+
+
+def test_a_directory_may_have_the_name_of_a_figure(tmp_path):
+    done = run_snakemake("-n", "--config", "scale=smoke", "--", "fsf_fig1a", directory=tmp_path / "sc_fig20")
+    assert done.returncode == 0, done.stderr
 
 
 def test_nested_settings_of_the_command_line_are_numbers(snakemake):

@@ -5,9 +5,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import yaml
+from snakemake.cli import get_argument_parser
 
 BASE = Path(workflow.basedir)
+if set("{}") & set(str(BASE)):
+    sys.exit(f"{BASE}: braces in the path of the repository are wildcards to Snakemake; rename or move it")
 SOURCES = Path(os.path.relpath(BASE))  # for inputs: a project that moves as a whole has not changed
 # This checkout's package, here and in every job, whatever else is installed: the code hashes below are of this one.
 sys.path.insert(0, str(BASE))
@@ -18,6 +20,7 @@ os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYT
 
 from featurespeed.machine.files import remove_parts
 from featurespeed.machine.locks import clear_stale_locks
+from featurespeed.machine.yaml_files import YamlError, read_yaml
 from featurespeed.pipeline.provenance import Imports, code_hash
 
 try:
@@ -25,31 +28,34 @@ try:
 except ValueError as error:  # a RegistryError: a fault in a room
     sys.exit(str(error))
 
-from featurespeed.pipeline.config import ConfigError, first_users, jobs_together, load_config, read_yaml
+from featurespeed.pipeline.asked import check_target, read_changes, read_config
+from featurespeed.pipeline.config import ConfigError, first_users, jobs_together
 
 
-def read_config():
+def configuration():
     """The validated configuration; a fault ends the run here, with one line.
 
-    No `configfile:` statement: so `config` holds only what the user gave with --config and --configfile.
+    No `configfile:` statement, and not Snakemake's `config`: that one has lost keys that are written twice, and has read
+    what stands on the command line as YAML, which cuts a folder's name at ` #`.
     """
-    scales = {path.stem: read_yaml(path.read_text()) for path in (BASE / "workflow/scales").glob("*.yaml")}
+    given = workflow.config_settings
     try:
-        return load_config(read_yaml((BASE / "config.yaml").read_text()), scales, typed(config))
+        return read_config(BASE, read_changes(given.configfiles, given.config_args))
     except ConfigError as error:
         sys.exit(str(error))
 
 
-def typed(value):
-    """Nested values as YAML reads them: `--config 'name={key: 3}'` arrives with the text "3"."""
-    if isinstance(value, dict):
-        return {key: typed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [typed(item) for item in value]
+def check_request():
+    """End the run with one line for a target that cannot be made, or criteria that could not be read at its end."""
+    if len([word for word in sys.argv if word in ("--config", "-C")]) > 1:
+        sys.exit("--config: given twice, of which Snakemake takes the last; put all settings behind one")
     try:
-        return yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        return value
+        for target in get_argument_parser().parse_known_args()[0].targets:
+            check_target(target)
+        for path in criteria_files():
+            read_yaml(path)
+    except (ConfigError, YamlError) as error:
+        sys.exit(str(error))
 
 
 def artefacts_of(stage):
@@ -152,7 +158,7 @@ for ARTEFACT in ARTEFACTS.values():
     if not (BASE / f"scripts/{ARTEFACT.stage}.py").is_file():
         sys.exit(f"{ROOM_OF[ARTEFACT.id].module}: {ARTEFACT.id}: stage = {ARTEFACT.stage!r}: there is no such script")
 
-CONFIG = read_config()
+CONFIG = configuration()
 IMPORTS = Imports()
 RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
@@ -179,6 +185,8 @@ TRAINING_MINUTES = {"smoke": 10, "laptop": 60, "gpu": 240}.get(CONFIG.scale, 288
 os.environ.update(CONFIG.environment())
 ENVIRONMENT = BASE / "workflow/envs/featurespeed.yaml"  # for --software-deployment-method conda only
 
+if workflow.is_main_process:
+    check_request()
 if workflow.is_main_process and clear_stale_locks(STATE):
     remove_parts("results")
     print("The last run here was killed: its locks are removed.", file=sys.stderr)

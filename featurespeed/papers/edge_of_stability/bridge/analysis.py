@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.papers.edge_of_stability import shared
+from featurespeed.papers.edge_of_stability.bridge.spec import NETWORKS, SCALINGS
+from featurespeed.papers.edge_of_stability.bridge.spec import QUADRATIC as QUADRATIC  # for who looks for it here
+from featurespeed.papers.edge_of_stability.bridge.spec import UNIFORM as UNIFORM
 from featurespeed.papers.edge_of_stability.shared import Runs
 from featurespeed.statistics import Interval
 from featurespeed.sweeps.transfer import ALL, Chosen, over_seeds
 
-UNIFORM, QUADRATIC = "r = 0", "r = 2"
-NETWORKS = (UNIFORM, QUADRATIC)
-SCALINGS = ("none", "rel1", "fsf")
 BEYOND = "beyond_share"
 FAR = 1.0  # steps of 2 in the largest kappa that count as going past the edge
 

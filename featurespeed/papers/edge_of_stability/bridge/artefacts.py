@@ -1,6 +1,6 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
-from featurespeed.homogeneous.spec import DescentSweepSpec
+from featurespeed.papers.edge_of_stability.bridge.spec import ReachSpec
 from featurespeed.papers.edge_of_stability.facts import NOT_KNOWN, QUADRATIC, SCALING
 from featurespeed.papers.entries import Artefact, Setting
 
@@ -11,7 +11,7 @@ ARTEFACTS = (
         place="The second paper's ConvNets beyond their edge (ours)",
         shows="do gradient scalings and a quadratic width pattern take the second paper's ConvNets past their edge?",
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=ReachSpec,
         tables="tables:tabulate_beos_bridge",
         drawing="drawing:draw_beos_bridge",
         size=(12.6, 8.4),

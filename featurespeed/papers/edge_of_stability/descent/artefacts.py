@@ -1,6 +1,6 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
-from featurespeed.homogeneous.spec import DescentSweepSpec
+from featurespeed.papers.edge_of_stability.descent.spec import AwareSpec, ConstantSpec, CurvesSpec, MapSpec
 from featurespeed.papers.edge_of_stability.facts import NOT_KNOWN, OURS, QUADRATIC, SCALING
 from featurespeed.papers.entries import Artefact, Setting
 
@@ -56,7 +56,7 @@ ARTEFACTS = (
             "edge. Scalings and experiment are our reconstruction."
         ),
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=MapSpec,
         tables="tables:tabulate_fig1",
         drawing="drawing_map:draw_fig1",
         size=(13.0, 5.6),
@@ -84,7 +84,7 @@ ARTEFACTS = (
         place=f"Along training ({OURS})",
         shows="loss, sharpness and soft rank along training, below and beyond the edge",
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=CurvesSpec,
         tables="tables:tabulate_fig2",
         drawing="drawing_curves:draw_fig2",
         size=(13.0, 9.0),
@@ -112,7 +112,7 @@ ARTEFACTS = (
         place=f"Soft rank and sharpness ({OURS})",
         shows="soft ranks and final sharpness against the learning rate",
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=ConstantSpec,
         tables="tables:tabulate_fig3",
         drawing="drawing:draw_fig3",
         size=(13.4, 6.2),
@@ -140,7 +140,7 @@ ARTEFACTS = (
         place=f"Directions of updates ({OURS} of the first version)",
         shows="cosine of new and cumulative updates",
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=CurvesSpec,
         tables="tables:tabulate_fig4",
         drawing="drawing_cosines:draw_fig4",
         size=(13.0, 8.0),
@@ -170,7 +170,7 @@ ARTEFACTS = (
         place=f"Geometry-aware schedule ({OURS} of the first version)",
         shows="a geometry-aware schedule of the learning rate",
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=AwareSpec,
         tables="tables:tabulate_fig5",
         drawing="drawing_curves:draw_fig5",
         size=(13.0, 5.6),
@@ -200,7 +200,7 @@ ARTEFACTS = (
         place=f"All runs ({OURS})",
         shows="all of these runs, with intervals",
         stage="gather_descent",
-        spec=DescentSweepSpec,
+        spec=MapSpec,
         tables="tables:tabulate_table1",
         drawing="drawing_table1:draw_table1",
         size=(16.0, 10.0),

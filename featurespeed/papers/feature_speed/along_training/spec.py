@@ -10,7 +10,7 @@ from featurespeed.data.spec import DataSpec, check_images
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.training.spec import TrainingSpec, run_id
-from featurespeed.values import Count, Positive, Replicates, Seed, Spec, Steps, Width, distinct
+from featurespeed.values import Count, Positive, Replicates, Seed, Spec, Steps, Width, check_file_names, distinct
 
 
 class AlongTrainingSpec(Spec):
@@ -41,7 +41,9 @@ class AlongTrainingSpec(Spec):
     @model_validator(mode="after")
     def _every_model_can_be_trained(self) -> AlongTrainingSpec:
         check_images("images", self.images, self.data)
-        _ = self.training_runs
+        if self.parameterization == Parameterization.RANDOM_FEATURES:
+            raise ValueError(f"parameterization = {self.parameterization}: its features do not move and have no angle")
+        check_file_names("models", {label: job.run for label, job in self.training_runs.items()})
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
-from featurespeed.papers.feature_speed.angles.spec import InitSpec
+from featurespeed.papers.feature_speed.angles.spec import InitSpec, OverDepthSpec
 from featurespeed.papers.feature_speed.facts import SAMPLER
 
 _RESNET = "f_l = √(1−β²) f_(l−1) + β W_l relu(f_(l−1)); β = 1 is the MLP. Embedding and readout are not trained."
@@ -57,7 +57,7 @@ ARTEFACTS = (
         place="Figure 1b",
         shows="angle at the last hidden layer against depth",
         stage="init_bfa",
-        spec=InitSpec,
+        spec=OverDepthSpec,
         tables="tables:tabulate_fig1b",
         drawing="drawing:draw_fig1b",
         size=(7.2, 4.6),

@@ -30,3 +30,17 @@ class InitSpec(NetworkSpec):
             raise ValueError("give exactly one of branch_scales and branch_scale_grid")
         check_laws(self.branch_scales or {}, self.depths + self.sampler_depths)
         return self
+
+
+class OverDepthSpec(InitSpec):
+    """A panel over the depth (Figure 1b): samples are compared with the dense networks of the same depth."""
+
+    @model_validator(mode="after")
+    def _samples_have_a_partner(self) -> OverDepthSpec:
+        alone = [depth for depth in self.sampler_depths if depth not in self.depths]
+        if alone:
+            raise ValueError(
+                f"sampler_depths = {alone[0]}: not one of depths, which go from {min(self.depths)} to"
+                f" {max(self.depths)}; samples are compared with the dense networks of their depth"
+            )
+        return self

@@ -16,6 +16,7 @@ from featurespeed.values import (
     Seed,
     Spec,
     Widths,
+    branch_scale,
     distinct,
 )
 
@@ -42,4 +43,6 @@ class ScalingSpec(Spec):
     @model_validator(mode="after")
     def _laws_hold(self) -> ScalingSpec:
         check_laws({"branch_scale": self.branch_scale}, self.depths)
+        if not all(branch_scale(self.branch_scale, depth) for depth in self.depths):
+            raise ValueError(f"branch_scale = {self.branch_scale!r}: without branches the hidden layers have no rates")
         return self

@@ -41,10 +41,14 @@ class FiniteWidthSpec(Spec):
 
 
 class WideMlpSpec(Spec):
-    """Angles through the layers of a very wide MLP, ReLU and linear; no panel, feeds the exponent of the angle."""
+    """Angles through the layers of a very wide MLP, ReLU and linear; no panel, feeds the exponent of the angle.
+
+    Attributes:
+        depth: angles are looked at from a third of it on, and the first layer has none.
+    """
 
     width: Width
-    depth: Depth
+    depth: Annotated[int, Field(ge=6, strict=True)]
     seeds: Replicates
 
 

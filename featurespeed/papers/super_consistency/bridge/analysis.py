@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from featurespeed.papers.super_consistency.bridge.spec import DECAYED
+from featurespeed.papers.super_consistency.bridge.spec import SHIFTED as SHIFTED  # for who looks for it here
 from featurespeed.statistics import Interval
 from featurespeed.sweeps.transfer import (
     Losses,
@@ -31,10 +33,6 @@ from featurespeed.sweeps.transfer import (
 Seeds = Sequence[int] | slice
 ALL = slice(None)
 
-#: Networks whose best learning rate may shift, over the width or the depth, all without weight decay.
-SHIFTED = ("muP", "NTP", "Depth-muP over depth", "muP over depth")
-#: Network -> the same with weight decay.
-DECAYED = {"muP": "muP, weight decay", "NTP": "NTP, weight decay"}
 #: Name -> (quantity in the records, what is made of it). The angle enters as its factor 1/cos in the formula.
 QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "feature sensitivity": ("feature_sensitivity", np.asarray),

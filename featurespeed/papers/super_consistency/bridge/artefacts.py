@@ -1,7 +1,7 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
-from featurespeed.sweeps.spec import TransferSpec
+from featurespeed.papers.super_consistency.bridge.spec import BridgeSpec
 
 ARTEFACTS = (
     Artefact(
@@ -10,7 +10,7 @@ ARTEFACTS = (
         place="Both papers (ours)",
         shows="does the feature speed of the first paper predict where learning rates transfer in the second?",
         stage="gather",
-        spec=TransferSpec,
+        spec=BridgeSpec,
         tables="tables:tabulate_bridge",
         drawing="drawing:draw_bridge",
         size=(12.6, 8.6),

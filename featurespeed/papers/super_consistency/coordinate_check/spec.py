@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -62,6 +62,7 @@ class CoordinateSpec(Spec):
     def _everything_can_be_trained(self) -> CoordinateSpec:
         check_batch(self.batch_size, self.data)
         check_images("probe_images", self.probe_images, self.data)
+        check_rates("learning_rates", self.learning_rates, {OptimizerName.SGD})  # of the further checks of muP
         for name in self.parameterizations:
             check_model(name, self.model_of(name))
         return self
@@ -117,6 +118,10 @@ FORM_VARIANTS: dict[str, OptimizerSpec] = {
 }
 
 
+#: Parameterizations of which two forms are published.
+TWO_FORMS = (Parameterization.NTP, Parameterization.MUP, Parameterization.DEPTH_MUP)
+
+
 class DepthSpec(Spec):
     """Residual MLPs of several depths, for the exponents in L."""
 
@@ -163,6 +168,21 @@ class ParameterizationSpec(Spec):
         check_images("probe_images", self.probe_images, self.data)
         return self
 
+    @model_validator(mode="after")
+    def _forms_can_be_compared(self) -> ParameterizationSpec:
+        pairs = [(name, variant.name) for name in self.with_two_forms for variant in FORM_VARIANTS.values()]
+        needed = {adam_or_sgd(kind) for name, kind in pairs if kind in covered_optimizers(name)}
+        if not needed:
+            names = ", ".join(TWO_FORMS)
+            raise ValueError(f"parameterizations = {list(map(str, self.parameterizations))}: one of {names} is needed")
+        check_rates("forms.learning_rates", self.forms.learning_rates, needed)
+        return self
+
+    @property
+    def with_two_forms(self) -> list[Parameterization]:
+        """Those of which two forms are published."""
+        return [name for name in TWO_FORMS if name in self.parameterizations]
+
     def _run(
         self, name: Parameterization, optimizer: OptimizerSpec, width: int, depth: int, **changes: Any
     ) -> TrainingSpec:
@@ -204,8 +224,8 @@ class ParameterizationSpec(Spec):
         """The jobs of one variant, in both forms, for every parameterization that has two and covers its optimizer."""
         optimizer, forms = FORM_VARIANTS[variant], self.forms
         runs = []
-        for name in (Parameterization.NTP, Parameterization.MUP, Parameterization.DEPTH_MUP):
-            if name not in self.parameterizations or optimizer.name not in covered_optimizers(name):
+        for name in self.with_two_forms:
+            if optimizer.name not in covered_optimizers(name):
                 continue
             rate = forms.learning_rates[adam_or_sgd(optimizer.name)]
             changes = {"learning_rates": [rate], "steps": forms.steps, "probe_steps": []}
@@ -213,6 +233,13 @@ class ParameterizationSpec(Spec):
                 {form: self._run(name, optimizer, forms.width, forms.depth, form=form, **changes) for form in Form}
             )
         return runs
+
+
+def check_rates(key: str, rates: Mapping[OptimizerName, float], needed: Iterable[OptimizerName]) -> None:
+    """Raise if an optimizer with which networks train has no learning rate."""
+    missing = sorted(set(needed) - set(rates))
+    if missing:
+        raise ValueError(f"{key} = {list(map(str, rates))}: must hold {missing[0]}, too")
 
 
 def used(parameterization: Parameterization, learning_rates: Mapping[OptimizerName, float]) -> list[OptimizerName]:

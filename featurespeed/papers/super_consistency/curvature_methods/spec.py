@@ -10,7 +10,18 @@ from featurespeed.data.spec import DataSpec, check_images
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.training.spec import TrainingSpec, run_id
-from featurespeed.values import Count, Positive, Replicates, Seed, Spec, Steps, Width, distinct
+from featurespeed.values import (
+    Count,
+    Positive,
+    Replicates,
+    Seed,
+    Spec,
+    Steps,
+    Width,
+    check_file_names,
+    check_labels,
+    distinct,
+)
 
 
 class MethodsRun(Spec):
@@ -65,7 +76,8 @@ class SharpnessMethodsSpec(Spec):
     @model_validator(mode="after")
     def _every_network_can_be_trained(self) -> SharpnessMethodsSpec:
         check_images("images", self.images, self.data)
-        _ = self.training_runs
+        check_labels("runs", self.runs)
+        check_file_names("runs", {label: job.run for label, job in self.training_runs.items()})
         return self
 
     @property

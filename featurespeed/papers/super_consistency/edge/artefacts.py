@@ -1,7 +1,7 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
-from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.papers.super_consistency.edge.spec import DirectionalSpec, FullBatchSpec, ResidualSpec
 
 ARTEFACTS = (
     Artefact(
@@ -10,7 +10,7 @@ ARTEFACTS = (
         place="Figure 9",
         shows="full-batch gradient descent at the edge of stability",
         stage="gather",
-        spec=SweepSpec,
+        spec=FullBatchSpec,
         tables="tables:tabulate_fig09",
         drawing="drawing:draw_fig09",
         size=(10.6, 3.6),
@@ -39,7 +39,7 @@ ARTEFACTS = (
         place="Figure 11",
         shows="residuals against the top Gauss-Newton eigenvalue",
         stage="gather",
-        spec=SweepSpec,
+        spec=ResidualSpec,
         tables="tables:tabulate_fig11",
         drawing="drawing:draw_fig11",
         size=(11.0, 3.9),
@@ -69,7 +69,7 @@ ARTEFACTS = (
         place="Figure 27",
         shows="sharpness along the gradient, six layers",
         stage="gather",
-        spec=SweepSpec,
+        spec=DirectionalSpec,
         tables="tables:tabulate_fig27",
         drawing="drawing:draw_fig27",
         size=(11.4, 3.8),

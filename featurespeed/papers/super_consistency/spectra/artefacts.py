@@ -1,7 +1,7 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
-from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.papers.super_consistency.spectra.spec import SpectrumSpec, WidthSpec
 
 ARTEFACTS = (
     Artefact(
@@ -10,7 +10,7 @@ ARTEFACTS = (
         place="Figure 2",
         shows="eigenvalues of the Hessian and of the NTK along training",
         stage="gather",
-        spec=SweepSpec,
+        spec=SpectrumSpec,
         tables="tables:tabulate_fig02",
         drawing="drawing:draw_fig02",
         size=(11.4, 6.0),
@@ -41,7 +41,7 @@ ARTEFACTS = (
         place="Figure 3",
         shows="distance to the infinite-width proxy: powers of time",
         stage="gather",
-        spec=SweepSpec,
+        spec=WidthSpec,
         tables="tables:tabulate_fig03",
         drawing="drawing:draw_fig03",
         size=(12.0, 6.0),
@@ -69,7 +69,7 @@ ARTEFACTS = (
         place="Figure 23",
         shows="NTK, sharpness, loss and Hessian trace against the width",
         stage="gather",
-        spec=SweepSpec,
+        spec=WidthSpec,
         tables="tables:tabulate_fig23",
         drawing="drawing:draw_fig23",
         size=(11.6, 5.6),

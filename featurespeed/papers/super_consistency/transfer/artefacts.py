@@ -1,7 +1,7 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
-from featurespeed.sweeps.spec import EarlySpec, TransferSpec
+from featurespeed.papers.super_consistency.transfer.spec import EarlyWidthSpec, WidthTransferSpec
 
 _TRANSFER = (
     Setting("Parameterizations", "NTP and μP", "column:parameterization"),
@@ -31,7 +31,7 @@ ARTEFACTS = (
             "Whether the sharpness depends less on N under μP these runs do not settle; the ledger says so."
         ),
         stage="gather",
-        spec=TransferSpec,
+        spec=WidthTransferSpec,
         tables="tables:tabulate_fig01",
         drawing="drawing:draw_fig01",
         size=(11.4, 6.6),
@@ -61,7 +61,7 @@ ARTEFACTS = (
         place="Figure 24",
         shows="the first steps: who reaches the edge when",
         stage="gather",
-        spec=EarlySpec,
+        spec=EarlyWidthSpec,
         tables="tables:tabulate_fig24",
         drawing="drawing:draw_fig24",
         size=(11.4, 6.6),
@@ -91,7 +91,7 @@ ARTEFACTS = (
         place="Figure 26",
         shows="random features, μP and NTP",
         stage="gather",
-        spec=TransferSpec,
+        spec=WidthTransferSpec,
         tables="tables:tabulate_fig26",
         drawing="drawing:draw_fig26",
         size=(11.4, 6.6),

@@ -1,0 +1,44 @@
+"""Settings of what connects both papers: networks that are known by their labels, over the width or the depth."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from featurespeed.papers.super_consistency.spec import check_measured
+from featurespeed.sweeps.spec import TransferSpec
+from featurespeed.values import check_labels
+
+#: Networks whose best learning rate may shift, over the width or the depth, all without weight decay.
+SHIFTED = ("muP", "NTP", "Depth-muP over depth", "muP over depth")
+#: Network -> the same with weight decay.
+DECAYED = {"muP": "muP, weight decay", "NTP": "NTP, weight decay"}
+
+
+class BridgeSpec(TransferSpec):
+    """Runs of the networks that have a place in the figure: :data:`SHIFTED` and :data:`DECAYED`."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> BridgeSpec:
+        check_labels("networks", self.networks)
+        check_measured(self, "sharpness", "feature_speed")
+        if not set(SHIFTED) & set(self.networks):
+            raise ValueError(f"networks = {list(self.networks)}: one of {', '.join(SHIFTED)} is needed")
+        for label, network in self.networks.items():
+            widths = network.widths or self.widths
+            if len(network.models) > 1 and len(widths) > 1:
+                raise ValueError(
+                    f"networks.{label}.depths = {network.depths}: with widths = {widths}; a network varies in one of"
+                    " them, so give one width or leave depths out"
+                )
+        for label, decayed in DECAYED.items():
+            self._check_pair(label, decayed)
+        return self
+
+    def _check_pair(self, label: str, decayed: str) -> None:
+        """A network and the same with decay are compared at the widths that both have."""
+        if label in self.networks and decayed in self.networks:
+            own, other = (self.networks[name].widths or self.widths for name in (label, decayed))
+            if len(set(own) & set(other)) < 2:
+                raise ValueError(
+                    f"networks.{decayed}.widths = {other}: at least 2 of those of {label} are needed, which are {own}"
+                )

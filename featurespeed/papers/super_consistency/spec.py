@@ -1,0 +1,30 @@
+"""What the figures of this paper need of runs over sizes: told before anything trains."""
+
+from __future__ import annotations
+
+from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.values import check_labels
+
+
+def check_measured(spec: SweepSpec, *needed: str) -> None:
+    """Raise if a quantity without which there is no figure is not measured."""
+    quantities = spec.curvature.quantities
+    missing = [name for name in needed if name not in quantities]
+    if missing:
+        raise ValueError(f"curvature.quantities = {quantities}: must hold {missing[0]}, which the figure shows")
+
+
+def check_over_width(spec: SweepSpec, *needed: str) -> None:
+    """Raise if a figure over the width cannot be drawn of these runs: it has one curve a width.
+
+    Args:
+        needed: quantities that it shows.
+    """
+    check_labels("networks", spec.networks, "N=")
+    check_measured(spec, *needed)
+    for label, network in spec.networks.items():
+        if len(network.models) > 1:
+            raise ValueError(
+                f"networks.{label}.depths = {network.depths}: the figure is over the width, at one depth; leave depths"
+                " out and set model.depth"
+            )

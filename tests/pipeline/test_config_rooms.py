@@ -1,0 +1,280 @@
+"""Settings with which a room would train, and then have nothing to gather or draw, are refused before anything runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from featurespeed.pipeline.config import ConfigError
+from featurespeed.pipeline.registry import ARTEFACTS
+from featurespeed.values import Spec, check_file_names, check_labels
+from tests.pipeline.test_config import load
+
+SMOKE = load({"scale": "smoke"})
+OVER_WIDTH = {
+    "sc_fig01": ["sharpness"],
+    "sc_fig02": ["sharpness", "ntk_eigenvalue"],
+    "sc_fig03": ["sharpness"],
+    "sc_fig09": ["sharpness"],
+    "sc_fig11": ["gauss_newton_eigenvalue", "residual_norm"],
+    "sc_fig23": ["sharpness"],
+    "sc_fig24": ["sharpness"],
+    "sc_fig26": ["sharpness"],
+    "sc_fig27": ["directional_sharpness"],
+}
+MAPS = ["beos_fig1", "beos_fig2", "beos_fig3", "beos_fig4", "beos_fig5", "beos_table1"]
+
+
+def changed(name: str, edit: Callable[[dict], object]) -> Spec:
+    """The settings of an artefact at scale smoke after an edit of them; networks can be taken away, too."""
+    params = copy.deepcopy(SMOKE.params(name))
+    edit(params)
+    return ARTEFACTS[name].spec.model_validate(params)
+
+
+def assert_refused(name: str, edit: Callable[[dict], object], *words: str) -> None:
+    """The settings as they are are accepted, the edited ones are not."""
+    changed(name, lambda params: None)
+    with pytest.raises(ValueError) as fault:
+        changed(name, edit)
+    message = fault.value.errors()[0]["msg"]
+    assert [word for word in words if word not in message] == [], message
+
+
+def first(settings: dict) -> str:
+    """The first label."""
+    return next(iter(settings))
+
+
+def renamed(params: dict, key: str, old: str, new: str) -> None:
+    """One label of the settings, wherever it stands."""
+    params[key] = {new if label == old else label: value for label, value in params[key].items()}
+    if isinstance(params.get("shown"), dict):
+        params["shown"] = {new if label == old else label: rate for label, rate in params["shown"].items()}
+    for runs in [*params.get("scalings", {}).values(), *filter(None, [params.get("geometry_aware")])]:
+        runs["networks"] = [new if label == old else label for label in runs["networks"]]
+
+
+def without(params: dict, key: str, *labels: str) -> None:
+    """Settings without some of their labels."""
+    for label in labels:
+        del params[key][label]
+
+
+# --- figures over the width -------------------------------------------------------------------------------------------
+
+
+def test_every_figure_over_sizes_is_looked_at_here():
+    gathered = {name for name, artefact in ARTEFACTS.items() if artefact.stage == "gather" and artefact.drawn}
+    assert gathered == {*OVER_WIDTH, "sc_bridge"}
+    assert set(MAPS) | {"beos_bridge"} == {name for name in ARTEFACTS if ARTEFACTS[name].stage == "gather_descent"}
+
+
+@pytest.mark.parametrize("sizes", [{"depths": [1, 2, 4]}, {"depths": [1, 2, 4], "widths": [4]}])
+@pytest.mark.parametrize("name", OVER_WIDTH)
+def test_a_figure_over_the_width_has_one_depth(name, sizes):
+    label = first(SMOKE.params(name)["networks"])
+    words = (f"networks.{label}.depths = [1, 2, 4]", "over the width", "model.depth")
+    assert_refused(name, lambda params: params["networks"][label].update(sizes), *words)
+    assert changed(name, lambda params: params["networks"][label].update(depths=[2]))
+
+
+@pytest.mark.parametrize(("name", "quantity"), [(name, one) for name, several in OVER_WIDTH.items() for one in several])
+def test_a_figure_has_what_it_shows(name, quantity):
+    def edit(params: dict) -> None:
+        left = [one for one in params["curvature"]["quantities"] if one != quantity]
+        params["curvature"]["quantities"] = left or ["residual_eigenvalue"]
+
+    assert_refused(name, edit, "curvature.quantities = [", f"must hold {quantity}")
+
+
+@pytest.mark.parametrize("label", ["a | b", "N=wide"])
+@pytest.mark.parametrize("name", OVER_WIDTH)
+def test_a_label_of_a_network_is_no_other_name(name, label):
+    old = first(SMOKE.params(name)["networks"])
+    assert_refused(
+        name, lambda params: renamed(params, "networks", old, label), f"networks = {label!r}", "a label must"
+    )
+
+
+def test_a_depth_sweep_is_told_in_one_line_with_its_key():
+    with pytest.raises(ConfigError) as fault:
+        load({"sc_fig01": {"networks": {"muP": {"depths": [1, 2, 4]}}}})
+    line = str(fault.value)
+    assert line.startswith("config: sc_fig01: networks.muP.depths = [1, 2, 4]: the figure is over the width")
+    assert "\n" not in line
+
+
+# --- one figure each --------------------------------------------------------------------------------------------------
+
+PAIR = "muP, weight decay"
+EVERY = ["muP", "NTP", "Depth-muP over depth", "muP over depth"]
+NO_PAIR = {"rel1": {"networks": ["r = 0"]}, "none": {"networks": ["r = 2"]}}
+
+REFUSED = {
+    "bridge, both sizes vary": (
+        "sc_bridge",
+        lambda params: params["networks"]["muP over depth"].update(widths=[4, 8]),
+        ["networks.muP over depth.depths = [1, 2]", "widths = [4, 8]", "give one width or leave depths out"],
+    ),
+    "bridge, nothing that shifts": (
+        "sc_bridge",
+        lambda params: without(params, "networks", *EVERY),
+        ["networks = ['muP, weight decay', 'NTP, weight decay']", "one of muP, NTP, Depth-muP over depth"],
+    ),
+    "bridge, no common width": (
+        "sc_bridge",
+        lambda params: params["networks"][PAIR].update(widths=[5, 9]),
+        [f"networks.{PAIR}.widths = [5, 9]", "at least 2 of those of muP", "[4, 8]"],
+    ),
+    "bridge, one common width": (
+        "sc_bridge",
+        lambda params: params["networks"][PAIR].update(widths=[4, 9]),
+        [f"networks.{PAIR}.widths = [4, 9]", "at least 2"],
+    ),
+    "bridge, no speed": (
+        "sc_bridge",
+        lambda params: params["curvature"].update(quantities=["sharpness"]),
+        ["must hold feature_speed"],
+    ),
+    "bridge, no sharpness": (
+        "sc_bridge",
+        lambda params: params["curvature"].update(quantities=["feature_speed"]),
+        ["must hold sharpness"],
+    ),
+    "map, nothing constant": ("beos_fig3", lambda params: params.update(scalings={}), ["scalings = {}"]),
+    "curves, nothing constant": (
+        "beos_fig2",
+        lambda params: params.update(scalings={}, geometry_aware=SMOKE.params("beos_fig1")["geometry_aware"]),
+        ["scalings = {}", "constant step size"],
+    ),
+    "curves, nothing shown": (
+        "beos_fig4",
+        lambda params: [runs.update(kappas=[3.0]) for runs in params["scalings"].values()],
+        ["shown = [0.5, 8.0, 32.0]", "[3.0]"],
+    ),
+    "no geometry-aware run": (
+        "beos_fig5",
+        lambda params: params.update(geometry_aware=None),
+        ["geometry_aware = null"],
+    ),
+    "reach, no baseline": (
+        "beos_bridge",
+        lambda params: params.update(scalings={"fsf": {"networks": ["r = 0"]}}),
+        ["scalings = ['fsf']", "nothing to compare", "none"],
+    ),
+    "reach, one pattern": (
+        "beos_bridge",
+        lambda params: [runs.update(networks=["r = 2"]) for runs in params["scalings"].values()],
+        ["networks = ['r = 2']", "nothing to compare"],
+    ),
+    "reach, two that differ in both": (
+        "beos_bridge",
+        lambda params: params.update(scalings=NO_PAIR),
+        ["nothing to compare"],
+    ),
+    "samples without networks": (
+        "fsf_fig1b",
+        lambda params: params.update(depths=[10, 20]),
+        ["sampler_depths = 30", "from 10 to 20"],
+    ),
+    "no branches in a table": ("fsf_table1", lambda params: params.update(branch_scale="0"), ["branch_scale = '0'"]),
+    "no branches, by a law": ("fsf_table2", lambda params: params.update(branch_scale="0/L"), ["branch_scale = '0/L'"]),
+    "angles of the first layer": (
+        "fsf_theory",
+        lambda params: params["wide_mlp"].update(depth=5),
+        ["greater than or equal to 6"],
+    ),
+    "features that do not move": (
+        "fsf_training",
+        lambda params: params.update(parameterization="RANDOM_FEATURES"),
+        ["parameterization = RANDOM_FEATURES", "do not move"],
+    ),
+    "two models of one name": (
+        "fsf_training",
+        lambda params: params["models"].update({"mlp": params["models"]["MLP"]}),
+        ["models = 'mlp'", "'MLP'", "fsf_training_mlp"],
+    ),
+    "two runs of one name": (
+        "sc_sharpness_methods",
+        lambda params: params["runs"].update({"MLP ": params["runs"]["MLP"]}),
+        ["runs = 'MLP '", "'MLP'", "sc_sharpness_methods_mlp"],
+    ),
+    "a run with a bar": (
+        "sc_sharpness_methods",
+        lambda params: renamed(params, "runs", "MLP", "a | MLP"),
+        ["runs = 'a | MLP'"],
+    ),
+    "checks of muP without sgd": (
+        "sc_fig28",
+        lambda params: params.update(learning_rates={"adam": 0.001}),
+        ["learning_rates = ['adam']", "must hold sgd"],
+    ),
+    "forms without adam": (
+        "sc_table1",
+        lambda params: params["forms"].update(learning_rates={"sgd": 0.2, "adamw": 0.01}),
+        ["forms.learning_rates = ['sgd', 'adamw']", "must hold adam"],
+    ),
+    "forms without sgd": (
+        "sc_table1",
+        lambda params: params["forms"].update(learning_rates={"adam": 0.01}),
+        ["forms.learning_rates = ['adam']", "must hold sgd"],
+    ),
+    "nothing with two forms": (
+        "sc_table1",
+        lambda params: params.update(parameterizations=["SP", "RANDOM_FEATURES"]),
+        ["parameterizations = ['SP', 'RANDOM_FEATURES']", "NTP, MUP, DEPTH_MUP"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_must_fail_later_is_refused(fault):
+    name, edit, words = REFUSED[fault]
+    assert_refused(name, edit, *words)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_label_in_a_map_holds_no_bar(name):
+    old = first(SMOKE.params(name)["networks"])
+    assert_refused(name, lambda params: renamed(params, "networks", old, "a | b"), "networks = 'a | b'", "' | '")
+    assert changed(name, lambda params: renamed(params, "networks", old, "a, b"))
+
+
+ACCEPTED = {
+    "only NTP has no form with adam": (
+        "sc_table1",
+        lambda params: (params.update(parameterizations=["NTP"]), params["forms"].update(learning_rates={"sgd": 0.2})),
+    ),
+    "a scaling beside none": (
+        "beos_bridge",
+        lambda params: params.update(scalings={"none": {"networks": ["r = 0"]}, "fsf": {"networks": ["r = 0"]}}),
+    ),
+    "two patterns": ("beos_bridge", lambda params: params.update(scalings={"fsf": {"networks": ["r = 0", "r = 2"]}})),
+    "one scaling with a kappa that is shown": (
+        "beos_fig2",
+        lambda params: params["scalings"]["none"].update(kappas=[3.0]),
+    ),
+    "no constant run beside geometry-aware ones": ("beos_fig5", lambda params: params.update(scalings={})),
+    "one network over the depth": ("sc_bridge", lambda params: without(params, "networks", PAIR, *EVERY[:3])),
+    "more quantities": ("sc_fig01", lambda params: params["curvature"]["quantities"].append("hessian_trace")),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_can_be_drawn_is_accepted(case):
+    assert changed(*ACCEPTED[case])
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_labels_and_the_names_of_their_files():
+    check_labels("networks", ["N=5", "a|b", "a: b", ""])
+    with pytest.raises(ValueError, match=r"networks = 'N=5': a label must not begin with 'N=' or 'step '"):
+        check_labels("networks", ["N=5"], "N=", "step ")
+    check_file_names("runs", {"a": "x", "b": "y"})
+    with pytest.raises(ValueError, match="runs = 'b': its files would be those of 'a', x; rename one"):
+        check_file_names("runs", {"a": "x", "b": "x"})
