@@ -68,7 +68,7 @@ def test_lock_is_the_environment_that_runs_the_tests():
 
 
 def test_extras_nest_and_the_base_is_small():
-    assert {Requirement(text).name for text in PROJECT["dependencies"]} == {"torch", "numpy", "pandas"}
+    assert {Requirement(text).name for text in PROJECT["dependencies"]} == {"torch", "numpy", "pandas", "psutil"}
     assert f"{OURS}[workflow]" in EXTRAS["test"]
     assert PROJECT["requires-python"] == ">=3.11"
 
