@@ -111,7 +111,7 @@ def _check_curvature(examples: int) -> None:
         check(Question(problem_of(choice), options), tally)
 
     right_or_refused()
-    assert tally["not converged"] <= RARE * tally["values"], tally
+    assert tally["not converged"] <= RARE * tally["values"] and tally["missed"] <= RARE * tally["values"], tally
     assert tally["values"] and (tally["refused"] <= tally["values"] or examples < MANY), tally
 
 
