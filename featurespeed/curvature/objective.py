@@ -25,19 +25,16 @@ from featurespeed.measuring.context import (
     evaluation,
     reached_from,
 )
-from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
+from featurespeed.measuring.errors import MeasurementError, kind_of
 from featurespeed.measuring.exchange import exchanged
 from featurespeed.measuring.model import Call, called_in_vain, checked_loss, checked_model, device_of, takes_batch
-from featurespeed.measuring.trees import difference, duplicate, joinable, joined, mapped, tensors
-from featurespeed.measuring.weights import EQUAL, Scored, batch_shares, by_size, shares
+from featurespeed.measuring.passes import check_same, check_unmixed, moved_weights, random_state
+from featurespeed.measuring.trees import duplicate, joinable, mapped, tensors
+from featurespeed.measuring.weights import Scored, batch_shares, by_size, given_shares, shares
 from featurespeed.randomness import generator
 
 Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
-#: Largest relative difference of two passes over the same batch, by the precision of the outputs.
-REPEATABLE = {torch.float64: 1e-9, torch.float32: 1e-4}
-ROUGH = 1e-2  # in other precisions
-MOVED = 0.1  # how far other weights lie from those that were given, relative to their size
 
 
 class CurvatureError(MeasurementError):
@@ -326,9 +323,9 @@ class Objective:
         self, parts: list[Part], groups: list[list[Part]], batch_weight: Callable[[Any], float] | None
     ) -> list[float]:
         """What each piece of each batch counts for; the model and the loss are tried on the way."""
-        random = _random_state(self.device)
+        random = random_state(self.device)
         outputs = [self._tried(part) for part in parts]
-        if not torch.equal(_random_state(self.device), random):
+        if not torch.equal(random_state(self.device), random):
             self._check_repeatable_elsewhere(parts[0])
         weights, pieces, tried = [], [], []
         batch_weights = self._batch_weights(parts, outputs, batch_weight)
@@ -363,35 +360,35 @@ class Objective:
 
     def _check_repeatable(self, name: str, part: Part, found: Any) -> None:
         if (name, id(part)) in self._state.expected:
-            _check_same(name, self._state.expected.pop((name, id(part))), found)
+            check_same(name, self._state.expected.pop((name, id(part))), found)
 
     # Outputs may hide what happens before them, behind a readout of 0 for example: so these compare at other weights.
 
     def _check_repeatable_elsewhere(self, part: Part) -> None:
         """Raise where two passes differ, for a model that draws random numbers."""
         if not self.takes_batch:
-            _check_same("model", *(self._outputs_elsewhere(part) for _ in range(2)))
+            check_same("model", *(self._outputs_elsewhere(part) for _ in range(2)))
 
     def _check_unmixed_elsewhere(self, part: Part, group: list[Part]) -> None:
         """Raise where outputs of the whole are not those of its pieces."""
         whole, pieces = self._outputs_elsewhere(part), [self._outputs_elsewhere(piece) for piece in group]
         if whole is not None:
-            _check_unmixed(whole, pieces)
+            check_unmixed(whole, pieces)
 
     def _outputs_elsewhere(self, part: Part) -> Any:
         """Outputs at other weights; None for a scripted module, whose weights cannot be exchanged."""
         if isinstance(self.model, torch.jit.ScriptModule):
             return None
         stream = generator(0, "elsewhere", device=self.device)
-        moved = {id(p): _moved(p, stream) for p in self.model.parameters() if p.is_floating_point()}
-        with ambient_autocast(self._autocast), exchanged(self.model, moved):
-            return self._call(duplicate(part.inputs))
+        moved = {id(p): moved_weights(p, stream) for p in self.model.parameters() if p.is_floating_point()}
+        with exchanged(self.model, moved):
+            return self._outputs(part)
 
     def _batch_weights(
         self, parts: list[Part], outputs: list[Any], batch_weight: Callable[[Any], float] | None
     ) -> list[float]:
         if batch_weight is not None:
-            return _given_weights(parts, batch_weight)
+            return given_shares(parts, batch_weight)
         return by_size(parts) if self.takes_batch else batch_shares(self._called_loss, parts, outputs)
 
     def _micro_weights(self, whole: Scored, group: list[Part], found: list[Any]) -> list[float]:
@@ -401,63 +398,5 @@ class Objective:
                 f"micro_batch: the model returned {kind_of(whole.outputs)}, allowed: tensors with examples along their"
                 " first dimension; give a list of batches"
             )
-        _check_unmixed(whole.outputs, found)
+        check_unmixed(whole.outputs, found)
         return shares(self._called_loss, whole, pieces, "micro_batch")
-
-
-def _check_same(name: str, first: Any, second: Any) -> None:
-    """Raise where two passes over the same batch differ."""
-    apart = difference(first, second)
-    if apart > _tolerance(first, REPEATABLE):
-        raise MeasurementError(
-            f"{name}: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same values for"
-            " the same inputs (no noise, no dropout that stays on, no counter)"
-        )
-
-
-def _check_unmixed(whole: Any, pieces: list[Any]) -> None:
-    """Raise where outputs of a batch are not those of its pieces, one after the other."""
-    apart = difference(whole, joined(pieces))
-    if apart > _tolerance(whole, EQUAL):
-        raise MeasurementError(
-            f"micro_batch: outputs for the whole batch and for its parts differ by {apart:.1g} of their size, allowed:"
-            " a model that does not mix examples (BatchNorm without running statistics does) and has them along the"
-            " first dimension; or a list of batches"
-        )
-
-
-def _random_state(device: torch.device) -> Tensor:
-    """Of the generators that a forward pass may draw from."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return torch.cat(states)
-
-
-def _moved(parameter: Tensor, stream: torch.Generator) -> Tensor:
-    """Other weights, a tenth of their size away."""
-    noise = torch.randn(parameter.shape, generator=stream, device=stream.device).to(parameter)
-    size = parameter.detach().abs().mean()
-    return parameter.detach() + MOVED * noise * torch.where(size > 0, size, torch.ones_like(size))
-
-
-def _tolerance(outputs: Any, table: dict[torch.dtype, float]) -> float:
-    return max((table.get(t.dtype, ROUGH) for t in tensors(outputs) if t.is_floating_point()), default=ROUGH)
-
-
-def _given_weights(parts: list[Part], batch_weight: Callable[[Any], float]) -> list[float]:
-    """The caller's weights of the batches, as shares of their sum."""
-    if not callable(batch_weight):
-        raise MeasurementError(f"batch_weight: {kind_of(batch_weight)}, allowed: a function of the targets of a batch")
-    try:
-        weights = [float(batch_weight(duplicate(part.targets))) for part in parts]
-    except Exception as error:
-        raise MeasurementError(
-            f"batch_weight: of {kind_of(parts[0].targets)}, allowed: a number; it raised {first_line(error)}"
-        ) from error
-    whole = sum(weights)
-    if not (all(0 <= weight < float("inf") for weight in weights) and whole > 0):
-        raise MeasurementError(
-            f"batch_weight: {weights} for {len(parts)} batches, allowed: finite, at least 0, and one above 0"
-        )
-    return [weight / whole for weight in weights]

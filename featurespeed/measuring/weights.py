@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from featurespeed.measuring.batches import Part, countable, examples
-from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
 from featurespeed.measuring.model import scalar
 from featurespeed.measuring.trees import duplicate, joinable, joined, mapped, tensors
 from featurespeed.randomness import generator
@@ -69,6 +69,28 @@ def batch_shares(loss: Callable[[Any, Any], Tensor], parts: Sequence[Part], outp
         "batch: outputs or targets of the batches cannot be put together, allowed: tensors of one shape but for the"
         " number of examples, or a batch_weight that says what each batch counts for"
     )
+
+
+def given_shares(parts: Sequence[Part], batch_weight: Any) -> list[float]:
+    """The caller's weights of the batches, a function of their targets, as shares of their sum.
+
+    Raises:
+        MeasurementError: no function, one that fails, or weights that are negative or all 0.
+    """
+    if not callable(batch_weight):
+        raise MeasurementError(f"batch_weight: {kind_of(batch_weight)}, allowed: a function of the targets of a batch")
+    try:
+        weights = [float(batch_weight(duplicate(part.targets))) for part in parts]
+    except Exception as error:
+        raise MeasurementError(
+            f"batch_weight: of {kind_of(parts[0].targets)}, allowed: a number; it raised {first_line(error)}"
+        ) from error
+    whole = sum(weights)
+    if not (all(0 <= weight < math.inf for weight in weights) and whole > 0):
+        raise MeasurementError(
+            f"batch_weight: {weights} for {len(parts)} batches, allowed: finite, at least 0, and one above 0"
+        )
+    return [weight / whole for weight in weights]
 
 
 def _single(part: Part) -> bool:

@@ -14,12 +14,10 @@ from featurespeed.measuring.context import REPLACEMENTS, Replacing, reached_from
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.measuring.model import called_in_vain, scalar, takes_batch
 from featurespeed.measuring.norms import norm
-from featurespeed.measuring.trees import difference, duplicate
+from featurespeed.measuring.passes import check_same
+from featurespeed.measuring.trees import duplicate
 from featurespeed.probes.chain import Chain, derivatives, leaves_of
 
-#: Largest relative difference of two passes over the same batch.
-REPEATABLE = {torch.float64: 1e-9, torch.complex128: 1e-9, torch.float32: 1e-4, torch.complex64: 1e-4}
-ROUGH = 1e-2  # in other precisions
 #: Factors on the loss that keep derivatives in float16 away from 0, tried one after the other until none overflows.
 LOSS_SCALES = [2.0**power for power in range(16, -17, -4)]
 
@@ -109,8 +107,8 @@ class _Run:
         leaves = leaves_of(self.chain.parameters)
         with torch.enable_grad():
             value, (features,) = self._value_and_features(leaves, zeros)
-        _check_repeatable("layers", features, self.features)
-        _check_repeatable("loss", [value], [self._value])
+        check_same("layers", features, self.features)
+        check_same("loss", [value], [self._value])
         if not torch.isfinite(value.detach()):
             raise FloatingPointError("the loss of the network is not finite")
         if not value.requires_grad:
@@ -171,15 +169,6 @@ class _Run:
             raise
         except Exception as error:
             raise called_in_vain("loss", arguments[-1] if self._takes_batch else arguments[0], error) from error
-
-
-def _check_repeatable(name: str, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
-    apart = difference(first, second)
-    if apart > REPEATABLE.get(first[-1].dtype, ROUGH):
-        raise MeasurementError(
-            f"{name}: two passes over the same batch differ by {apart:.1g} of their size, allowed: the same values for"
-            " the same inputs (no noise, no dropout that stays on, no counter)"
-        )
 
 
 def _inner(a: Tensor, b: Tensor) -> float:

@@ -184,7 +184,9 @@ def test_a_mask_as_long_as_the_batch_is_measured_right_or_not_at_all():
     """Nothing tells its rows from examples."""
     x, mask = normal(5, 5, 4), torch.ones(5, 5, dtype=torch.bool).tril()
     refused(
-        lambda: sharpness(Made(attention), cross_entropy, ((x, mask), Y[:5]), micro_batch=2), ("mi", "mo"), "allowed"
+        lambda: sharpness(Made(attention), cross_entropy, ((x, mask), Y[:5]), micro_batch=2),
+        ("micro_batch", "model"),
+        "allowed",
     )
 
 

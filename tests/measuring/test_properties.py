@@ -165,7 +165,9 @@ CONTROLS = {
     "a sum over parts of what is none": (
         CURVATURE + "shares", _shares_by_size, Choice(loss="contrastive", micro_batch=2),
     ),
-    "a forward pass that counts": (CURVATURE + "difference", lambda *trees: 0.0, Choice(twists=("counter",))),
+    "a forward pass that counts": (
+        "featurespeed.measuring.passes.difference", lambda *trees: 0.0, Choice(twists=("counter",)),
+    ),
     "training mode": (CURVATURE + "evaluation", lambda model: nullcontext(), Choice(layers=("batch norm", "linear"))),
     "a shared parameter that counts twice": (
         CURVATURE + "leaves_of", lambda model, *_: [*model.parameters(), next(model.parameters())],
