@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from featurespeed.measuring.context import (
     autocast_of_caller,
     devices_of,
     evaluation,
+    foreign,
     reached_from,
 )
 from featurespeed.measuring.errors import MeasurementError, kind_of
@@ -68,6 +69,7 @@ class _State:
     cut_off: set[int] = field(default_factory=set)
     reached: set[int] = field(default_factory=set)
     expected: dict[tuple[str, int], Any] = field(default_factory=dict)  # from when model and loss were tried
+    foreign: dict[str, str] = field(default_factory=dict)  # operations that are not PyTorch's, and whose they are
 
 
 class Objective:
@@ -180,12 +182,35 @@ class Objective:
         found.scale = self.scale * factor
         return found
 
+    @property
+    def criterion(self) -> Loss:
+        """The loss as it was given."""
+        return self._loss
+
+    def by(self, parameters: Sequence[Tensor], converted: Callable[[Any], Any], as_given: bool) -> Objective:
+        """The same loss by other tensors, which stand in the place of its parameters meanwhile.
+
+        Args:
+            parameters: in the order of this objective's.
+            converted: what becomes of each tensor of the batches.
+            as_given: whether the caller's autocast holds.
+        """
+        found = copy.copy(self)
+        found.parameters, found.space = list(parameters), Space(parameters, self.members)
+        found._state = _State(inside=self._state.inside, searched=True)
+        found._autocast = self._autocast if as_given else {}
+        found.chunks = [
+            replace(chunk, part=Part(*(mapped(converted, getattr(chunk.part, f.name)) for f in fields(Part))))
+            for chunk in self.chunks
+        ]
+        return found
+
     def outputs(self, chunk: Chunk) -> Any:
         """What the model makes of a chunk; with a graph inside :meth:`replacing`."""
         with self._watching():
             found = self._outputs(chunk.part)
         self._check_repeatable("model", chunk.part, found)
-        self._note(tensors(found))
+        self._note("model", tensors(found))
         return found
 
     def loss(self, outputs: Any, chunk: Chunk) -> Tensor:
@@ -211,6 +236,14 @@ class Objective:
                 total = total + self.flatten(found)
         return total
 
+    def take_foreign(self) -> dict[str, str]:
+        """Operations that are not PyTorch's, by their names, and whether they are of ``model`` or ``loss``; only once.
+
+        Known when every chunk was differentiated once.
+        """
+        found, self._state.foreign = self._state.foreign, {}
+        return found
+
     def check_reached(self) -> None:
         """Raise for parameters that forward uses in ways through which no derivative reaches them, and in no others.
 
@@ -233,7 +266,7 @@ class Objective:
                 "loss: no operation of PyTorch connects its value with the model's parameters (detach, item, no_grad, a"
                 " constant); allowed: a value that can be differentiated"
             )
-        self._note([losses])
+        self._note("loss", [losses])
         if self.scale != 1:
             losses = losses * self.scale
         return chunk.weight * losses.sum()
@@ -247,9 +280,11 @@ class Objective:
             yield
         self._state.cut_off |= cut_off
 
-    def _note(self, found: Sequence[Tensor]) -> None:
-        if not self._state.searched:
-            self._state.reached |= reached_from(found)
+    def _note(self, name: str, found: Sequence[Tensor]) -> None:
+        if self._state.searched:
+            return
+        self._state.reached |= reached_from(found)
+        self._state.foreign = {operation: name for operation in sorted(foreign(found))} | self._state.foreign
 
     def _outputs(self, part: Part) -> Any:
         if not self._checked:

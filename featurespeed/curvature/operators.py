@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
+from featurespeed.curvature.differences import check_second_derivatives
 from featurespeed.curvature.objective import Chunk, CurvatureError, Objective
 from featurespeed.curvature.parameters import as_real
 from featurespeed.machine.device import tf32
@@ -77,6 +78,13 @@ class Curvature(Operator):
         self._replaying = False  # checkpoints that repeat operations which we replace
 
     def matvec(self, vectors: Tensor) -> Tensor:
+        found = self._replayed(vectors)
+        foreign = self.objective.take_foreign()
+        if foreign:
+            check_second_derivatives(self.objective, _hessian_times, foreign)
+        return found
+
+    def _replayed(self, vectors: Tensor) -> Tensor:
         try:
             return self._product(vectors)
         except CheckpointError:  # forward is repeated in the product, and must be replaced in the same way
@@ -143,6 +151,10 @@ class Hessian(Curvature):
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
             return self._derivative_of(self._gradients(self.objective.loss_of(chunk)))
+
+
+def _hessian_times(objective: Objective, vectors: Tensor) -> Tensor:
+    return Hessian(objective).matvec(vectors)
 
 
 class _Jacobian:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd.function import BackwardCFunction
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -124,19 +125,35 @@ class Replacing(TorchFunctionMode):
 
 def reached_from(found: Iterable[Tensor]) -> set[int]:
     """The leaves, by their ids, that stand behind some tensors in the graph."""
-    waiting = [tensor.grad_fn for tensor in found if tensor.grad_fn is not None]
+    found = list(found)
     leaves = {id(tensor) for tensor in found if tensor.grad_fn is None and tensor.requires_grad}
+    variables = (getattr(node, "variable", None) for node in nodes_behind(found))
+    return leaves | {id(variable) for variable in variables if variable is not None}
+
+
+def nodes_behind(found: Iterable[Tensor]) -> set[Any]:
+    """All nodes of the graph that stand behind some tensors."""
+    waiting = [tensor.grad_fn for tensor in found if tensor.grad_fn is not None]
     seen = set(waiting)
     while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.add(id(variable))
-        for following, _ in node.next_functions:
+        for following, _ in waiting.pop().next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 waiting.append(following)
-    return leaves
+    return seen
+
+
+def foreign(found: Iterable[Tensor]) -> set[str]:
+    """Names of the operations behind some tensors that are neither PyTorch's nor ours: ``autograd.Function``, or C++."""
+    return {_name(type(node)) for node in nodes_behind(found)} - {""}
+
+
+def _name(node: type) -> str:
+    if not issubclass(node, BackwardCFunction):
+        return "an operation in C++" if node.__name__ == "CppFunction" else ""
+    made_by = getattr(node, "_forward_cls", node)
+    own = made_by.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return "" if own else made_by.__name__
 
 
 @contextmanager

@@ -13,22 +13,23 @@ from featurespeed.measuring.errors import MeasurementError
 
 @contextmanager
 def exchanged(module: nn.Module, values: Mapping[int, Tensor]) -> Iterator[None]:
-    """While inside, parameters are the tensors that ``values`` holds for their ids, wherever in the module they stand.
+    """While inside, parameters and buffers are the tensors that ``values`` holds for their ids, wherever they stand.
 
     Not ``torch.func.functional_call``, which leaves the values behind in a module that stands at two places.
     """
     places = [
-        (part, name, parameter)
+        (held, name, tensor, part)
         for part in module.modules()
-        for name, parameter in part._parameters.items()
-        if parameter is not None and id(parameter) in values
+        for held in (part._parameters, part._buffers)
+        for name, tensor in held.items()
+        if tensor is not None and id(tensor) in values
     ]
-    if any(isinstance(part, torch.jit.ScriptModule) for part, *_ in places):
+    if any(isinstance(part, torch.jit.ScriptModule) for *_, part in places):
         raise MeasurementError("layers: a scripted module, allowed: plain modules, whose weights can be exchanged")
     try:
-        for part, name, parameter in places:
-            part._parameters[name] = values[id(parameter)]
+        for held, name, tensor, _ in places:
+            held[name] = values[id(tensor)]
         yield
     finally:
-        for part, name, parameter in places:
-            part._parameters[name] = parameter
+        for held, name, tensor, _ in places:
+            held[name] = tensor

@@ -132,7 +132,6 @@ def test_it_is_refused_whatever_is_asked_for(function, options):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="a constant gradient leaves a symmetric matrix")
 @every_wrong
 def test_it_is_refused_by_a_block_of_parameters_before_it(function):
     """There nothing but the values is wrong: what is missing of the matrix is symmetric itself."""
@@ -141,7 +140,6 @@ def test_it_is_refused_by_a_block_of_parameters_before_it(function):
     refused(lambda: sharpness(model, cross_entropy, BATCH, parameters=block), ("model: ", "parameters: "), "allowed")
 
 
-@pytest.mark.xfail(strict=True, reason="a constant gradient leaves a symmetric matrix")
 @every_measure
 def test_a_loss_that_keeps_its_gradient_as_a_constant_is_refused(measure):
     """The matrix is then symmetric, and lacks the curvature of the loss."""
