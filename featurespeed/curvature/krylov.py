@@ -167,10 +167,34 @@ class Krylov:
 
     def restart(self) -> None:
         """Go on from a random vector that is orthogonal to all of the space, as if that were exhausted."""
+        fresh = torch.stack([self._random() for _ in range(self.members)])
+        self._leave()
+        self._next = self._orthogonal(fresh)
+
+    def resume(self, end: int) -> None:
+        """Go on with what the image of the last vector of an earlier chain, ``end``, has outside of the space."""
+        rest = self._outside_of_space(self._left[self._ends.index(end)])
+        norms = rest.norm(dim=1).double().cpu().numpy()
+        for member in np.flatnonzero(self._exhausted(norms)):
+            rest[member] = self._random()
+        self._leave()
+        self._next = self._orthogonal(rest)
+
+    def open_end(self, k: int, members: np.ndarray) -> int | None:
+        """The earlier chain, by its last vector, that adds most to residuals of the first ``k`` values of ``members``.
+
+        None where it is the present one.
+        """
+        coordinates = np.abs(self.ritz()[2][members, :, :k])
+        present = (self.beta[-1][members, None] / self.scale * coordinates[:, -1]).max()
+        added = {end: (self._outside(end)[members, None] * coordinates[:, end]).max() for end in self._ends}
+        end = max(added, key=added.__getitem__, default=None)
+        return end if end is not None and added[end] > present else None
+
+    def _leave(self) -> None:
+        """End the present chain."""
         self._ends.append(self.steps - 1)
         self._left.append(self._next * self._last_beta())
-        fresh = torch.stack([self._random() for _ in range(self.members)])
-        self._next = self._orthogonal(fresh)
 
     def projection(self) -> np.ndarray:
         """``V^T A V``, ``[E, steps, steps]``: tridiagonal but for the open ends of earlier chains."""
@@ -233,7 +257,7 @@ class Krylov:
 
     def _turn(self, image: Tensor, norms: np.ndarray) -> None:
         """The next basis vectors; random ones for members whose space is exhausted."""
-        exhausted = norms <= 10 * torch.finfo(image.dtype).eps * self._size
+        exhausted = self._exhausted(norms)
         if exhausted.any() and self.steps < self.size:
             for member in np.flatnonzero(exhausted):
                 image[member] = self._random()
@@ -242,6 +266,10 @@ class Krylov:
             norms = np.where(exhausted, 0.0, norms)
         self.beta.append(norms)
         self._next = image / image.norm(dim=1, keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
+
+    def _exhausted(self, norms: np.ndarray) -> np.ndarray:
+        """Where so little is left of images that it is rounding, ``[E]``."""
+        return norms <= 10 * torch.finfo(self._next.dtype).eps * self._size
 
     def _last_beta(self) -> Tensor:
         return torch.from_numpy(self.beta[-1][:, None]).to(self._next)

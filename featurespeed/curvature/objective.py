@@ -372,6 +372,8 @@ class Objective:
             weights += [share * weight for weight in inner]
             pieces += group
             tried += found
+        if len(pieces) > 1:  # now every piece comes at another turn, also to a counter whose period is their number
+            check_same("loss" if self.takes_batch else "model", tried[0], self._tried(pieces[0]))
         for piece, weight, found in zip(pieces, weights, tried, strict=True):
             if weight:
                 self._expect(piece, found)

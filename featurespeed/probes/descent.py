@@ -160,7 +160,8 @@ class _Run:
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
-            raise called_in_vain("model", args or kwargs, error) from error
+            inputs = args[0] if len(args) == 1 and not kwargs else args or kwargs
+            raise called_in_vain("model", inputs, error) from error
 
     def _called(self, *arguments: Any) -> Any:
         try:

@@ -200,6 +200,13 @@ def test_best_rate_of_the_sum_is_that_of_the_mean_over_the_batch_size():
     assert (edge.value, edge.ci_low, edge.ci_high) == (summed.value, summed.value, math.inf)
 
 
+def test_without_the_network_nothing_is_said_about_its_best_rate():
+    others = tables(labels=("NTP", "random features"))
+    for kind in ("summed", "mean"):
+        with pytest.raises(Undecidable, match="muP"):
+            STATISTICS[f"log2 of the best learning rate over the paper's, {kind} loss"](others)
+
+
 # --- the first steps --------------------------------------------------------------------------------------------------
 
 

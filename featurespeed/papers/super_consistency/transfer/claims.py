@@ -254,10 +254,9 @@ def _distance_from_the_papers_rate(summed: bool) -> Callable[[Tables], Estimate]
     """log2 of muP's best learning rate over the paper's; ``summed``: as it would be for the sum over the batch."""
 
     def compute(tables: Tables) -> Estimate:
-        table = tables["sc_fig01"]
-        batch = transfer.settings(table)["networks"][MUP]["batch_size"]
         losses = transfer.late_losses(network(tables, "sc_fig01", MUP))
         best = common_best(losses, MUP)
+        batch = transfer.settings(tables["sc_fig01"])["networks"][MUP]["batch_size"]
         if batch is None:
             raise Undecidable("training on all images at once, which the paper does not")
 
