@@ -128,6 +128,11 @@ class Krylov:
             return self._product.operator.matvec(vectors) / self.scale
 
     @property
+    def norm(self) -> float:
+        """A lower bound of the operator's, of all members."""
+        return float(self._size.max()) / self.scale
+
+    @property
     def steps(self) -> int:
         """Dimensions so far."""
         return self._basis.steps

@@ -36,9 +36,9 @@ AGREEING_SHARE = {"cold": 0.25, "warm": 0.0}
 # multiple of the tolerance, the second bound counts, with the gap between Ritz values and a margin.
 SECOND_ORDER = 10.0
 MARGIN = 0.1
-# A further chain of products, for k > 1, has at least so many, and at least a share of all before it. Of few values each
-# is missed more easily: with a share of 0.2, 2% of random spectra with many values within 10% of the first had an error
-# above 0.2% at k = 2 and 3, none of 600 with 0.4, and none at k = 10 with 0.2.
+# A further chain of products, for k > 1, has at least so many, and at least a share of all before it. Of few values
+# each is missed more easily: with a share of 0.2, 2% of random spectra with many values within 10% of the first had an
+# error above 0.2% at k = 2 and 3, none of 600 with 0.4, and none at k = 10 with 0.2.
 CHECKING = {"cold": 6, "warm": 8}
 CHECKING_SHARE = 0.2
 FEW, SHARE_OF_FEW = 5, 0.4
@@ -59,7 +59,8 @@ class Eigenvalues:
         vectors: ``[k, size]``, orthonormal, on the operator's device.
         products: products of the operator with a vector, all that were spent.
         converged: errors within ``tol`` by their bounds, and the last products, for k > 1 or from an earlier result
-            those of a chain of their own, left the values within ``tol``; never with an asymmetry above 0.03 (1e-4 in float64).
+            those of a chain of their own, left the values within ``tol``; never with an asymmetry above 0.03 (1e-4 in
+            float64).
         dtype: of the products.
         runner_up: ``[size]``, the next vector after these; seldom accurate, but part of a warm start.
         warm: whether the start was the vectors of an earlier measurement.
@@ -108,8 +109,8 @@ def largest_eigenvalues(
     these last products are those of a new chain, from a random vector that is orthogonal to all that was found: one
     start has a single direction in the space of a repeated eigenvalue, and next to nothing of one of two close ones.
     Chains follow each other until one of them adds nothing to the first ``k``.
-    For ``k = 1`` there is one chain, unless ``second_start`` asks for more: from a warm start it stays at the eigenvalue
-    that was the first, and may miss one that has overtaken it by a few percent.
+    For ``k = 1`` there is one chain, unless ``second_start`` asks for more: from a warm start it stays at the
+    eigenvalue that was the first, and may miss one that has overtaken it by a few percent.
 
     Args:
         operator: symmetric.

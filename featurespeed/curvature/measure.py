@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from featurespeed.curvature import stochastic
+from featurespeed.curvature.krylov import Krylov
 from featurespeed.curvature.lanczos import (
     MAX_PRODUCTS,
     Eigenvalues,
     largest_asymmetry,
     largest_eigenvalues,
+    random_vectors,
     smallest_eigenvalues,
 )
 from featurespeed.curvature.objective import CurvatureError, Loss, Objective
 from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Residual, Scaled
+from featurespeed.curvature.place import Place
 from featurespeed.curvature.stochastic import SpectralDensity, Trace
 from featurespeed.curvature.tracking import warm_start
 from featurespeed.measuring.arguments import flag, whole_number
@@ -30,6 +34,8 @@ from featurespeed.measuring.errors import kind_of, reported_as
 MATRICES: dict[str, type] = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
 Matrix = Literal["hessian", "gauss_newton", "residual"]
 Batches = Any  # in the form of featurespeed.measuring.batches
+FEW = 6  # products that show whether a matrix is symmetric
+NOTHING = 1e-3  # of what products are in the network's precision, in float64: they are rounding
 
 
 def sharpness(
@@ -99,7 +105,7 @@ def sharpness(
             operator, k, tol=tol, start=first, seed=seed, max_products=max_products, allow_tf32=allow_tf32,
             second_start=first is not None,
         )[0]  # fmt: skip
-        return _believed(found)
+        return _believed(found, objective, MATRICES[matrix])
 
 
 def hessian_trace(
@@ -120,7 +126,7 @@ def hessian_trace(
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
-        return _believed(stochastic.trace(Hessian(objective), vectors, seed)[0])
+        return _believed(stochastic.trace(Hessian(objective), vectors, seed)[0], objective)
 
 
 def spectral_density(
@@ -142,21 +148,42 @@ def spectral_density(
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
-        return _believed(stochastic.spectral_density(Hessian(objective), vectors, steps, seed)[0])
+        return _believed(stochastic.spectral_density(Hessian(objective), vectors, steps, seed)[0], objective)
 
 
 Evidence = TypeVar("Evidence", Eigenvalues, Trace, SpectralDensity)
 
 
-def _believed(found: Evidence) -> Evidence:
+def _believed(found: Evidence, objective: Objective, matrix: type[Operator] = Hessian) -> Evidence:
     """What was measured, unless its products were not those of one symmetric matrix."""
     allowed = largest_asymmetry(found.dtype)
-    if found.asymmetry > allowed:
-        raise CurvatureError(
-            f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {allowed};"
-            " the forward pass changes from call to call, or an operation in it has a wrong second derivative"
-        )
-    return found
+    if found.asymmetry <= allowed:
+        return found
+    cause = "the forward pass changes from call to call, or an operation in it has a wrong second derivative"
+    if found.dtype != torch.float64 and _lost_in_rounding(objective, matrix):
+        cause = "by these parameters the curvature is lost in rounding: measure in float64, model.double()"
+    raise CurvatureError(
+        f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {allowed}; {cause}"
+    )
+
+
+def _lost_in_rounding(objective: Objective, matrix: type[Operator]) -> bool:
+    """Whether products are symmetric in float64, or hardly there."""
+    place = Place(objective, torch.float64)
+    try:
+        own = _few_products(matrix(objective))
+        exact = place.at(place.weights, lambda here: _few_products(matrix(here)))
+    except (RuntimeError, TypeError, ValueError):  # operations that do not know float64
+        return False
+    return exact.asymmetry.max() <= largest_asymmetry(torch.float64) or exact.norm < NOTHING * own.norm
+
+
+def _few_products(operator: Operator) -> Krylov:
+    with operator.measuring():
+        krylov = Krylov(operator, random_vectors(operator, 0))
+        for _ in range(min(FEW, operator.size)):
+            krylov.extend()
+    return krylov
 
 
 def _one_each(rates: Any, objective: Objective) -> list[float]:

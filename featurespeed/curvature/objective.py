@@ -284,7 +284,7 @@ class Objective:
         if self._state.searched:
             return
         self._state.reached |= reached_from(found)
-        self._state.foreign = {operation: name for operation in sorted(foreign(found))} | self._state.foreign
+        self._state.foreign = dict.fromkeys(sorted(foreign(found)), name) | self._state.foreign
 
     def _outputs(self, part: Part) -> Any:
         if not self._checked:

@@ -144,7 +144,7 @@ def nodes_behind(found: Iterable[Tensor]) -> set[Any]:
 
 
 def foreign(found: Iterable[Tensor]) -> set[str]:
-    """Names of the operations behind some tensors that are neither PyTorch's nor ours: ``autograd.Function``, or C++."""
+    """Names of operations behind some tensors that are neither PyTorch's nor ours: ``autograd.Function``, or C++."""
     return {_name(type(node)) for node in nodes_behind(found)} - {""}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +17,7 @@ from tests.curvature.cases import seeded as with_statistics
 from tests.measuring.cases import (
     BATCH,
     Made,
+    Of,
     X,
     Y,
     by_differences,
@@ -151,6 +155,140 @@ def test_an_operation_of_ones_own_with_right_derivatives_is_measured(measure):
     assert measure(inside(Tanh), cross_entropy, BATCH) == pytest.approx(
         measure(network(), cross_entropy, BATCH), rel=1e-9
     )
+
+
+class Rounded(Tanh):
+    """A staircase that passes gradients straight through."""
+
+    @staticmethod
+    def forward(ctx, v):
+        return (16 * v).round() / 16
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32, torch.bfloat16])
+def test_gradients_that_are_not_those_of_the_forward_pass_are_refused(dtype):
+    model, batch = in_precision(inside(Rounded), BATCH, dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refused(lambda: sharpness(model, cross_entropy, batch), "model: Rounded", "second derivative", "allowed")
+
+
+class Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return v.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (ctx.saved_tensors[0] > 0)
+
+
+def custom_sine() -> Callable[[torch.Tensor], torch.Tensor]:
+    """An operation of the library of operations, with a derivative of its own."""
+
+    @torch.library.custom_op("featurespeed_tests::sine", mutates_args=())
+    def sine(v: torch.Tensor) -> torch.Tensor:
+        return v.sin()
+
+    sine.register_autograd(
+        lambda ctx, g: g * ctx.saved_tensors[0].cos(),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]),
+    )
+    return sine
+
+
+#: Own operations, and the ones that they stand for.
+RIGHT = {
+    "tanh": (Tanh.apply, torch.tanh),
+    "kinks": (Relu.apply, torch.relu),
+    "of the library": (custom_sine(), torch.sin),
+}
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_operations_are_believed_in_every_precision(name, dtype):
+    own, plain = RIGHT[name]
+
+    def build(activation):
+        net = seeded(lambda: nn.Sequential(nn.Linear(4, 300), nn.Identity(), nn.Linear(300, 3)))
+        model = Of(lambda net, v: net[2](activation(net[0](v))), net)
+        return in_precision(model, BATCH, dtype)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (model, batch), (other, _) = build(own), build(plain)
+        before = [(p.data_ptr(), p._version, p.clone()) for p in model.parameters()]
+        found = sharpness(model, cross_entropy, batch)
+    assert found.eigenvalue == pytest.approx(sharpness(other, cross_entropy, batch).eigenvalue, rel=2e-2)
+    for p, (place, version, values) in zip(model.parameters(), before, strict=True):
+        assert (p.data_ptr(), p._version) == (place, version) and torch.equal(p, values) and p.grad is None
+
+
+@pytest.mark.parametrize("convert", [lambda v: v.float(), lambda v: v.double(), lambda v: v])
+def test_an_operation_that_knows_one_precision_is_checked_in_that(convert):
+    class Single(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v):
+            if v.dtype != torch.float32:
+                raise RuntimeError("expected scalar type Float")
+            ctx.save_for_backward(v)
+            return v.tanh()
+
+        backward = Tanh.backward
+
+    class Constant(Single):
+        backward = GradientCutOff.backward
+
+    model, batch = in_precision(inside(Single), BATCH, torch.float32)
+    wanted = sharpness(network().float(), cross_entropy, batch).eigenvalue
+    assert sharpness(model, cross_entropy, batch).eigenvalue == pytest.approx(wanted, rel=1e-4)
+    model, batch = in_precision(inside(Constant), BATCH, torch.float32)
+    block = list(model.net[0].parameters())
+    refused(lambda: sharpness(model, cross_entropy, batch, parameters=block), "model: Constant", "allowed")
+
+
+def test_gradients_that_cannot_be_compared_are_told():
+    """A staircase of which one step of the weights crosses some, and the other nothing."""
+
+    class Fine(Rounded):
+        @staticmethod
+        def forward(ctx, v):
+            return (3e6 * v).round() / 3e6
+
+    with pytest.warns(RuntimeWarning, match="^model: second derivatives of Fine could not be checked"):
+        sharpness(inside(Fine), cross_entropy, BATCH)
+
+
+def test_curvature_that_is_lost_in_rounding_says_so():
+    """Logits that are shifted together leave the loss where it is: in float32 products are rounding, without order."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shift = nn.Parameter(torch.randn(12, 1))
+    model = Of(lambda net, v: net(v) + model.shift, network().float())
+    model.register_parameter("shift", shift)
+    batch = X.float(), Y
+    refused(lambda: sharpness(model, cross_entropy, batch, parameters=[shift]), "model: asymmetry", "float64")
+    refused(lambda: sharpness(network().float(), lambda o, t: 1e-43 * cross_entropy(o, t), batch), "model: ", "float64")
+
+
+def test_asymmetry_in_single_precision_that_is_no_rounding_names_its_cause():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.calls = network().float(), 0
+
+        def forward(self, v):
+            self.calls += 1
+            return self.net(v) * (2.0 if self.calls > 20 and self.calls % 9 > 6 else 1.0)
+
+    batch = X.float(), Y
+    refused(lambda: sharpness(Late(), cross_entropy, batch, micro_batch=4), "model: asymmetry", "from call to call")
 
 
 # --- asymmetry of sound networks --------------------------------------------------------------------------------------
