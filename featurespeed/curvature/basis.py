@@ -51,7 +51,7 @@ class Basis:
             inside.append(found)
         for piece, found in zip(self._filled(), inside, strict=True):
             vectors.sub_(torch.bmm(found.transpose(1, 2), piece).squeeze(1))
-        return torch.cat(inside, dim=1).squeeze(2)
+        return (inside[0] if len(inside) == 1 else torch.cat(inside, dim=1)).squeeze(2)
 
     def combined(self, weights: Tensor) -> Tensor:
         """``[E, k, size]``: sums of the vectors with ``weights [E, k, steps]``."""
@@ -100,6 +100,8 @@ def foresee(members: int, size: int, dtype: torch.dtype, device: torch.device, p
         MemoryWarning: with the numbers, and what would help.
     """
     needed = members * size * products * torch.finfo(dtype).bits // 8
+    if needed < GIB // 8:  # asking takes longer than measuring a small network
+        return
     free = _free(device)
     if needed > free:
         host = "; vectors go to the host's memory, which is slower" if device.type != "cpu" else ""

@@ -22,6 +22,9 @@ COMFORTABLE = {
     torch.float32: (1e-12, 1e12),
     torch.float64: (1e-120, 1e120),
 }
+TINY = float(np.finfo(float).tiny)
+#: What a projection takes, squared, relative to what it leaves: above it is made again.
+TAKEN = 1.0
 #: Factors that are tried where a product is 0, and, inverted, where it is not finite.
 HIGHEST = {torch.float16: 2.0**15}  # factor on a loss, where the precision has no larger number
 FAR = {torch.float16: 2.0**12, torch.bfloat16: 2.0**80, torch.float32: 2.0**80, torch.float64: 2.0**600}
@@ -111,6 +114,7 @@ class Krylov:
         self._left: list[Tensor] = []  # what their images had outside of the space then
         self._spare = generator(0, "krylov", device=start.device)
         self._next = start / start.norm(dim=1, keepdim=True)
+        self._previous = self._next  # in the same chain, if that has one
 
     @property
     def products(self) -> int:
@@ -152,15 +156,34 @@ class Krylov:
         self._basis.append(self._next)
         image = self._image()
         with tf32(False):  # the projections need every digit
-            inside = self._basis.project_out(image).double().cpu().numpy()
+            inside, norms = self._outside_of_basis(image)
             self.alpha.append(inside[:, -1])
             self._columns.append(inside)
-            self._basis.project_out(image)
-            norms = image.norm(dim=1).double().cpu().numpy()
             self._check(norms)
-            self._size = np.maximum.reduce([self._size, np.abs(self.alpha[-1]), norms])
+            self._size = np.maximum(self._size, np.maximum(np.abs(self.alpha[-1]), norms))
             self._watch(inside)
             self._turn(image, norms)
+
+    def _outside_of_basis(self, image: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Take an image's part in the space out of it, in place; its coordinates ``[E, steps]``, and the norm left.
+
+        Along the last two vectors first, where nearly all of it is; then along all, and once more if that has taken
+        much, because what is left then is not orthogonal to all digits (Daniel, Gragg, Kaufman and Stewart 1976).
+        """
+        alpha = (self._next * image).sum(dim=1, keepdim=True)
+        image.sub_(alpha * self._next)
+        if self.chain > 1:
+            image.sub_(self._last_beta() * self._previous)
+        inside = self._basis.project_out(image).double().cpu().numpy()
+        after = _norms(image)
+        if not ((inside * inside).sum(axis=1) <= TAKEN * after * after).all():
+            inside += self._basis.project_out(image).double().cpu().numpy()
+            after = _norms(image)
+        inside[:, -1] += alpha[:, 0].double().cpu().numpy()
+        if self.chain > 1:
+            inside[:, -2] += self.beta[-1]
+        self._previous = self._next
+        return inside, after
 
     def _image(self) -> Tensor:
         try:
@@ -254,23 +277,26 @@ class Krylov:
         """Note what a product has along vectors that it should be orthogonal to."""
         if self.chain < 2:
             return
-        others = inside[:, :-1].copy()
-        others[:, -1] -= self.beta[-1]  # a vector's part along the one before, which had the same along this one
-        others[:, [end for end in self._ends if end < self.steps - 2]] = 0
-        size = np.maximum(self._size, np.finfo(float).tiny)
-        self.asymmetry = np.maximum(self.asymmetry, np.sqrt((others * others).sum(axis=1)) / size)
+        before = inside[:, -2] - self.beta[-1]  # a part along the vector before, which had the same along this one
+        older = inside[:, :-2]
+        if self._ends:
+            older = older.copy()
+            older[:, [end for end in self._ends if end < self.steps - 2]] = 0
+        others = np.sqrt((older * older).sum(axis=1) + before * before)
+        self.asymmetry = np.maximum(self.asymmetry, others / np.maximum(self._size, TINY))
 
     def _turn(self, image: Tensor, norms: np.ndarray) -> None:
         """The next basis vectors; random ones for members whose space is exhausted."""
-        exhausted = self._exhausted(norms)
+        exhausted, lengths = self._exhausted(norms), norms
         if exhausted.any() and self.steps < self.size:
             for member in np.flatnonzero(exhausted):
                 image[member] = self._random()
             self._basis.project_out(image)
             self._basis.project_out(image)
-            norms = np.where(exhausted, 0.0, norms)
+            norms, lengths = np.where(exhausted, 0.0, norms), _norms(image)
         self.beta.append(norms)
-        self._next = image / image.norm(dim=1, keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
+        least = torch.finfo(image.dtype).tiny
+        self._next = image / torch.from_numpy(np.maximum(lengths, least)[:, None]).to(image)
 
     def _exhausted(self, norms: np.ndarray) -> np.ndarray:
         """Where so little is left of images that it is rounding, ``[E]``."""
@@ -298,6 +324,10 @@ class Krylov:
         """What the image of a chain's last vector still has outside of the space, ``[E]``."""
         taken_up = sum(self._columns[j][:, end] ** 2 for j in range(end + 1, self.steps))
         return np.sqrt(np.maximum(self.beta[end] ** 2 - taken_up, 0)) / self.scale
+
+
+def _norms(vectors: Tensor) -> np.ndarray:
+    return torch.linalg.vector_norm(vectors, dim=1).double().cpu().numpy()
 
 
 def scaled(operator: Any, factor: float) -> Operator:

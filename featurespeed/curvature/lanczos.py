@@ -128,7 +128,7 @@ def largest_eigenvalues(
     _check_request(operator, k, tol, max_products)
     k = int(k)
     foresee(operator.members, operator.size, operator.dtype, operator.device, min(TYPICAL + 5 * k, max_products))
-    with measuring(operator):
+    with measuring(operator), tf32(False):
         first = random_vectors(operator, seed) if start is None else start
         kind = "cold" if start is None else "warm"
         search = _Search(operator, k, tol, max_products, first, kind, allow_tf32, k > 1 or second_start)

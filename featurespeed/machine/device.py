@@ -38,6 +38,9 @@ def acquire_device(locks: Path = LOCKS) -> Iterator[torch.device]:
 def tf32(allowed: bool) -> Iterator[None]:
     """Whether matrix products and convolutions on a GPU may round their factors to TF32."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    if before == (allowed, allowed):  # as inside of another one, many times over
+        yield
+        return
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield

@@ -9,6 +9,7 @@ import torch
 from featurespeed.curvature import basis
 from featurespeed.curvature.basis import Basis, MemoryWarning, foresee
 from featurespeed.curvature.lanczos import largest_eigenvalues
+from featurespeed.curvature.operators import Operator
 from tests.curvature.cases import Matrices, assert_same, largest, symmetric, with_bulk
 from tests.probes.cases import DOUBLE, normal
 
@@ -97,12 +98,18 @@ def test_vectors_that_will_not_fit_are_foreseen(monkeypatch):
         foresee(1, 50_000_000, torch.float32, cpu, 20)
 
 
+class Large(Operator):
+    members, size, dtype, device = 1, 50_000_000, torch.float32, torch.device("cpu")
+
+    def matvec(self, vectors):
+        raise AssertionError("no product is wanted")
+
+
 def test_it_is_said_before_the_first_product(monkeypatch):
     free = psutil.virtual_memory()._replace(available=1000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    operator = Matrices(symmetric(with_bulk(2.0)))
+    operator = Large()
     with warnings.catch_warnings():
         warnings.simplefilter("error", MemoryWarning)
         with pytest.raises(MemoryWarning, match="are free"):
             largest_eigenvalues(operator)
-    assert not operator.seen
