@@ -39,7 +39,8 @@ class Basis:
         """One more dimension, ``[E, size]``."""
         place = self.steps % self._rows
         if not place:
-            self._pieces.append(self._new_piece())
+            piece = self._new_piece()  # first: it may move the others, into another list
+            self._pieces.append(piece)
         self._pieces[-1][:, place] = vectors
         self.steps += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ COMFORTABLE = {
     torch.float32: (1e-12, 1e12),
     torch.float64: (1e-120, 1e120),
 }
+ROOM = 32  # dimensions of a projection at first
 TINY = float(np.finfo(float).tiny)
 #: What a projection takes, squared, relative to what it leaves: above it is made again.
 TAKEN = 1.0
@@ -82,6 +84,21 @@ def _near(image: Tensor) -> float:
     return 1.0 if low <= size <= high or not 0 < size < np.inf else power_of_two(size)
 
 
+@dataclass
+class _End:
+    """Where a chain was left.
+
+    Attributes:
+        place: of its last vector.
+        left: ``[E, size]``, what the image of that had outside of the space then.
+        outside: ``[E]``, the square of what it still has.
+    """
+
+    place: int
+    left: Tensor
+    outside: np.ndarray
+
+
 class Krylov:
     """The growing Krylov space of an operator, member by member: an orthonormal basis and the projection on it.
 
@@ -105,13 +122,11 @@ class Krylov:
         self._product = Products(operator, allow_tf32)
         self.members, self.size = operator.members, operator.size
         self._basis = Basis(operator.members, operator.size, start)
-        self.alpha: list[np.ndarray] = []
         self.beta: list[np.ndarray] = []
         self.asymmetry = np.zeros(operator.members)
         self._size = np.zeros(operator.members)  # lower bound of the operator's norm
-        self._columns: list[np.ndarray] = []  # coordinates of the images, [E, steps] each
-        self._ends: list[int] = []  # last vectors of the chains that were left
-        self._left: list[Tensor] = []  # what their images had outside of the space then
+        self._matrix = np.zeros((operator.members, ROOM, ROOM))  # the projection, with room for more dimensions
+        self._ends: list[_End] = []  # of the chains that were left
         self._spare = generator(0, "krylov", device=start.device)
         self._next = start / start.norm(dim=1, keepdim=True)
         self._previous = self._next  # in the same chain, if that has one
@@ -149,7 +164,7 @@ class Krylov:
     @property
     def chain(self) -> int:
         """Dimensions of the present chain, since the last :meth:`restart`."""
-        return self.steps - (self._ends[-1] + 1 if self._ends else 0)
+        return self.steps - (self._ends[-1].place + 1 if self._ends else 0)
 
     def extend(self) -> None:
         """One product, one more dimension."""
@@ -157,10 +172,9 @@ class Krylov:
         image = self._image()
         with tf32(False):  # the projections need every digit
             inside, norms = self._outside_of_basis(image)
-            self.alpha.append(inside[:, -1])
-            self._columns.append(inside)
-            self._check(norms)
-            self._size = np.maximum(self._size, np.maximum(np.abs(self.alpha[-1]), norms))
+            self._check(inside, norms)
+            self._enter(inside)
+            self._size = np.maximum(self._size, np.maximum(np.abs(inside[:, -1]), norms))
             self._watch(inside)
             self._turn(image, norms)
 
@@ -174,12 +188,13 @@ class Krylov:
         image.sub_(alpha * self._next)
         if self.chain > 1:
             image.sub_(self._last_beta() * self._previous)
-        inside = self._basis.project_out(image).double().cpu().numpy()
-        after = _norms(image)
+        taken = self._basis.project_out(image)
+        numbers = torch.cat([taken, alpha, _lengths(image)], dim=1).double().cpu().numpy()  # a single wait for a GPU
+        inside, alphas, after = numbers[:, :-2], numbers[:, -2], numbers[:, -1]
         if not ((inside * inside).sum(axis=1) <= TAKEN * after * after).all():
-            inside += self._basis.project_out(image).double().cpu().numpy()
+            inside = inside + self._basis.project_out(image).double().cpu().numpy()
             after = _norms(image)
-        inside[:, -1] += alpha[:, 0].double().cpu().numpy()
+        inside[:, -1] += alphas
         if self.chain > 1:
             inside[:, -2] += self.beta[-1]
         self._previous = self._next
@@ -199,11 +214,11 @@ class Krylov:
         self._leave()
         self._next = self._orthogonal(fresh)
 
-    def resume(self, end: int) -> None:
-        """Go on with what the image of the last vector of an earlier chain, ``end``, has outside of the space."""
-        rest = self._outside_of_space(self._left[self._ends.index(end)])
-        norms = rest.norm(dim=1).double().cpu().numpy()
-        for member in np.flatnonzero(self._exhausted(norms)):
+    def resume(self, place: int) -> None:
+        """Go on with what the image of ``place``, the last vector of an earlier chain, has outside of the space."""
+        (left,) = (end.left for end in self._ends if end.place == place)
+        rest = self._outside_of_space(left)
+        for member in np.flatnonzero(self._exhausted(_norms(rest))):
             rest[member] = self._random()
         self._leave()
         self._next = self._orthogonal(rest)
@@ -215,27 +230,31 @@ class Krylov:
         """
         coordinates = np.abs(self.ritz()[2][members, :, :k])
         present = (self.beta[-1][members, None] / self.scale * coordinates[:, -1]).max()
-        added = {end: (self._outside(end)[members, None] * coordinates[:, end]).max() for end in self._ends}
-        end = max(added, key=added.__getitem__, default=None)
-        return end if end is not None and added[end] > present else None
+        added = {e.place: (self._outside(e)[members, None] * coordinates[:, e.place]).max() for e in self._ends}
+        place = max(added, key=added.__getitem__, default=None)
+        return place if place is not None and added[place] > present else None
 
     def _leave(self) -> None:
         """End the present chain."""
-        self._ends.append(self.steps - 1)
-        self._left.append(self._next * self._last_beta())
+        self._ends.append(_End(self.steps - 1, self._next * self._last_beta(), self.beta[-1] ** 2))
+
+    def _enter(self, inside: np.ndarray) -> None:
+        """One more row and column of the projection, from the coordinates of an image ``[E, steps]``."""
+        new = self.steps - 1
+        if new == self._matrix.shape[1]:
+            wider = np.zeros((self.members, 2 * new, 2 * new))
+            wider[:, :new, :new] = self._matrix
+            self._matrix = wider
+        self._matrix[:, new, new] = inside[:, new]
+        if self.chain > 1:
+            self._matrix[:, new, new - 1] = self._matrix[:, new - 1, new] = self.beta[-1]
+        for end in self._ends:
+            self._matrix[:, end.place, new] = self._matrix[:, new, end.place] = inside[:, end.place]
+            end.outside = end.outside - inside[:, end.place] ** 2
 
     def projection(self) -> np.ndarray:
         """``V^T A V``, ``[E, steps, steps]``: tridiagonal but for the open ends of earlier chains."""
-        matrix = np.zeros((self.members, self.steps, self.steps))
-        for j, alpha in enumerate(self.alpha):
-            matrix[:, j, j] = alpha
-        for j, beta in enumerate(self.beta[: self.steps - 1]):
-            if j not in self._ends:
-                matrix[:, j, j + 1] = matrix[:, j + 1, j] = beta
-        for end in self._ends:
-            for j in range(end + 1, self.steps):
-                matrix[:, end, j] = matrix[:, j, end] = self._columns[j][:, end]
-        return matrix / self.scale
+        return self._matrix[:, : self.steps, : self.steps] / self.scale
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ritz values ``[E, steps]`` largest first, their residuals, and coordinates, columns ``[E, steps, steps]``."""
@@ -243,17 +262,17 @@ class Krylov:
         values, coordinates = values[:, ::-1], coordinates[:, :, ::-1]
         residuals = self.beta[-1][:, None] / self.scale * np.abs(coordinates[:, -1])
         for end in self._ends:
-            residuals = residuals + self._outside(end)[:, None] * np.abs(coordinates[:, end])
+            residuals = residuals + self._outside(end)[:, None] * np.abs(coordinates[:, end.place])
         return values, residuals, coordinates
 
     def residuals(self, coordinates: np.ndarray) -> np.ndarray:
         """Norms of ``A v - value v`` for Ritz vectors with ``coordinates [E, steps, k]``, ``[E, k]``."""
         outside = [(self.steps - 1, self._next * self._last_beta())]
-        outside += [(end, self._outside_of_space(left)) for end, left in zip(self._ends, self._left, strict=True)]
+        outside += [(end.place, self._outside_of_space(end.left)) for end in self._ends]
         weights = torch.from_numpy(np.stack([coordinates[:, place] for place, _ in outside], axis=2)).to(self._next)
         with tf32(False):
             rest = torch.bmm(weights, torch.stack([vector for _, vector in outside], dim=1))
-        return rest.norm(dim=2).double().cpu().numpy() / self.scale
+        return torch.linalg.vector_norm(rest, dim=2).double().cpu().numpy() / self.scale
 
     def chain_top(self) -> tuple[np.ndarray, np.ndarray]:
         """Largest Ritz value of the present chain alone and its residual, ``[E]`` each."""
@@ -269,8 +288,8 @@ class Krylov:
 
     # --- the space ----------------------------------------------------------------------------------------------------
 
-    def _check(self, norms: np.ndarray) -> None:
-        if not (np.isfinite(norms).all() and np.isfinite(self.alpha[-1]).all()):
+    def _check(self, inside: np.ndarray, norms: np.ndarray) -> None:
+        if not (np.isfinite(norms).all() and np.isfinite(inside[:, -1]).all()):
             raise CurvatureError("a product with the operator is not finite: derivatives overflow at these weights")
 
     def _watch(self, inside: np.ndarray) -> None:
@@ -281,7 +300,7 @@ class Krylov:
         older = inside[:, :-2]
         if self._ends:
             older = older.copy()
-            older[:, [end for end in self._ends if end < self.steps - 2]] = 0
+            older[:, [end.place for end in self._ends if end.place < self.steps - 2]] = 0
         others = np.sqrt((older * older).sum(axis=1) + before * before)
         self.asymmetry = np.maximum(self.asymmetry, others / np.maximum(self._size, TINY))
 
@@ -318,16 +337,19 @@ class Krylov:
 
     def _orthogonal(self, vectors: Tensor) -> Tensor:
         found = self._outside_of_space(vectors)
-        return found / found.norm(dim=1, keepdim=True).clamp(min=torch.finfo(found.dtype).tiny)
+        return found / _lengths(found).clamp(min=torch.finfo(found.dtype).tiny)
 
-    def _outside(self, end: int) -> np.ndarray:
+    def _outside(self, end: _End) -> np.ndarray:
         """What the image of a chain's last vector still has outside of the space, ``[E]``."""
-        taken_up = sum(self._columns[j][:, end] ** 2 for j in range(end + 1, self.steps))
-        return np.sqrt(np.maximum(self.beta[end] ** 2 - taken_up, 0)) / self.scale
+        return np.sqrt(np.maximum(end.outside, 0)) / self.scale
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
 
 
 def _norms(vectors: Tensor) -> np.ndarray:
-    return torch.linalg.vector_norm(vectors, dim=1).double().cpu().numpy()
+    return _lengths(vectors)[:, 0].double().cpu().numpy()
 
 
 def scaled(operator: Any, factor: float) -> Operator:

@@ -98,6 +98,23 @@ def test_vectors_that_will_not_fit_are_foreseen(monkeypatch):
         foresee(1, 50_000_000, torch.float32, cpu, 20)
 
 
+def test_vectors_that_are_moved_away_for_a_new_piece_stay(small_pieces):
+    class Full(Basis):
+        """Memory runs out when the third piece is wanted."""
+
+        def _new_piece(self):
+            if self.steps == 6:
+                self._device = torch.device("cuda")
+                assert self.to_host()
+            return super()._new_piece()
+
+    rows = normal(1, 10, 30)
+    found = Full(1, 30, rows[:, 0])
+    for step in range(10):
+        found.append(rows[:, step])
+    assert torch.equal(found.joined(), rows)
+
+
 class Large(Operator):
     members, size, dtype, device = 1, 50_000_000, torch.float32, torch.device("cpu")
 
