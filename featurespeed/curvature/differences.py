@@ -1,25 +1,36 @@
-"""Second derivatives of operations that are not PyTorch's own, held against differences of gradients.
+"""Derivatives of operations that are not PyTorch's own, held against differences.
 
-An operation that is written by hand may keep its gradient as a constant, as fused losses do. What is then missing of
-the Hessian is symmetric, and no property of the products shows it.
+An operation that is written by hand may keep its gradient as a constant, as fused losses do; what is detached counts as
+constant, too. What is then missing of a matrix is symmetric, and no property of the products shows it.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from featurespeed.curvature.objective import CurvatureError, Objective
+from featurespeed.curvature.objective import DETACHED, CurvatureError, Objective
 from featurespeed.curvature.place import Place
 from featurespeed.measuring.norms import norm
 from featurespeed.randomness import generator
 
-#: ``(objective, vectors [1, P]) -> [1, P]``.
-Product = Callable[[Objective, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Derivative:
+    """A function of some tensors, and its derivative at these along directions of their shapes; both as one vector."""
+
+    points: Sequence[Tensor]
+    function: Callable[[Sequence[Tensor]], Tensor]
+    along: Callable[[Sequence[Tensor]], Tensor]
+
+
+#: What an operator is made of, at a place.
+Parts = Callable[[Place], Sequence[Derivative]]
 
 
 @dataclass(frozen=True)
@@ -27,97 +38,120 @@ class Accuracy:
     """How differences are taken in a precision.
 
     Attributes:
-        steps: of the weights, relative to their size. The smaller, the fewer kinks of an activation lie within;
-            rounding of gradients sets the limit.
-        allowed: difference from a product, relative to the larger of the two.
+        steps: relative to the size of what moves. The smaller, the fewer kinks of an activation lie within; rounding
+            sets the limit. The last ones serve where others show nothing.
+        allowed: difference from a derivative, relative to the larger of the two.
     """
 
-    steps: tuple[float, float]
+    steps: tuple[float, ...]
     allowed: float
 
 
 ACCURACY = {
-    torch.float64: Accuracy((1e-7, 1e-10), 1e-2),
-    torch.float32: Accuracy((3e-3, 3e-4), 0.1),
-    torch.bfloat16: Accuracy((0.1, 0.03), 0.5),
-    torch.float16: Accuracy((0.1, 0.03), 0.5),
+    torch.float64: Accuracy((1e-7, 1e-10, 1e-5, 1e-3), 1e-4),
+    torch.float32: Accuracy((3e-3, 3e-4, 3e-2), 0.02),
+    torch.bfloat16: Accuracy((0.1, 0.03, 0.3), 0.3),
+    torch.float16: Accuracy((0.1, 0.03, 0.3), 0.3),
 }
-ROUNDING = 10.0  # errors of a gradient, in units of the last digit of its largest part
+ROUNDING = 10.0  # errors of a function, in units of the last digit of its largest part
+SEEN = 0.3  # with more rounding, relative to its size, a difference says nothing
+#: Largest relative difference of a product from the same one at copies of the weights, by the network's precision.
+SAME = {torch.float64: 1e-6, torch.float32: 1e-2}
+ROUGH = 0.2  # in other precisions
 
 
-def check_second_derivatives(objective: Objective, product: Product, operations: Mapping[str, str]) -> None:
-    """Compare a product along a random direction with how gradients differ along it.
+def check_derivatives(
+    objective: Objective, parts: Parts, operations: Mapping[str, str], is_same: Callable[[Objective], float]
+) -> None:
+    """Compare what products are made of with differences, along random directions.
 
-    In float64 if the operations know that, else in the network's own precision, where kinks and rounding hide more.
+    At copies of the weights in float64 if the operations know that, and if nothing else holds the weights; else at the
+    weights themselves, moved for as long as it takes, in the network's own precision, where more is hidden.
 
     Args:
-        objective: what is differentiated; it stays as it is.
-        product: with the Hessian of an objective.
-        operations: their names, and whether they are of ``model`` or ``loss``.
+        objective: what is differentiated; it is as before afterwards.
+        parts: what the operator is made of.
+        operations: names of what is not PyTorch's, and whether it is of ``model`` or ``loss``.
+        is_same: how far a product that was taken is from that of another objective.
 
     Raises:
-        CurvatureError: differences at two steps agree with each other, and not with the product.
+        CurvatureError: differences at two steps agree with each other, and not with the derivative.
 
     Warns:
-        RuntimeWarning: nothing can be said, because gradients nearby differ too much, or cannot be taken.
+        RuntimeWarning: nothing can be said, because differences depend on the step, or cannot be taken.
     """
-    names, where = ", ".join(operations), max(operations.values())
+    named = {name: where for name, where in operations.items() if name != DETACHED} or operations
+    names, where = ", ".join(named), max(named.values())
     apart = None
     for dtype in (torch.float64, None):
         try:
-            apart = _disagreement(Place(objective, dtype), product)
-        except (RuntimeError, TypeError, ValueError):  # the operations do not know this precision
+            apart = _largest(Place(objective, dtype), parts, is_same)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception:  # whatever operations say of a precision that they do not know
             continue
-        break
+        if apart is not None:
+            break
     if apart is None:
         warnings.warn(
-            f"{where}: second derivatives of {names} could not be checked by differences of gradients: these depend on"
-            " the step, or cannot be taken at other weights",
+            f"{where}: derivatives of {names} could not be checked by differences: these depend on the step, or cannot"
+            " be taken at other weights",
             RuntimeWarning, stacklevel=2,
         )  # fmt: skip
     elif apart:
         raise CurvatureError(
-            f"{where}: {names} has a wrong second derivative (a product and a difference of gradients are {apart:.2g}"
-            " of their size apart), allowed: operations of PyTorch, or a backward that PyTorch can differentiate,"
-            " without once_differentiable and without a gradient that forward has kept"
+            f"{where}: {names} has a wrong second derivative (it is {apart:.2g} of its size away from a difference of"
+            " gradients), allowed: operations of PyTorch, or a backward that PyTorch can differentiate, without"
+            " once_differentiable, detach or a gradient that forward has kept"
         )
 
 
-def _disagreement(place: Place, product: Product) -> float | None:
-    """0 where a product and a difference of gradients agree; None where differences do not agree themselves."""
-    accuracy, found = ACCURACY[place.precision], []
+def _largest(place: Place, parts: Parts, is_same: Callable[[Objective], float]) -> float | None:
+    """Of all parts; None where one cannot be compared, or the place is not that of the network."""
+    if place.at(place.weights, is_same) > SAME.get(place.own_precision, ROUGH):
+        return None
+    found = [_disagreement(part, place.precision) for part in parts(place)]
+    if any(found):
+        return max(apart for apart in found if apart)
+    return None if None in found else 0.0
+
+
+def _disagreement(derivative: Derivative, precision: torch.dtype) -> float | None:
+    """0 where a derivative and a difference agree; None where differences do not agree themselves."""
+    accuracy, found = ACCURACY[precision], []
+    directions = _directions(derivative.points)
     for step in accuracy.steps:
-        difference, went, rounding = _difference(place, step)
-        image = place.at(place.weights, lambda here, went=went: product(here, here.flatten(went)))
-        apart = _apart(difference, image, rounding)
-        if apart <= accuracy.allowed:
+        difference, image, rounding = _both(derivative, directions, step, torch.finfo(precision).eps)
+        size = max(norm(difference), norm(image))
+        if rounding > SEEN * size:  # nothing can be seen at this step
+            continue
+        apart, allowed = norm(difference - image) / size, accuracy.allowed + rounding / size
+        if apart <= allowed:
             return 0.0
-        found.append(difference)
-    return apart if _apart(*found, rounding) <= accuracy.allowed else None
+        found.append((apart, allowed, difference))
+    for (_, some, one), (apart, more, other) in itertools.combinations(found, 2):
+        if norm(one - other) <= (some + more) * max(norm(one), norm(other)):
+            return apart
+    return None if found or precision != torch.float64 else 0.0
 
 
-def _difference(place: Place, step: float) -> tuple[Tensor, list[Tensor], float]:
-    """Central difference of gradients, the directions that rounded weights went, and the rounding of gradients."""
-    directions = _directions(place)
-    ends = [[w + sign * step * d for w, d in zip(place.weights, directions, strict=True)] for sign in (1, -1)]
-    gradients = [place.at(end, Objective.gradient) for end in ends]
-    went = [(a - b) / (2 * step) for a, b in zip(*ends, strict=True)]
-    rounding = ROUNDING * torch.finfo(place.precision).eps * norm(gradients[0]) / (2 * step)
-    return (gradients[0] - gradients[1]) / (2 * step), went, rounding
+def _both(
+    derivative: Derivative, directions: Sequence[Tensor], step: float, eps: float
+) -> tuple[Tensor, Tensor, float]:
+    """Central difference, the derivative along where rounded points went, and the rounding of the difference."""
+    pairs = list(zip(derivative.points, directions, strict=True))
+    ends = [[point + sign * step * direction for point, direction in pairs] for sign in (1, -1)]
+    values = [derivative.function(end) for end in ends]
+    image = derivative.along([(a - b) / (2 * step) for a, b in zip(*ends, strict=True)])
+    return (values[0] - values[1]) / (2 * step), image, ROUNDING * eps * norm(values[0]) / (2 * step)
 
 
-def _directions(place: Place) -> list[Tensor]:
-    """Gaussian directions, on each parameter as large as its weights are."""
-    stream = generator(0, "differences", device=place.weights[0].device)
-    sizes = [weight.abs().double().mean() for weight in place.weights]
-    usual = sum(size.cpu() for size in sizes) / len(sizes) or 1.0
+def _directions(points: Sequence[Tensor]) -> list[Tensor]:
+    """Gaussian, on each tensor as large as its entries are."""
+    stream = generator(0, "differences", device=points[0].device)
+    sizes = [float(point.detach().abs().double().mean()) for point in points]
+    usual = sum(sizes) / len(sizes) or 1.0
     return [
-        (size or usual) * torch.randn(weight.shape, generator=stream, device=stream.device).to(weight)
-        for weight, size in zip(place.weights, sizes, strict=True)
+        (size or usual) * torch.randn(point.shape, generator=stream, device=stream.device).to(point)
+        for point, size in zip(points, sizes, strict=True)
     ]
-
-
-def _apart(a: Tensor, b: Tensor, rounding: float) -> float:
-    """Difference relative to the larger of the two, without what rounding explains."""
-    size = max(norm(a), norm(b))
-    return max(norm(a - b) - rounding, 0.0) / size if size else 0.0

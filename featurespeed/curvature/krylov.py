@@ -147,11 +147,6 @@ class Krylov:
             return self._product.operator.matvec(vectors) / self.scale
 
     @property
-    def norm(self) -> float:
-        """A lower bound of the operator's, of all members."""
-        return float(self._size.max()) / self.scale
-
-    @property
     def steps(self) -> int:
         """Dimensions so far."""
         return self._basis.steps
@@ -274,11 +269,12 @@ class Krylov:
             rest = torch.bmm(weights, torch.stack([vector for _, vector in outside], dim=1))
         return torch.linalg.vector_norm(rest, dim=2).double().cpu().numpy() / self.scale
 
-    def chain_top(self) -> tuple[np.ndarray, np.ndarray]:
-        """Largest Ritz value of the present chain alone and its residual, ``[E]`` each."""
+    def chain_top(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Largest Ritz value of the present chain alone, its residual and its distance to the next, ``[E]`` each."""
         first = self.steps - self.chain
         values, coordinates = np.linalg.eigh(self.projection()[:, first:, first:])
-        return values[:, -1], self.beta[-1] / self.scale * np.abs(coordinates[:, -1, -1])
+        gap = values[:, -1] - values[:, -2] if self.chain > 1 else np.zeros(self.members)
+        return values[:, -1], self.beta[-1] / self.scale * np.abs(coordinates[:, -1, -1]), gap
 
     def vectors(self, coordinates: np.ndarray) -> Tensor:
         """Unit vectors ``[E, k, size]`` with ``coordinates [E, steps, k]``."""

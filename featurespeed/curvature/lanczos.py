@@ -196,10 +196,10 @@ class _Search:
             values, residuals = self._extend()
             if self.krylov.chain < least:
                 continue
-            top, residual = self.krylov.chain_top()
+            top, residual, gap = self.krylov.chain_top()
             bound = self._bound(values)
-            below = top + residual < values[:, self.k - 1] - bound  # whatever the chain may still find
-            if (below | (residual <= bound)).all():
+            room = values[:, self.k - 1] - bound - top  # below it stays what the chain may still find
+            if ((residual < room) | _second_order(residual, room, gap) | (residual <= bound)).all():
                 return self._finished(values, residuals)
         return self.krylov.steps == self.operator.size
 
@@ -315,9 +315,13 @@ def _settled(
     floor = 4 * eps  # rounding of the products
     first, r = values[:, :k], residuals[:, :k]
     bound = np.maximum(tol * np.abs(first), floor)
-    second_order = (r <= SECOND_ORDER * bound) & (r**2 <= MARGIN * bound * _gaps(values, k))
-    small = (r <= bound) | second_order
+    small = (r <= bound) | _second_order(r, bound, _gaps(values, k))
     return (small & (np.abs(first - before) <= bound)).all(axis=1)
+
+
+def _second_order(residual: np.ndarray, bound: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """Whether an error is within a bound by ``residual^2 / gap``."""
+    return (residual <= SECOND_ORDER * bound) & (residual * residual <= MARGIN * bound * gap)
 
 
 def _gaps(values: np.ndarray, k: int) -> np.ndarray:

@@ -6,6 +6,7 @@ result.eigenvalue, result.residual, result.products, result.converged
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from featurespeed.curvature import stochastic
-from featurespeed.curvature.krylov import Krylov
 from featurespeed.curvature.lanczos import (
+    ASYMMETRY,
     MAX_PRODUCTS,
     Eigenvalues,
     largest_asymmetry,
@@ -24,18 +25,21 @@ from featurespeed.curvature.lanczos import (
 )
 from featurespeed.curvature.objective import CurvatureError, Loss, Objective
 from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Residual, Scaled
-from featurespeed.curvature.place import Place
 from featurespeed.curvature.stochastic import SpectralDensity, Trace
 from featurespeed.curvature.tracking import warm_start
 from featurespeed.measuring.arguments import flag, whole_number
 from featurespeed.measuring.context import random_numbers_kept
 from featurespeed.measuring.errors import kind_of, reported_as
+from featurespeed.measuring.norms import norm
 
 MATRICES: dict[str, type] = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
 Matrix = Literal["hessian", "gauss_newton", "residual"]
 Batches = Any  # in the form of featurespeed.measuring.batches
-FEW = 6  # products that show whether a matrix is symmetric
-NOTHING = 1e-3  # of what products are in the network's precision, in float64: they are rounding
+# What rounding does to a product shows when its vector gets shorter by a factor that is no power of two.
+SHORTER = 0.7
+LOST = 0.01  # part of a product above which all of it is rounding
+EXPLAINED = 30.0  # largest asymmetry of a matrix whose products round, in units of that
+REPEATED = 1e-3  # largest difference of a product from the same one
 
 
 def sharpness(
@@ -105,7 +109,7 @@ def sharpness(
             operator, k, tol=tol, start=first, seed=seed, max_products=max_products, allow_tf32=allow_tf32,
             second_start=first is not None,
         )[0]  # fmt: skip
-        return _believed(found, objective, MATRICES[matrix])
+        return _believed(found, operator)
 
 
 def hessian_trace(
@@ -126,7 +130,8 @@ def hessian_trace(
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
-        return _believed(stochastic.trace(Hessian(objective), vectors, seed)[0], objective)
+        operator = Hessian(objective)
+        return _believed(stochastic.trace(operator, vectors, seed)[0], operator)
 
 
 def spectral_density(
@@ -148,42 +153,49 @@ def spectral_density(
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
-        return _believed(stochastic.spectral_density(Hessian(objective), vectors, steps, seed)[0], objective)
+        operator = Hessian(objective)
+        return _believed(stochastic.spectral_density(operator, vectors, steps, seed)[0], operator)
 
 
 Evidence = TypeVar("Evidence", Eigenvalues, Trace, SpectralDensity)
 
 
-def _believed(found: Evidence, objective: Objective, matrix: type[Operator] = Hessian) -> Evidence:
-    """What was measured, unless its products were not those of one symmetric matrix."""
+def _believed(found: Evidence, operator: Operator) -> Evidence:
+    """What was measured, unless its products were not those of one symmetric matrix.
+
+    Warns:
+        RuntimeWarning: they are rounding, as by parameters on which the loss does not depend.
+    """
     allowed = largest_asymmetry(found.dtype)
     if found.asymmetry <= allowed:
         return found
-    cause = "the forward pass changes from call to call, or an operation in it has a wrong second derivative"
-    if found.dtype != torch.float64 and _lost_in_rounding(objective, matrix):
-        cause = "by these parameters the curvature is lost in rounding: measure in float64, model.double()"
+    rounding = _rounding(operator)
+    if rounding > LOST:
+        precision = str(found.dtype).removeprefix("torch.")
+        remedy = "" if found.dtype == torch.float64 else "; in float64 more may be seen"
+        warnings.warn(
+            f"the curvature by these parameters is 0 up to rounding in {precision}{remedy}",
+            RuntimeWarning, stacklevel=3,
+        )  # fmt: skip
+        return found
+    if found.asymmetry <= min(ASYMMETRY, EXPLAINED * rounding):  # a coarser precision inside
+        return found
     raise CurvatureError(
-        f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {allowed}; {cause}"
+        f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {allowed};"
+        " the forward pass changes from call to call, or an operation in it has a wrong second derivative"
     )
 
 
-def _lost_in_rounding(objective: Objective, matrix: type[Operator]) -> bool:
-    """Whether products are symmetric in float64, or hardly there."""
-    place = Place(objective, torch.float64)
-    try:
-        own = _few_products(matrix(objective))
-        exact = place.at(place.weights, lambda here: _few_products(matrix(here)))
-    except (RuntimeError, TypeError, ValueError):  # operations that do not know float64
-        return False
-    return exact.asymmetry.max() <= largest_asymmetry(torch.float64) or exact.norm < NOTHING * own.norm
-
-
-def _few_products(operator: Operator) -> Krylov:
+def _rounding(operator: Operator) -> float:
+    """Part of products that changes when vectors become shorter; 0 where it changes by itself."""
+    vectors = random_vectors(operator, 0)
     with operator.measuring():
-        krylov = Krylov(operator, random_vectors(operator, 0))
-        for _ in range(min(FEW, operator.size)):
-            krylov.extend()
-    return krylov
+        products = [operator.matvec(vectors * factor) / factor for factor in (1.0, 1.0, SHORTER, SHORTER, 1.0)]
+    first, again, shorter, shorter_again, last = products
+    size = norm(first) or 1.0
+    if max(norm(again - first), norm(shorter_again - shorter), norm(last - first)) > REPEATED * size:
+        return 0.0
+    return norm(shorter - first) / size
 
 
 def _one_each(rates: Any, objective: Objective) -> list[float]:

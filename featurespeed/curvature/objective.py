@@ -35,6 +35,7 @@ from featurespeed.measuring.weights import Scored, batch_shares, by_size, given_
 from featurespeed.randomness import generator
 
 Loss = Callable[[Any, Any], Tensor]
+DETACHED = "a value that is detached"
 Batch = tuple[Any, Any]
 
 
@@ -207,7 +208,7 @@ class Objective:
 
     def outputs(self, chunk: Chunk) -> Any:
         """What the model makes of a chunk; with a graph inside :meth:`replacing`."""
-        with self._watching():
+        with self._watching("model"):
             found = self._outputs(chunk.part)
         self._check_repeatable("model", chunk.part, found)
         self._note("model", tensors(found))
@@ -215,8 +216,9 @@ class Objective:
 
     def loss(self, outputs: Any, chunk: Chunk) -> Tensor:
         """A chunk's share of the mean loss, summed over members: a scalar."""
-        with self._watching():
-            losses = self._losses(outputs, chunk.part)
+        with self._watching("loss"):
+            found = self._value(outputs, chunk.part)
+        losses = self._checked_losses(found)
         self._check_repeatable("loss", chunk.part, losses)
         return self._share(losses, chunk)
 
@@ -272,13 +274,18 @@ class Objective:
         return chunk.weight * losses.sum()
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
-        if self._state.searched or self._state.mode is None:
+    def _watching(self, name: str) -> Iterator[None]:
+        mode = self._state.mode
+        if self._state.searched or mode is None:
             yield
             return
-        with self._state.mode.watching(self.parameters) as cut_off:
+        with mode.watching(self.parameters) as cut_off:
             yield
         self._state.cut_off |= cut_off
+        if cut_off:
+            self._state.foreign.setdefault(DETACHED, name)
+        if mode.hooked or any(parameter._backward_hooks for parameter in self.parameters):
+            self._state.foreign.setdefault("a gradient hook", name)
 
     def _note(self, name: str, found: Sequence[Tensor]) -> None:
         if self._state.searched:
@@ -298,12 +305,16 @@ class Objective:
             raise called_in_vain("model", part.inputs, error) from error
 
     def _losses(self, outputs: Any, part: Part) -> Tensor:
+        return self._checked_losses(self._value(outputs, part))
+
+    def _value(self, outputs: Any, part: Part) -> Any:
         if not self._checked:
-            losses = self._loss(outputs, part.targets)
-        elif self.takes_batch:
-            losses = self._called_loss(self.model, part.whole)
-        else:
-            losses = self._called_loss(outputs, part.targets)
+            return self._loss(outputs, part.targets)
+        if self.takes_batch:
+            return self._called_loss(self.model, part.whole)
+        return self._called_loss(outputs, part.targets)
+
+    def _checked_losses(self, losses: Any) -> Tensor:
         if not isinstance(losses, Tensor):
             raise MeasurementError(f"loss: returned {kind_of(losses)}, allowed: a scalar tensor")
         if losses.numel() != self.members or losses.is_complex():

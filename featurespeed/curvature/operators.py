@@ -11,15 +11,19 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
-from featurespeed.curvature.differences import check_second_derivatives
+from featurespeed.curvature.differences import Derivative, check_derivatives
 from featurespeed.curvature.objective import Chunk, CurvatureError, Objective
 from featurespeed.curvature.parameters import as_real
+from featurespeed.curvature.place import Place
 from featurespeed.machine.device import tf32
+from featurespeed.measuring.context import reached_from
+from featurespeed.measuring.norms import norm
 
 Product = Callable[[Tensor], Tensor]
 
@@ -81,8 +85,18 @@ class Curvature(Operator):
         found = self._replayed(vectors)
         foreign = self.objective.take_foreign()
         if foreign:
-            check_second_derivatives(self.objective, _hessian_times, foreign)
+            check_derivatives(self.objective, self.parts, foreign, lambda here: self._apart(here, vectors, found))
         return found
+
+    @staticmethod
+    @abstractmethod
+    def parts(place: Place) -> list[Derivative]:
+        """The derivatives that products are made of."""
+
+    def _apart(self, here: Objective, vectors: Tensor, found: Tensor) -> float:
+        """How far a product here is from one that was taken, relative to its size."""
+        image = type(self)(here).matvec(vectors.to(here.dtype))
+        return norm(image - found.to(image)) / (norm(found) or 1.0)
 
     def _replayed(self, vectors: Tensor) -> Tensor:
         try:
@@ -123,6 +137,15 @@ class Curvature(Operator):
     def linearise(self, chunk: Chunk) -> Product:
         """The chunk's part of the operator."""
 
+    @classmethod
+    def _derivative_at(cls, place: Place, function: Callable[[Objective], Tensor]) -> Derivative:
+        """Of a function whose derivative is this operator."""
+        return Derivative(
+            place.weights,
+            lambda weights: place.at(weights, function),
+            lambda directions: place.at(place.weights, lambda here: cls(here).matvec(here.flatten(directions))),
+        )
+
     def _derivative_of(self, gradients: Sequence[Tensor]) -> Product:
         """``v -> d<gradients, v>/d parameters``."""
         objective = self.objective  # not self: an operator that holds itself keeps its graph until it is collected
@@ -148,13 +171,13 @@ class Curvature(Operator):
 class Hessian(Curvature):
     """``H``, second derivatives of the mean loss."""
 
+    @staticmethod
+    def parts(place: Place) -> list[Derivative]:
+        return [Hessian._derivative_at(place, Objective.gradient)]
+
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
             return self._derivative_of(self._gradients(self.objective.loss_of(chunk)))
-
-
-def _hessian_times(objective: Objective, vectors: Tensor) -> Tensor:
-    return Hessian(objective).matvec(vectors)
 
 
 class _Jacobian:
@@ -194,12 +217,15 @@ class GaussNewton(Curvature):
     ``H_out`` are the second derivatives of the mean loss by the outputs.
     """
 
+    @staticmethod
+    def parts(place: Place) -> list[Derivative]:
+        return [_outputs_by_weights(place), _loss_by_outputs(place)]
+
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
             outputs = _of_the_outputs(self.objective, chunk)
             jacobian = _Jacobian(self.objective, outputs)
-            leaf = outputs.detach().requires_grad_()
-            by_output = torch.autograd.grad(self.objective.loss(leaf.clone(), chunk), leaf, create_graph=True)[0]
+            leaf, by_output = _by_output(self.objective, outputs, chunk)
 
         def product(vectors: Tensor) -> Tensor:
             if not by_output.requires_grad:  # a loss that is linear in the outputs
@@ -216,12 +242,87 @@ class Residual(Curvature):
     Computed as such, not as a difference.
     """
 
+    @staticmethod
+    def parts(place: Place) -> list[Derivative]:
+        def outputs(here: Objective) -> list[Tensor]:
+            return [_of_the_outputs(here, chunk) for chunk in here.chunks]
+
+        def slopes(here: Objective) -> list[Tensor]:
+            pairs = zip(outputs(here), here.chunks, strict=True)
+            return [_by_output(here, output, chunk)[1].detach() for output, chunk in pairs]
+
+        def pulled_back(here: Objective) -> Tensor:
+            with here.replacing():
+                return here.flatten(pull_back(outputs(here), fixed, here.parameters))
+
+        fixed = place.at(place.weights, lambda here: _inside(here, slopes))
+        return [Residual._derivative_at(place, pulled_back)]
+
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
             outputs = _of_the_outputs(self.objective, chunk)
-            leaf = outputs.detach().requires_grad_()
-            by_output = torch.autograd.grad(self.objective.loss(leaf.clone(), chunk), leaf)[0]
+            by_output = _by_output(self.objective, outputs, chunk)[1].detach()
             return self._derivative_of(self._gradients((outputs * by_output).sum()))
+
+
+def _by_output(objective: Objective, outputs: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """Outputs as a leaf, and the derivative of the loss by them, which can be differentiated again."""
+    leaf = outputs.detach().requires_grad_()
+    loss = objective.loss(leaf.clone(), chunk)
+    if reached_from([loss]) & {id(parameter) for parameter in objective.parameters}:
+        raise CurvatureError(
+            "loss: it takes weights of the model, allowed for this operator: a function of outputs and targets"
+        )
+    return leaf, torch.autograd.grad(loss, leaf, create_graph=True)[0]
+
+
+def _inside(objective: Objective, function: Callable[[Objective], Any]) -> Any:
+    with objective.replacing():
+        return function(objective)
+
+
+def _outputs_by_weights(place: Place) -> Derivative:
+    def outputs(here: Objective) -> Tensor:
+        with here.replacing(), torch.no_grad():
+            return torch.cat([as_real(_of_the_outputs(here, chunk)).flatten() for chunk in here.chunks])
+
+    def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
+        with here.replacing():
+            jacobians = [_Jacobian(here, _of_the_outputs(here, chunk)) for chunk in here.chunks]
+            return torch.cat([as_real(j.times(here.flatten(directions))).flatten() for j in jacobians])
+
+    return Derivative(
+        place.weights,
+        lambda weights: place.at(weights, outputs),
+        lambda directions: place.at(place.weights, lambda here: along(here, directions)),
+    )
+
+
+def _loss_by_outputs(place: Place) -> Derivative:
+    def outputs(here: Objective) -> list[Tensor]:
+        with here.replacing(), torch.no_grad():
+            return [_of_the_outputs(here, chunk) for chunk in here.chunks]
+
+    def slopes(here: Objective, points: Sequence[Tensor]) -> Tensor:
+        with here.replacing():
+            pairs = zip(points, here.chunks, strict=True)
+            return torch.cat([as_real(_by_output(here, z, chunk)[1].detach()).flatten() for z, chunk in pairs])
+
+    def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
+        found = []
+        with here.replacing():
+            for z, direction, chunk in zip(points, directions, here.chunks, strict=True):
+                leaf, by_output = _by_output(here, z, chunk)
+                moves = by_output.requires_grad
+                found.append(pull_back([by_output], [direction], [leaf])[0] if moves else torch.zeros_like(leaf))
+        return torch.cat([as_real(part).flatten() for part in found])
+
+    points = place.at(place.weights, outputs)
+    return Derivative(
+        points,
+        lambda moved: place.at(place.weights, lambda here: slopes(here, moved)),
+        lambda directions: place.at(place.weights, lambda here: along(here, directions)),
+    )
 
 
 class NeuralTangentKernel(Operator):

@@ -96,10 +96,12 @@ class Replacing(TorchFunctionMode):
         self._table = table
         self._watched: set[int] = set()
         self._cut_off: set[int] = set()
+        self.hooked = False  # whether a gradient hook was set on a tensor
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         given = [tensor for tensor in tensors((args, kwargs)) if tensor.requires_grad] if self._watched else []
+        self.hooked |= function is torch.Tensor.register_hook
         behind = reached_from(given) & self._watched if given and function is torch.Tensor.detach_ else set()
         found = self._table.get(function, function)(*args, **kwargs)
         self._cut_off |= behind
