@@ -22,11 +22,15 @@ from featurespeed.randomness import generator
 
 @dataclass(frozen=True)
 class Derivative:
-    """A function of some tensors, and its derivative at these along directions of their shapes; both as one vector."""
+    """A function of some tensors, and its derivative at these along directions of their shapes; both as one vector.
+
+    ``optional``: nothing is lost where it cannot be compared.
+    """
 
     points: Sequence[Tensor]
     function: Callable[[Sequence[Tensor]], Tensor]
     along: Callable[[Sequence[Tensor]], Tensor]
+    optional: bool = False
 
 
 #: What an operator is made of, at a place.
@@ -85,7 +89,7 @@ def check_derivatives(
     apart = None
     for dtype in (torch.float64, None):
         try:
-            apart = _largest(Place(objective, dtype), parts, is_same)
+            apart = _farthest(Place(objective, dtype), parts, is_same)
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception:  # whatever operations say of a precision that they do not know
@@ -100,19 +104,22 @@ def check_derivatives(
         )  # fmt: skip
     elif apart:
         raise CurvatureError(
-            f"{where}: {names} has a wrong second derivative (it is {apart:.2g} of its size away from a difference of"
-            " gradients), allowed: operations of PyTorch, or a backward that PyTorch can differentiate, without"
+            f"{where}: {names} has a wrong first or second derivative (it is {apart:.2g} of its size away from what"
+            " differences say), allowed: operations of PyTorch, or a backward that PyTorch can differentiate, without"
             " once_differentiable, detach or a gradient that forward has kept"
         )
 
 
-def _largest(place: Place, parts: Parts, is_same: Callable[[Objective], float]) -> float | None:
-    """Of all parts; None where one cannot be compared, or the place is not that of the network."""
+def _farthest(place: Place, parts: Parts, is_same: Callable[[Objective], float]) -> float | None:
+    """The first disagreement of a part; None where one cannot be compared, or the place is not the network's."""
     if place.at(place.weights, is_same) > SAME.get(place.own_precision, ROUGH):
         return None
-    found = [_disagreement(part, place.precision) for part in parts(place)]
-    if any(found):
-        return max(apart for apart in found if apart)
+    found = []
+    for part in parts(place):
+        apart = _disagreement(part, place.precision)
+        if apart:
+            return apart
+        found.append(0.0 if part.optional else apart)
     return None if None in found else 0.0
 
 

@@ -228,6 +228,11 @@ class Objective:
             return self.loss(self.outputs(chunk), chunk)
         return self.loss(None, chunk)
 
+    def value(self, chunk: Chunk) -> Tensor:
+        """A chunk's share of the mean loss, a number."""
+        outputs = None if self.takes_batch else self._outputs(chunk.part)
+        return self.scale * chunk.weight * self._losses(outputs, chunk.part).detach().sum()
+
     def gradient(self) -> Tensor:
         """Gradient of the mean loss, ``[E, P]``."""
         total: Tensor | float = 0.0

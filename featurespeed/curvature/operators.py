@@ -173,7 +173,7 @@ class Hessian(Curvature):
 
     @staticmethod
     def parts(place: Place) -> list[Derivative]:
-        return [Hessian._derivative_at(place, Objective.gradient)]
+        return [_loss_by_weights(place), Hessian._derivative_at(place, Objective.gradient)]
 
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
@@ -281,10 +281,28 @@ def _inside(objective: Objective, function: Callable[[Objective], Any]) -> Any:
         return function(objective)
 
 
+def _loss_by_weights(place: Place) -> Derivative:
+    """Where gradients are not those of the loss's values, as behind a hook that changes them, neither are products."""
+
+    def value(here: Objective) -> Tensor:
+        with here.replacing():
+            return torch.stack([here.value(chunk) for chunk in here.chunks]).sum().reshape(1)
+
+    def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
+        return (here.gradient() * here.flatten(directions)).sum().reshape(1)
+
+    return Derivative(
+        place.weights,
+        lambda weights: place.at(weights, value),
+        lambda directions: place.at(place.weights, lambda here: along(here, directions)),
+        optional=True,
+    )
+
+
 def _outputs_by_weights(place: Place) -> Derivative:
     def outputs(here: Objective) -> Tensor:
-        with here.replacing(), torch.no_grad():
-            return torch.cat([as_real(_of_the_outputs(here, chunk)).flatten() for chunk in here.chunks])
+        with here.replacing():
+            return torch.cat([as_real(_of_the_outputs(here, chunk).detach()).flatten() for chunk in here.chunks])
 
     def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
         with here.replacing():
@@ -300,8 +318,8 @@ def _outputs_by_weights(place: Place) -> Derivative:
 
 def _loss_by_outputs(place: Place) -> Derivative:
     def outputs(here: Objective) -> list[Tensor]:
-        with here.replacing(), torch.no_grad():
-            return [_of_the_outputs(here, chunk) for chunk in here.chunks]
+        with here.replacing():
+            return [_of_the_outputs(here, chunk).detach() for chunk in here.chunks]
 
     def slopes(here: Objective, points: Sequence[Tensor]) -> Tensor:
         with here.replacing():
