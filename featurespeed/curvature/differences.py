@@ -1,7 +1,7 @@
 """Derivatives of operations that are not PyTorch's own, held against differences.
 
 An operation that is written by hand may keep its gradient as a constant, as fused losses do; what is detached counts as
-constant, too. What is then missing of a matrix is symmetric, and no property of the products shows it.
+a constant, too. What is then missing of a matrix is symmetric, and no property of the products shows it.
 """
 
 from __future__ import annotations
@@ -82,11 +82,40 @@ def check_derivatives(
         CurvatureError: differences at two steps agree with each other, and not with the derivative.
 
     Warns:
-        RuntimeWarning: nothing can be said, because differences depend on the step, or cannot be taken.
+        RuntimeWarning: nothing can be said, because differences depend on the step, or cannot be taken; or only values
+            that are detached are the reason, which many mean as constants.
     """
-    named = {name: where for name, where in operations.items() if name != DETACHED} or operations
+    apart = _first_that_says_something(objective, parts, is_same)
+    named = {name: where for name, where in operations.items() if name != DETACHED}
+    if not named and apart:
+        _warn(
+            f"{operations[DETACHED]}: {DETACHED} counts as a constant in second derivatives, while it moves with the"
+            f" weights ({apart:.2g} of their size away from what differences say)"
+        )
+    if not named:
+        return
     names, where = ", ".join(named), max(named.values())
-    apart = None
+    if apart is None:
+        _warn(
+            f"{where}: derivatives of {names} could not be checked by differences: these depend on the step, or cannot"
+            " be taken at other weights"
+        )
+    elif apart:
+        raise CurvatureError(
+            f"{where}: {names} has a wrong first or second derivative (it is {apart:.2g} of its size away from what"
+            " differences say), allowed: operations of PyTorch, or a backward that PyTorch can differentiate,"
+            " without once_differentiable, detach or a gradient that forward has kept"
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def _first_that_says_something(
+    objective: Objective, parts: Parts, is_same: Callable[[Objective], float]
+) -> float | None:
+    """How far derivatives are from differences, in float64 if that can be said; None if in no precision."""
     for dtype in (torch.float64, None):
         try:
             apart = _farthest(Place(objective, dtype), parts, is_same)
@@ -95,19 +124,8 @@ def check_derivatives(
         except Exception:  # whatever operations say of a precision that they do not know
             continue
         if apart is not None:
-            break
-    if apart is None:
-        warnings.warn(
-            f"{where}: derivatives of {names} could not be checked by differences: these depend on the step, or cannot"
-            " be taken at other weights",
-            RuntimeWarning, stacklevel=2,
-        )  # fmt: skip
-    elif apart:
-        raise CurvatureError(
-            f"{where}: {names} has a wrong first or second derivative (it is {apart:.2g} of its size away from what"
-            " differences say), allowed: operations of PyTorch, or a backward that PyTorch can differentiate, without"
-            " once_differentiable, detach or a gradient that forward has kept"
-        )
+            return apart
+    return None
 
 
 def _farthest(place: Place, parts: Parts, is_same: Callable[[Objective], float]) -> float | None:

@@ -21,9 +21,11 @@ from featurespeed.measuring.context import (
     Replacing,
     ambient_autocast,
     autocast_of_caller,
+    containers_of,
     devices_of,
     evaluation,
     foreign,
+    kept,
     reached_from,
 )
 from featurespeed.measuring.errors import MeasurementError, kind_of
@@ -119,6 +121,7 @@ class Objective:
         self._call = Call(self.model) if checked else self.model
         self._state = _State(searched=not checked)
         self._autocast = autocast_of_caller(devices_of(self.model.modules())) if checked else {}
+        self._containers = containers_of(self.model.modules()) if checked else []
         if micro_batch is not None:
             micro_batch = whole_number("micro_batch", micro_batch, 1)
         parts = parts_of(batches, device_of(self.model) if checked else None, self.takes_batch)
@@ -162,7 +165,7 @@ class Objective:
             return
         self._state.inside = True
         try:
-            with evaluation(self.model):
+            with evaluation([part for part in (self.model, self._loss) if isinstance(part, nn.Module)]):
                 yield
         finally:
             self._state.inside = False
@@ -260,12 +263,25 @@ class Objective:
             return
         self._state.searched = True
         lost = self._state.cut_off - self._state.reached
+        self._check_caches()
         if lost:
             names = [n for n, p in self.model.named_parameters() if id(p) in lost]
             raise MeasurementError(
                 f"parameters: {names[0]} is used in forward, but no derivative of the loss reaches it (no_grad, detach"
                 " or a reentrant checkpoint); allowed: use_reentrant=False, or requires_grad_(False) for a constant"
             )
+
+    def _check_caches(self) -> None:
+        """Raise for a parameter that is not used while its module holds something that was computed before."""
+        unused = {id(parameter) for parameter in self.parameters} - self._state.reached - self._state.cut_off
+        for path, module in self.model.named_modules() if unused else ():
+            names = [name for name, parameter in module.named_parameters(recurse=False) if id(parameter) in unused]
+            held = [tensor for tensor in tensors(containers_of([module])) if not isinstance(tensor, nn.Parameter)]
+            if names and held:
+                raise MeasurementError(
+                    f"parameters: {'.'.join(filter(None, (path, names[0])))} is not used in forward, while its module"
+                    " keeps tensors in a list or mapping, allowed: an empty cache (mode and weights as in training)"
+                )
 
     def _share(self, losses: Tensor, chunk: Chunk) -> Tensor:
         if not losses.requires_grad:
@@ -302,7 +318,7 @@ class Objective:
         if not self._checked:
             return self._call(part.inputs)
         try:
-            with ambient_autocast(self._autocast):
+            with ambient_autocast(self._autocast), kept(self._containers):
                 return self._call(duplicate(part.inputs))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise
@@ -335,7 +351,7 @@ class Objective:
     def _called_loss(self, first: Any, second: Any) -> Any:
         """The loss of outputs and targets, or of the model and a batch, of which it gets a copy."""
         try:
-            with ambient_autocast(self._autocast):
+            with ambient_autocast(self._autocast), kept(self._containers):
                 return self._loss(first, duplicate(second))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise

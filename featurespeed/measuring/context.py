@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from featurespeed.measuring.errors import MeasurementError
@@ -158,6 +159,42 @@ def _name(node: type) -> str:
     return "" if own else made_by.__name__
 
 
+#: What every module has.
+REGISTRIES = frozenset(vars(nn.Module()))
+
+
+def containers_of(modules: Iterable[nn.Module]) -> list[dict | list]:
+    """Mappings and lists that modules hold as attributes: caches of what they have computed, for example."""
+    return [
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name not in REGISTRIES and isinstance(value, (dict, list))
+    ]
+
+
+@contextmanager
+def kept(containers: Iterable[dict | list]) -> Iterator[None]:
+    """Afterwards containers hold what they held: what a pass has put there is made anew by the next one."""
+    before = [(held, held.copy()) for held in containers]
+    try:
+        yield
+    finally:
+        for held, entries in before:
+            held.clear()
+            held.update(entries) if isinstance(held, dict) else held.extend(entries)
+
+
+@contextmanager
+def parametrizations_computed() -> Iterator[None]:
+    """Parametrized weights are computed when they are used, also inside of ``parametrize.cached()``."""
+    enabled, parametrize._cache_enabled = parametrize._cache_enabled, 0
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled = enabled
+
+
 @contextmanager
 def random_numbers_kept(modules: Any) -> Iterator[None]:
     """The caller's random numbers go on afterwards as if nothing had been drawn."""
@@ -182,6 +219,7 @@ def evaluation(model: nn.Module | Iterable[nn.Module]) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(parametrizations_computed())
         for device in devices_of(modules):
             stack.enter_context(torch.autocast(device, enabled=False))
         if "torch._dynamo" in sys.modules:  # nothing is compiled otherwise, and the import takes seconds

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from featurespeed.measuring.batches import Part
-from featurespeed.measuring.context import REPLACEMENTS, Replacing, reached_from
-from featurespeed.measuring.errors import MeasurementError
+from featurespeed.measuring.context import REPLACEMENTS, Replacing, containers_of, kept, reached_from
+from featurespeed.measuring.errors import MeasurementError, refused_by_torch
 from featurespeed.measuring.model import called_in_vain, scalar, takes_batch
 from featurespeed.measuring.norms import norm
 from featurespeed.measuring.passes import check_same
@@ -92,6 +92,7 @@ class _Run:
     def __init__(self, chain: Chain, part: Part, loss: Callable[..., Any]):
         self.chain, self._part, self._loss = chain, part, loss
         self._takes_batch = takes_batch(loss)
+        self._containers = containers_of(module for layer in chain.layers for module in layer.modules())
         self._calls: list[tuple[tuple, dict[str, Any]]] = []
         self.features = self._first_pass()
 
@@ -123,7 +124,13 @@ class _Run:
     def velocities(self, weight_velocity: list[dict[str, Tensor]]) -> list[Tensor]:
         """``[df_1/dt, ..., df_L/dt]``."""
         args, kwargs = self._calls[0]
-        return self.chain.velocity_of(self.chain.parameters, weight_velocity, duplicate(args), duplicate(kwargs))
+        try:
+            with kept(self._containers):
+                return self.chain.velocity_of(
+                    self.chain.parameters, weight_velocity, duplicate(args), duplicate(kwargs)
+                )
+        except AssertionError as error:  # PyTorch's, about what has no forward-mode derivative
+            raise MeasurementError(refused_by_torch(error)) from error
 
     def _first_pass(self) -> list[Tensor]:
         if not self._takes_batch:
@@ -156,7 +163,8 @@ class _Run:
         self, parameters: list[dict[str, Tensor]], perturbations: Sequence[Tensor], args: tuple, kwargs: dict[str, Any]
     ) -> list[Tensor]:
         try:
-            return self.chain.run(parameters, perturbations, duplicate(args), duplicate(kwargs))
+            with kept(self._containers):
+                return self.chain.run(parameters, perturbations, duplicate(args), duplicate(kwargs))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:

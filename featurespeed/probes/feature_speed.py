@@ -135,7 +135,7 @@ def measure_feature_speed(
         parts = parts_of(batch, chain.device, takes_batch(loss))
         if len(parts) > 1:
             raise MeasurementError(f"batch: {len(parts)} batches, allowed: one, whose features count as one vector")
-        with evaluation(modules):
+        with evaluation([*modules, *([loss] if isinstance(loss, nn.Module) else [])]):
             descent = descend(chain, parts[0], loss)
             rates = _learning_rates(learning_rates, descent.norms)
             return _result(chain, descent, rates)
