@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,14 @@ ROOM = 32  # dimensions of a projection at first
 TINY = float(np.finfo(float).tiny)
 #: What a projection takes, squared, relative to what it leaves: above it is made again.
 TAKEN = 1.0
-#: Factors that are tried where a product is 0, and, inverted, where it is not finite.
-HIGHEST = {torch.float16: 2.0**15}  # factor on a loss, where the precision has no larger number
-FAR = {torch.float16: 2.0**12, torch.bfloat16: 2.0**80, torch.float32: 2.0**80, torch.float64: 2.0**600}
+#: Factors that are tried one after the other where a product is 0, and, inverted, where it is not finite.
+FAR = {
+    torch.float16: (2.0**12, 2.0**40, 2.0**80),
+    torch.bfloat16: (2.0**80,),
+    torch.float32: (2.0**80,),
+    torch.float64: (2.0**600,),
+}
+HIGHEST = {torch.float16: 2.0**15}  # factor on a loss of that precision, which has no larger number
 
 
 class Products:
@@ -48,33 +54,40 @@ class Products:
         image = self._product(vectors)
         if self.taken > 1:
             return image
-        image = self._rescaled(vectors, image, _far(image))
-        return self._rescaled(vectors, image, _near(image))
+        for factor in _far(image):
+            found = self._rescaled(vectors, factor)
+            if found is not None:
+                image = found
+                break
+        factor = _near(image)
+        for tried in (factor, min(factor, HIGHEST.get(image.dtype, factor) / self.scale)) if factor != 1 else ():
+            found = self._rescaled(vectors, tried)
+            if found is not None:
+                return found
+        return image
 
     def _product(self, vectors: Tensor) -> Tensor:
         self.taken += 1
         with tf32(self.allow_tf32):
             return self.operator.matvec(vectors)
 
-    def _rescaled(self, vectors: Tensor, image: Tensor, factor: float) -> Tensor:
-        """The product with ``factor`` times the operator, which stays so if that has one."""
-        if factor == 1:
-            return image
-        factor = min(factor, HIGHEST.get(image.dtype, np.inf) / self.scale)
+    def _rescaled(self, vectors: Tensor, factor: float) -> Tensor | None:
+        """The product with ``factor`` times the operator, which stays so if that has one; else None."""
         before = self.operator, self.scale
         self.operator, self.scale = scaled(self.operator, factor), self.scale * factor
         found = self._product(vectors)
         if torch.isfinite(found).all() and found.any():
             return found
         self.operator, self.scale = before
-        return image
+        return None
 
 
-def _far(image: Tensor) -> float:
-    """A factor by which an operator may have a product where this one has none."""
+def _far(image: Tensor) -> Iterator[float]:
+    """Factors by which an operator may have a product where this one has none."""
     if not torch.isfinite(image).all():
-        return 1 / FAR[image.dtype]
-    return 1.0 if image.any() else FAR[image.dtype]
+        yield from (1 / factor for factor in FAR[image.dtype])
+    elif not image.any():
+        yield from FAR[image.dtype]
 
 
 def _near(image: Tensor) -> float:

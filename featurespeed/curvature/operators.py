@@ -11,43 +11,26 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from featurespeed.curvature.differences import Derivative, check_derivatives
+from featurespeed.curvature.jacobian import Jacobian, by_output, of_the_outputs, pull_back
 from featurespeed.curvature.objective import Chunk, CurvatureError, Objective
-from featurespeed.curvature.parameters import as_real
+from featurespeed.curvature.parts import (
+    derivative_of,
+    loss_by_outputs,
+    loss_by_weights,
+    outputs_by_weights,
+    pulled_back_slopes,
+)
 from featurespeed.curvature.place import Place
 from featurespeed.machine.device import tf32
-from featurespeed.measuring.context import reached_from
 from featurespeed.measuring.norms import norm
 
 Product = Callable[[Tensor], Tensor]
-
-
-def pull_back(
-    outputs: Sequence[Tensor], directions: Sequence[Tensor], inputs: Sequence[Tensor], create_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Derivatives of ``sum_i <directions_i, outputs_i>`` by the inputs, 0 where none depends on one; keeps the graph.
-
-    Taken of one number: given the directions as ``grad_outputs``, PyTorch would first import a computer algebra system,
-    which costs every process 0.4 s.
-    """
-    with torch.enable_grad():
-        number = sum(_inner(output, direction) for output, direction in zip(outputs, directions, strict=True))
-    return torch.autograd.grad(
-        number, inputs, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
-    )
-
-
-def _inner(output: Tensor, direction: Tensor) -> Tensor:
-    """A real number: real and imaginary parts count as coordinates of their own."""
-    if output.is_complex():
-        output, direction = as_real(output), as_real(direction)
-    return (output * direction).sum()
 
 
 class Operator(ABC):
@@ -95,7 +78,7 @@ class Curvature(Operator):
 
     def _apart(self, here: Objective, vectors: Tensor, found: Tensor) -> float:
         """How far a product here is from one that was taken, relative to its size."""
-        image = type(self)(here).matvec(vectors.to(here.dtype))
+        image = self.product_of(here, vectors.to(here.dtype))
         return norm(image - found.to(image)) / (norm(found) or 1.0)
 
     def _replayed(self, vectors: Tensor) -> Tensor:
@@ -133,18 +116,14 @@ class Curvature(Operator):
         self.objective.check_reached()
         return total
 
+    @classmethod
+    def product_of(cls, objective: Objective, vectors: Tensor) -> Tensor:
+        """This operator of an objective times vectors."""
+        return cls(objective).matvec(vectors)
+
     @abstractmethod
     def linearise(self, chunk: Chunk) -> Product:
         """The chunk's part of the operator."""
-
-    @classmethod
-    def _derivative_at(cls, place: Place, function: Callable[[Objective], Tensor]) -> Derivative:
-        """Of a function whose derivative is this operator."""
-        return Derivative(
-            place.weights,
-            lambda weights: place.at(weights, function),
-            lambda directions: place.at(place.weights, lambda here: cls(here).matvec(here.flatten(directions))),
-        )
 
     def _derivative_of(self, gradients: Sequence[Tensor]) -> Product:
         """``v -> d<gradients, v>/d parameters``."""
@@ -173,42 +152,11 @@ class Hessian(Curvature):
 
     @staticmethod
     def parts(place: Place) -> list[Derivative]:
-        return [_loss_by_weights(place), Hessian._derivative_at(place, Objective.gradient)]
+        return [loss_by_weights(place), derivative_of(place, Objective.gradient, Hessian.product_of)]
 
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
             return self._derivative_of(self._gradients(self.objective.loss_of(chunk)))
-
-
-class _Jacobian:
-    """``J`` of one chunk's outputs by the parameters: ``J v`` and ``J^T u`` from one graph."""
-
-    def __init__(self, objective: Objective, outputs: Tensor):
-        self.objective, self.outputs = objective, outputs
-        # J^T u is linear in u, so the derivative of <J^T u, v> by u is J v, whatever u.
-        self._u = torch.zeros_like(outputs, requires_grad=True)
-        found = pull_back([outputs], [self._u], objective.parameters, create_graph=True)
-        self._parts = [i for i, gradient in enumerate(found) if gradient.requires_grad]
-        self._transposed = found
-
-    def times(self, vectors: Tensor) -> Tensor:
-        """``J v``, of the outputs' shape."""
-        directions = self.objective.unflatten(vectors)
-        parts = self._parts
-        return pull_back([self._transposed[i] for i in parts], [directions[i] for i in parts], [self._u])[0]
-
-    def transposed_times(self, u: Tensor) -> Tensor:
-        """``J^T u`` as vectors ``[E, P]``."""
-        return self.objective.flatten(pull_back([self.outputs], [u], self.objective.parameters))
-
-
-def _of_the_outputs(objective: Objective, chunk: Chunk) -> Tensor:
-    if objective.takes_batch:
-        raise CurvatureError("loss: of the model and the batch, allowed for this operator: (outputs, targets)")
-    outputs = objective.outputs(chunk)
-    if not isinstance(outputs, Tensor):
-        raise CurvatureError(f"model: returned {type(outputs).__name__}, allowed for this operator: one tensor")
-    return outputs
 
 
 class GaussNewton(Curvature):
@@ -219,18 +167,18 @@ class GaussNewton(Curvature):
 
     @staticmethod
     def parts(place: Place) -> list[Derivative]:
-        return [_outputs_by_weights(place), _loss_by_outputs(place)]
+        return [outputs_by_weights(place), loss_by_outputs(place)]
 
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
-            outputs = _of_the_outputs(self.objective, chunk)
-            jacobian = _Jacobian(self.objective, outputs)
-            leaf, by_output = _by_output(self.objective, outputs, chunk)
+            outputs = of_the_outputs(self.objective, chunk)
+            jacobian = Jacobian(self.objective, outputs)
+            leaf, slope = by_output(self.objective, outputs, chunk)
 
         def product(vectors: Tensor) -> Tensor:
-            if not by_output.requires_grad:  # a loss that is linear in the outputs
+            if not slope.requires_grad:  # a loss that is linear in the outputs
                 return torch.zeros_like(vectors)
-            moved = pull_back([by_output], [jacobian.times(vectors)], [leaf])[0]
+            moved = pull_back([slope], [jacobian.times(vectors)], [leaf])[0]
             return jacobian.transposed_times(moved)
 
         return product
@@ -244,103 +192,13 @@ class Residual(Curvature):
 
     @staticmethod
     def parts(place: Place) -> list[Derivative]:
-        def outputs(here: Objective) -> list[Tensor]:
-            return [_of_the_outputs(here, chunk) for chunk in here.chunks]
-
-        def slopes(here: Objective) -> list[Tensor]:
-            pairs = zip(outputs(here), here.chunks, strict=True)
-            return [_by_output(here, output, chunk)[1].detach() for output, chunk in pairs]
-
-        def pulled_back(here: Objective) -> Tensor:
-            with here.replacing():
-                return here.flatten(pull_back(outputs(here), fixed, here.parameters))
-
-        fixed = place.at(place.weights, lambda here: _inside(here, slopes))
-        return [Residual._derivative_at(place, pulled_back)]
+        return [derivative_of(place, pulled_back_slopes(place), Residual.product_of)]
 
     def linearise(self, chunk: Chunk) -> Product:
         with self.objective.replacing():
-            outputs = _of_the_outputs(self.objective, chunk)
-            by_output = _by_output(self.objective, outputs, chunk)[1].detach()
-            return self._derivative_of(self._gradients((outputs * by_output).sum()))
-
-
-def _by_output(objective: Objective, outputs: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor]:
-    """Outputs as a leaf, and the derivative of the loss by them, which can be differentiated again."""
-    leaf = outputs.detach().requires_grad_()
-    loss = objective.loss(leaf.clone(), chunk)
-    if reached_from([loss]) & {id(parameter) for parameter in objective.parameters}:
-        raise CurvatureError(
-            "loss: it takes weights of the model, allowed for this operator: a function of outputs and targets"
-        )
-    return leaf, torch.autograd.grad(loss, leaf, create_graph=True)[0]
-
-
-def _inside(objective: Objective, function: Callable[[Objective], Any]) -> Any:
-    with objective.replacing():
-        return function(objective)
-
-
-def _loss_by_weights(place: Place) -> Derivative:
-    """Where gradients are not those of the loss's values, as behind a hook that changes them, neither are products."""
-
-    def value(here: Objective) -> Tensor:
-        with here.replacing():
-            return torch.stack([here.value(chunk) for chunk in here.chunks]).sum().reshape(1)
-
-    def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
-        return (here.gradient() * here.flatten(directions)).sum().reshape(1)
-
-    return Derivative(
-        place.weights,
-        lambda weights: place.at(weights, value),
-        lambda directions: place.at(place.weights, lambda here: along(here, directions)),
-        optional=True,
-    )
-
-
-def _outputs_by_weights(place: Place) -> Derivative:
-    def outputs(here: Objective) -> Tensor:
-        with here.replacing():
-            return torch.cat([as_real(_of_the_outputs(here, chunk).detach()).flatten() for chunk in here.chunks])
-
-    def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
-        with here.replacing():
-            jacobians = [_Jacobian(here, _of_the_outputs(here, chunk)) for chunk in here.chunks]
-            return torch.cat([as_real(j.times(here.flatten(directions))).flatten() for j in jacobians])
-
-    return Derivative(
-        place.weights,
-        lambda weights: place.at(weights, outputs),
-        lambda directions: place.at(place.weights, lambda here: along(here, directions)),
-    )
-
-
-def _loss_by_outputs(place: Place) -> Derivative:
-    def outputs(here: Objective) -> list[Tensor]:
-        with here.replacing():
-            return [_of_the_outputs(here, chunk).detach() for chunk in here.chunks]
-
-    def slopes(here: Objective, points: Sequence[Tensor]) -> Tensor:
-        with here.replacing():
-            pairs = zip(points, here.chunks, strict=True)
-            return torch.cat([as_real(_by_output(here, z, chunk)[1].detach()).flatten() for z, chunk in pairs])
-
-    def along(here: Objective, directions: Sequence[Tensor]) -> Tensor:
-        found = []
-        with here.replacing():
-            for z, direction, chunk in zip(points, directions, here.chunks, strict=True):
-                leaf, by_output = _by_output(here, z, chunk)
-                moves = by_output.requires_grad
-                found.append(pull_back([by_output], [direction], [leaf])[0] if moves else torch.zeros_like(leaf))
-        return torch.cat([as_real(part).flatten() for part in found])
-
-    points = place.at(place.weights, outputs)
-    return Derivative(
-        points,
-        lambda moved: place.at(place.weights, lambda here: slopes(here, moved)),
-        lambda directions: place.at(place.weights, lambda here: along(here, directions)),
-    )
+            outputs = of_the_outputs(self.objective, chunk)
+            slope = by_output(self.objective, outputs, chunk)[1].detach()
+            return self._derivative_of(self._gradients((outputs * slope).sum()))
 
 
 class NeuralTangentKernel(Operator):
@@ -357,9 +215,9 @@ class NeuralTangentKernel(Operator):
     def __init__(self, objective: Objective, rates: Tensor | float = 1.0):
         self.objective, self.rates = objective, rates
         self.members, self.dtype, self.device = objective.members, objective.dtype, objective.device
-        self._kept: _Jacobian | None = None
+        self._kept: Jacobian | None = None
         with objective.replacing(), torch.no_grad():
-            shapes = [_of_the_outputs(objective, chunk).shape for chunk in objective.chunks]
+            shapes = [of_the_outputs(objective, chunk).shape for chunk in objective.chunks]
         self.shapes = shapes
         self.sizes = [shape.numel() // self.members for shape in shapes]
         self.size = sum(self.sizes)
@@ -376,7 +234,7 @@ class NeuralTangentKernel(Operator):
         pulled = pulled * (self.rates / self.examples)
         return torch.cat([self._jacobian(chunk).times(pulled).reshape(self.members, -1) for chunk in chunks], dim=1)
 
-    def _jacobian(self, chunk: Chunk) -> _Jacobian:
+    def _jacobian(self, chunk: Chunk) -> Jacobian:
         if self._kept is not None:
             return self._kept
         if len(self.objective.chunks) > 1:
@@ -385,9 +243,9 @@ class NeuralTangentKernel(Operator):
             self._kept = self._linearise(chunk)
         return self._kept
 
-    def _linearise(self, chunk: Chunk) -> _Jacobian:
+    def _linearise(self, chunk: Chunk) -> Jacobian:
         with self.objective.replacing():
-            return _Jacobian(self.objective, _of_the_outputs(self.objective, chunk))
+            return Jacobian(self.objective, of_the_outputs(self.objective, chunk))
 
 
 class Around(Operator):

@@ -261,3 +261,13 @@ def test_norms_at_the_ends_of_a_precision(dtype):
 def test_a_power_of_two_brings_a_number_near_1(value):
     factor = power_of_two(value)
     assert 0.5 <= factor * value <= 1 and math.frexp(factor)[0] == 0.5
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-16, 1e-10, 1e-8, 1e-6, 1e10, 1e20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_of_any_size_of_networks_in_half_precision(size, dtype):
+    """Where the loss has a wider precision than the network, that one's range holds."""
+    model, batch = network().half(), (X.half(), Y)
+    wanted = sharpness(network(), cross_entropy, (batch[0].double(), Y)).eigenvalue
+    found = sharpness(model, lambda o, t: size * cross_entropy(o.to(dtype), t), batch)
+    assert found.converged and found.eigenvalue == pytest.approx(size * wanted, rel=1e-2)
