@@ -28,7 +28,7 @@ from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Res
 from featurespeed.curvature.stochastic import SpectralDensity, Trace
 from featurespeed.curvature.tracking import warm_start
 from featurespeed.measuring.arguments import flag, whole_number
-from featurespeed.measuring.context import random_numbers_kept
+from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import kind_of, reported_as
 from featurespeed.measuring.norms import norm
 
@@ -37,8 +37,12 @@ Matrix = Literal["hessian", "gauss_newton", "residual"]
 Batches = Any  # in the form of featurespeed.measuring.batches
 # What rounding does to a product shows when its vector gets shorter by a factor that is no power of two.
 SHORTER = 0.7
-LOST = 0.01  # part of a product above which all of it is rounding
-EXPLAINED = 30.0  # largest asymmetry of a matrix whose products round, in units of that
+LOST = {torch.float64: 0.01, torch.float32: 0.01}  # part of a product above which all of it is rounding
+LOST_IN_HALF = 0.3
+# Largest asymmetry of a matrix whose products round: in units of their rounding, and at all.
+EXPLAINED = 30.0
+MOST_EXPLAINED = {torch.float64: ASYMMETRY, torch.float32: ASYMMETRY}
+MOST_IN_HALF = 0.1
 REPEATED = 1e-3  # largest difference of a product from the same one
 
 
@@ -92,7 +96,7 @@ def sharpness(
 
     Source: arXiv:2402.17457, Sec. 2 (sharpness) and App. J.1.
     """
-    with reported_as(CurvatureError), random_numbers_kept(model):
+    with reported_as(CurvatureError), undisturbed(model, loss):
         if not isinstance(matrix, str) or matrix not in MATRICES:
             raise CurvatureError(f"matrix = {matrix!r}: allowed: {', '.join(MATRICES)}")
         seed = whole_number("seed", seed, 0)
@@ -124,7 +128,7 @@ def hessian_trace(
     seed: int = 0,
 ) -> Trace:
     """Trace of the Hessian with its standard error, from ``vectors`` products (Hutchinson); arguments as above."""
-    with reported_as(CurvatureError), random_numbers_kept(model):
+    with reported_as(CurvatureError), undisturbed(model, loss):
         vectors = whole_number("vectors", vectors, 1)
         seed = whole_number("seed", seed, 0)
         objective = Objective(
@@ -147,7 +151,7 @@ def spectral_density(
     seed: int = 0,
 ) -> SpectralDensity:
     """Distribution of the Hessian's eigenvalues from ``vectors * steps`` products (stochastic Lanczos quadrature)."""
-    with reported_as(CurvatureError), random_numbers_kept(model):
+    with reported_as(CurvatureError), undisturbed(model, loss):
         vectors, steps = whole_number("vectors", vectors, 1), whole_number("steps", steps, 1)
         seed = whole_number("seed", seed, 0)
         objective = Objective(
@@ -170,7 +174,7 @@ def _believed(found: Evidence, operator: Operator) -> Evidence:
     if found.asymmetry <= allowed:
         return found
     rounding = _rounding(operator)
-    if rounding > LOST:
+    if rounding > LOST.get(found.dtype, LOST_IN_HALF):
         precision = str(found.dtype).removeprefix("torch.")
         remedy = "" if found.dtype == torch.float64 else "; in float64 more may be seen"
         warnings.warn(
@@ -178,7 +182,7 @@ def _believed(found: Evidence, operator: Operator) -> Evidence:
             RuntimeWarning, stacklevel=3,
         )  # fmt: skip
         return found
-    if found.asymmetry <= min(ASYMMETRY, EXPLAINED * rounding):  # a coarser precision inside
+    if found.asymmetry <= min(MOST_EXPLAINED.get(found.dtype, MOST_IN_HALF), EXPLAINED * rounding):
         return found
     raise CurvatureError(
         f"model: asymmetry = {found.asymmetry:.2g} of products with its second derivatives, allowed: {allowed};"

@@ -21,17 +21,16 @@ from featurespeed.measuring.context import (
     Replacing,
     ambient_autocast,
     autocast_of_caller,
-    containers_of,
     devices_of,
     evaluation,
     foreign,
-    kept,
     reached_from,
 )
 from featurespeed.measuring.errors import MeasurementError, kind_of
 from featurespeed.measuring.exchange import exchanged
 from featurespeed.measuring.model import Call, called_in_vain, checked_loss, checked_model, device_of, takes_batch
 from featurespeed.measuring.passes import check_same, check_unmixed, moved_weights, random_state
+from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate, joinable, mapped, tensors
 from featurespeed.measuring.weights import Scored, batch_shares, by_size, given_shares, shares
 from featurespeed.randomness import generator
@@ -121,7 +120,7 @@ class Objective:
         self._call = Call(self.model) if checked else self.model
         self._state = _State(searched=not checked)
         self._autocast = autocast_of_caller(devices_of(self.model.modules())) if checked else {}
-        self._containers = containers_of(self.model.modules()) if checked else []
+        self._containers = Containers(module for part in self._modules() for module in part.modules())
         if micro_batch is not None:
             micro_batch = whole_number("micro_batch", micro_batch, 1)
         parts = parts_of(batches, device_of(self.model) if checked else None, self.takes_batch)
@@ -165,7 +164,7 @@ class Objective:
             return
         self._state.inside = True
         try:
-            with evaluation([part for part in (self.model, self._loss) if isinstance(part, nn.Module)]):
+            with evaluation(self._modules()):
                 yield
         finally:
             self._state.inside = False
@@ -272,16 +271,25 @@ class Objective:
             )
 
     def _check_caches(self) -> None:
-        """Raise for a parameter that is not used while its module holds something that was computed before."""
+        """Raise for a parameter that is not used because something was computed from it before, and kept."""
         unused = {id(parameter) for parameter in self.parameters} - self._state.reached - self._state.cut_off
-        for path, module in self.model.named_modules() if unused else ():
-            names = [name for name, parameter in module.named_parameters(recurse=False) if id(parameter) in unused]
-            held = [tensor for tensor in tensors(containers_of([module])) if not isinstance(tensor, nn.Parameter)]
-            if names and held:
-                raise MeasurementError(
-                    f"parameters: {'.'.join(filter(None, (path, names[0])))} is not used in forward, while its module"
-                    " keeps tensors in a list or mapping, allowed: an empty cache (mode and weights as in training)"
-                )
+        if not unused or not self._containers.of_tensors():
+            return
+        try:
+            with self.replacing(), self._containers.emptied():
+                used = unused & reached_from([self.loss_of(self.chunks[0])])
+        except Exception:  # without what they hold it cannot be called: that is no cache
+            return
+        if used:
+            names = [name for name, parameter in self.model.named_parameters() if id(parameter) in used]
+            raise MeasurementError(
+                f"parameters: {names[0]} is not used in forward, but what a list or mapping of the model keeps of it,"
+                " allowed: an empty cache (model.train() empties those of some libraries)"
+            )
+
+    def _modules(self) -> list[nn.Module]:
+        """The model, and the loss if it is one."""
+        return [part for part in (self.model, self._loss) if isinstance(part, nn.Module)]
 
     def _share(self, losses: Tensor, chunk: Chunk) -> Tensor:
         if not losses.requires_grad:
@@ -318,7 +326,8 @@ class Objective:
         if not self._checked:
             return self._call(part.inputs)
         try:
-            with ambient_autocast(self._autocast), kept(self._containers):
+            self._containers.restore()
+            with ambient_autocast(self._autocast):
                 return self._call(duplicate(part.inputs))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise
@@ -351,7 +360,9 @@ class Objective:
     def _called_loss(self, first: Any, second: Any) -> Any:
         """The loss of outputs and targets, or of the model and a batch, of which it gets a copy."""
         try:
-            with ambient_autocast(self._autocast), kept(self._containers):
+            if self.takes_batch:
+                self._containers.restore()
+            with ambient_autocast(self._autocast):
                 return self._loss(first, duplicate(second))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise

@@ -56,7 +56,7 @@ def loss_by_weights(place: Place) -> Derivative:
         place.weights,
         lambda weights: place.at(weights, value),
         lambda directions: place.at(place.weights, lambda here: along(here, directions)),
-        optional=True,
+        first=True,
     )
 
 

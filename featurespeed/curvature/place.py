@@ -17,6 +17,7 @@ from featurespeed.measuring.exchange import exchanged
 from featurespeed.measuring.trees import tensors
 
 Found = TypeVar("Found")
+CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
 
 
 class Place:
@@ -62,6 +63,7 @@ class Place:
             own = {id(parameter): leaf for parameter, leaf in zip(self._objective.parameters, leaves, strict=True)}
             for module in self._modules:
                 stack.enter_context(exchanged(module, self._values | own))
+            stack.enter_context(_Widening(self._dtype))
             return function(self._objective.by(leaves, self._converted, as_given=False))
 
     def _converted(self, leaf: Any) -> Any:
@@ -84,6 +86,23 @@ def _moved(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[N
     finally:
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.data = value
+
+
+class _Widening(TorchFunctionMode):
+    """Casts to other floating-point precisions, inside of a forward pass, become casts to one."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if function in CASTS:
+            return args[0].to(self._dtype)
+        return function(*map(self._wide, args), **{name: self._wide(value) for name, value in kwargs.items()})
+
+    def _wide(self, value: Any) -> Any:
+        return self._dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
 
 
 class _Watching(TorchFunctionMode):

@@ -6,11 +6,13 @@ for (:data:`REPLACEMENTS`); the same mode of PyTorch lets a caller watch which p
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -20,6 +22,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from featurespeed.measuring.errors import MeasurementError
+from featurespeed.measuring.state import Attributes, State
 from featurespeed.measuring.trees import tensors
 
 
@@ -159,32 +162,6 @@ def _name(node: type) -> str:
     return "" if own else made_by.__name__
 
 
-#: What every module has.
-REGISTRIES = frozenset(vars(nn.Module()))
-
-
-def containers_of(modules: Iterable[nn.Module]) -> list[dict | list]:
-    """Mappings and lists that modules hold as attributes: caches of what they have computed, for example."""
-    return [
-        value
-        for module in modules
-        for name, value in vars(module).items()
-        if name not in REGISTRIES and isinstance(value, (dict, list))
-    ]
-
-
-@contextmanager
-def kept(containers: Iterable[dict | list]) -> Iterator[None]:
-    """Afterwards containers hold what they held: what a pass has put there is made anew by the next one."""
-    before = [(held, held.copy()) for held in containers]
-    try:
-        yield
-    finally:
-        for held, entries in before:
-            held.clear()
-            held.update(entries) if isinstance(held, dict) else held.extend(entries)
-
-
 @contextmanager
 def parametrizations_computed() -> Iterator[None]:
     """Parametrized weights are computed when they are used, also inside of ``parametrize.cached()``."""
@@ -196,12 +173,25 @@ def parametrizations_computed() -> Iterator[None]:
 
 
 @contextmanager
-def random_numbers_kept(modules: Any) -> Iterator[None]:
-    """The caller's random numbers go on afterwards as if nothing had been drawn."""
-    found = [modules] if isinstance(modules, nn.Module) else modules if isinstance(modules, (list, tuple)) else []
-    tensors_ = (p for module in found if isinstance(module, nn.Module) for p in module.parameters())
-    with torch.random.fork_rng(sorted({tensor.device.index for tensor in tensors_ if tensor.is_cuda})):
-        yield
+def undisturbed(*parts: Any) -> Iterator[None]:
+    """Around a whole measurement: the caller's random numbers, and attributes of modules, go on as if it had not been.
+
+    Args:
+        parts: models, lists of layers and losses; what is no module is left out.
+    """
+    entries = (entry for part in parts for entry in (part if isinstance(part, (list, tuple)) else [part]))
+    modules = [module for entry in entries if isinstance(entry, nn.Module) for module in entry.modules()]
+    attributes = [Attributes(module) for module in modules]
+    devices = {p.device.index for module in modules for p in module.parameters(recurse=False) if p.is_cuda}
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (those that a caller's code may use)
+    try:
+        with torch.random.fork_rng(sorted(devices)):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        for kept in attributes:
+            kept.restore()
 
 
 @contextmanager
@@ -214,7 +204,7 @@ def evaluation(model: nn.Module | Iterable[nn.Module]) -> Iterator[None]:
     """
     whole = [model] if isinstance(model, nn.Module) else list(model)
     modules = list({id(part): part for each in whole for part in each.modules()}.values())
-    states = [_State(module) for module in modules]
+    states = [State(module) for module in modules]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -239,39 +229,6 @@ def devices_of(modules: Iterable[nn.Module]) -> set[str]:
         tensor for module in modules for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
     )
     return {"cpu", *(tensor.device.type for tensor in held)}
-
-
-class _State:
-    """What a module is: its mode, its buffers and their values, and its attributes that are tensors or become some.
-
-    A hook may compute a weight before each forward pass, or a layer keep its features.
-    """
-
-    def __init__(self, module: nn.Module):
-        self._module, self._training = module, module.training
-        self._buffers = dict(module._buffers.items())
-        self._values = {n: b.clone() for n, b in self._buffers.items() if isinstance(b, Tensor)}
-        self._attributes = dict(vars(module))
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Make the module what it was."""
-        module = self._module
-        module.training = self._training
-        for name, buffer in self._buffers.items():
-            if module._buffers.get(name) is not buffer:
-                module._buffers[name] = buffer
-        for name, value in self._values.items():
-            if not torch.equal(self._buffers[name], value):
-                self._buffers[name].copy_(value)
-        for name, now in list(vars(module).items()):
-            before = self._attributes.get(name)
-            if now is before or not (isinstance(now, Tensor) or isinstance(before, Tensor)):
-                continue
-            if name in self._attributes:
-                object.__setattr__(module, name, before)
-            else:
-                object.__delattr__(module, name)
 
 
 @contextmanager

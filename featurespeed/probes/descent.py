@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from featurespeed.measuring.batches import Part
-from featurespeed.measuring.context import REPLACEMENTS, Replacing, containers_of, kept, reached_from
+from featurespeed.measuring.context import REPLACEMENTS, Replacing, reached_from
 from featurespeed.measuring.errors import MeasurementError, refused_by_torch
 from featurespeed.measuring.model import called_in_vain, scalar, takes_batch
 from featurespeed.measuring.norms import norm
 from featurespeed.measuring.passes import check_same
+from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate
 from featurespeed.probes.chain import Chain, derivatives, leaves_of
 
@@ -92,7 +93,7 @@ class _Run:
     def __init__(self, chain: Chain, part: Part, loss: Callable[..., Any]):
         self.chain, self._part, self._loss = chain, part, loss
         self._takes_batch = takes_batch(loss)
-        self._containers = containers_of(module for layer in chain.layers for module in layer.modules())
+        self._containers = Containers(module for layer in chain.layers for module in layer.modules())
         self._calls: list[tuple[tuple, dict[str, Any]]] = []
         self.features = self._first_pass()
 
@@ -125,10 +126,8 @@ class _Run:
         """``[df_1/dt, ..., df_L/dt]``."""
         args, kwargs = self._calls[0]
         try:
-            with kept(self._containers):
-                return self.chain.velocity_of(
-                    self.chain.parameters, weight_velocity, duplicate(args), duplicate(kwargs)
-                )
+            self._containers.restore()
+            return self.chain.velocity_of(self.chain.parameters, weight_velocity, duplicate(args), duplicate(kwargs))
         except AssertionError as error:  # PyTorch's, about what has no forward-mode derivative
             raise MeasurementError(refused_by_torch(error)) from error
 
@@ -163,8 +162,8 @@ class _Run:
         self, parameters: list[dict[str, Tensor]], perturbations: Sequence[Tensor], args: tuple, kwargs: dict[str, Any]
     ) -> list[Tensor]:
         try:
-            with kept(self._containers):
-                return self.chain.run(parameters, perturbations, duplicate(args), duplicate(kwargs))
+            self._containers.restore()
+            return self.chain.run(parameters, perturbations, duplicate(args), duplicate(kwargs))
         except (MeasurementError, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from featurespeed.measuring.batches import parts_of
-from featurespeed.measuring.context import evaluation, random_numbers_kept
+from featurespeed.measuring.context import evaluation, undisturbed
 from featurespeed.measuring.errors import MeasurementError, kind_of, reported_as
 from featurespeed.measuring.model import checked_loss, takes_batch
 from featurespeed.measuring.norms import norm, power_of_two
@@ -129,7 +129,7 @@ def measure_feature_speed(
         >>> result.angle.shape
         torch.Size([3])
     """
-    with reported_as(ValueError), random_numbers_kept(layers):
+    with reported_as(ValueError), undisturbed(layers, loss):
         modules, loss = layers_of(layers), checked_loss(loss)
         chain = Chain(modules)
         parts = parts_of(batch, chain.device, takes_batch(loss))

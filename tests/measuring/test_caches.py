@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -84,6 +87,99 @@ def test_a_cache_that_the_caller_has_filled_is_told():
     (kept,) = model.cache.values()
     refused(lambda: sharpness(model, cross_entropy, BATCH), "parameters: left is not used", "cache", "allowed")
     assert model.cache["made"] is kept
+
+
+@pytest.mark.parametrize("held", [[torch.ones(4, dtype=DOUBLE)], {"scale": torch.ones(4, dtype=DOUBLE)}])
+def test_constants_beside_a_parameter_that_is_not_used(held):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.unused, self.held = network(), nn.Parameter(torch.ones(3, dtype=DOUBLE)), held
+
+        def forward(self, v):
+            return self.net(v * (self.held[0] if isinstance(self.held, list) else self.held["scale"]))
+
+    found = sharpness(Scaled(), cross_entropy, BATCH, tol=1e-9)
+    assert found.eigenvalue == pytest.approx(sharpness(network(), cross_entropy, BATCH, tol=1e-9).eigenvalue)
+
+
+class Leaving(nn.Module):
+    """Leaves a penalty where the loss finds it."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.net, self.held = network(), held
+
+    def forward(self, v):
+        hidden = self.net[1](self.net[0](v))
+        self.held.clear()
+        if isinstance(self.held, list):
+            self.held.append(3 * hidden.square().mean())
+        else:
+            self.held["penalty"] = 3 * hidden.square().mean()
+        return self.net[2](hidden)
+
+
+@every_measure
+@pytest.mark.parametrize("held", [list, dict])
+@pytest.mark.parametrize("before", ["empty", "filled without a graph", "filled by a step of training"])
+def test_losses_that_read_what_forward_has_left(measure, held, before):
+    model = Leaving(held())
+
+    def loss(outputs, targets):
+        (penalty,) = model.held if isinstance(model.held, list) else model.held.values()
+        return cross_entropy(outputs, targets) + penalty
+
+    def plain(model, batch):
+        hidden = model[1](model[0](batch[0]))
+        return cross_entropy(model[2](hidden), batch[1]) + 3 * hidden.square().mean()
+
+    if before == "filled without a graph":
+        with torch.no_grad():
+            model(X)
+    elif before == "filled by a step of training":
+        loss(model(X), Y).backward()
+        model.zero_grad()
+    kept = list(model.held)
+    assert measure(model, loss, BATCH) == pytest.approx(measure(network(), plain, BATCH), rel=1e-9)
+    assert list(model.held) == kept
+
+
+class ReadOnly(dict):
+    """As some libraries keep their settings."""
+
+    def _refuse(self, *arguments, **named):
+        raise TypeError("read-only")
+
+    __setitem__ = update = pop = _refuse
+
+
+def test_read_only_mappings_stay_what_they_are():
+    model = network()
+    model.config = ReadOnly(width=6, scale=torch.ones(1))
+    model.unused = nn.Parameter(torch.ones(2, dtype=DOUBLE))
+    found = sharpness(model, lambda o, t: cross_entropy(o, t), BATCH)
+    assert found.eigenvalue == pytest.approx(sharpness(network(), cross_entropy, BATCH).eigenvalue, rel=1e-3)
+    assert list(model.config) == ["width", "scale"]
+
+
+def test_attributes_and_random_numbers_of_any_kind_are_as_before():
+    class Busy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.calls, self.last, self.seen = network(), 0, None, [1]
+
+        def forward(self, v):
+            self.calls, self.last, self.new = self.calls + 1, (v, random.random(), np.random.rand()), {"v": v}  # noqa: NPY002
+            self.seen = [*self.seen, v]
+            return self.net(v)
+
+    model = Busy()
+    seen, states = model.seen, (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    sharpness(model, cross_entropy, BATCH)
+    measure_feature_speed([model, nn.Linear(CLASSES, 2, dtype=DOUBLE)], functional.cross_entropy, (X, Y % 2))
+    assert model.calls == 0 and model.last is None and model.seen is seen == [1] and not hasattr(model, "new")
+    assert states == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
 
 
 def test_feature_speed_of_a_layer_with_a_cache():

@@ -250,7 +250,8 @@ def test_an_operation_that_knows_one_precision_is_checked_in_that(convert):
     assert sharpness(model, cross_entropy, batch).eigenvalue == pytest.approx(wanted, rel=1e-4)
     model, batch = in_precision(inside(Constant), BATCH, torch.float32)
     block = list(model.net[0].parameters())
-    refused(lambda: sharpness(model, cross_entropy, batch, parameters=block), "model: Constant", "allowed")
+    with pytest.warns(RuntimeWarning, match="^model: derivatives of Constant could not be checked"):
+        sharpness(model, cross_entropy, batch, parameters=block)  # it may be kinks, at steps of this precision
 
 
 def test_gradients_that_cannot_be_compared_are_told():
