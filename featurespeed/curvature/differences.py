@@ -153,9 +153,10 @@ def _disagreement(derivative: Derivative, precision: torch.dtype) -> float | Non
         if rounding > SEEN * size:  # nothing can be seen at this step
             continue
         apart, allowed = norm(difference - image) / size, accuracy.allowed + rounding / size
-        if apart <= allowed:
+        if apart > allowed:
+            found.append((apart, allowed, difference))
+        elif all(allowed < seen / 2 for seen, _, _ in found):  # else it is too coarse to say that all is well
             return 0.0
-        found.append((apart, allowed, difference))
     for (_, some, one), (apart, more, other) in itertools.combinations(found, 2):
         if norm(one - other) <= (some + more) * max(norm(one), norm(other)):
             return apart

@@ -72,6 +72,15 @@ def test_large_residuals_hide_nothing(size, dtype, matrix):
     )
 
 
+@pytest.mark.parametrize("size", [10.0, 100.0, 1e3, 1e4])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_coarse_agreement_does_not_outweigh_a_sharp_difference(size, seed):
+    """Where the residual part is a few times larger than what is missing, at small steps rounding could hide it."""
+    model, batch = network(seed=seed), (X, size * normal(12, CLASSES, seed=seed + 2))
+    wanted = sharpness(model, functional.mse_loss, batch).eigenvalue
+    right_or_refused(lambda: sharpness(model, SquaredError.apply, batch).eigenvalue, wanted, "loss: ", 1e-3)
+
+
 @pytest.mark.parametrize(
     ("matrix", "block"),
     [("hessian", False), ("gauss_newton", False), ("residual", False), ("hessian", True), ("gauss_newton", True)],
