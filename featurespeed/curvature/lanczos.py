@@ -321,7 +321,8 @@ def _settled(
 
 def _second_order(residual: np.ndarray, bound: np.ndarray, gap: np.ndarray) -> np.ndarray:
     """Whether an error is within a bound by ``residual^2 / gap``."""
-    return (residual <= SECOND_ORDER * bound) & (residual * residual <= MARGIN * bound * gap)
+    ratio = np.minimum(residual / np.maximum(bound, np.finfo(float).tiny), 2 * SECOND_ORDER)  # no square overflows
+    return (ratio <= SECOND_ORDER) & (residual * ratio <= MARGIN * gap)
 
 
 def _gaps(values: np.ndarray, k: int) -> np.ndarray:
