@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from featurespeed.curvature.objective import DETACHED, CurvatureError, Objective
+from featurespeed.curvature.objective import CurvatureError, Objective
 from featurespeed.curvature.place import Place
+from featurespeed.curvature.reach import DETACHED
 from featurespeed.measuring.norms import norm
 from featurespeed.randomness import generator
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featurespeed.curvature.convolution import conv2d
 from featurespeed.curvature.parameters import Space, leaves_of
+from featurespeed.curvature.reach import Reach
 from featurespeed.machine.device import tf32
 from featurespeed.measuring.arguments import whole_number
 from featurespeed.measuring.batches import Part, cut, examples, parts_of
@@ -23,7 +24,6 @@ from featurespeed.measuring.context import (
     autocast_of_caller,
     devices_of,
     evaluation,
-    foreign,
     reached_from,
 )
 from featurespeed.measuring.errors import MeasurementError, kind_of
@@ -36,7 +36,6 @@ from featurespeed.measuring.weights import Scored, batch_shares, by_size, given_
 from featurespeed.randomness import generator
 
 Loss = Callable[[Any, Any], Tensor]
-DETACHED = "a value that is detached"
 Batch = tuple[Any, Any]
 
 
@@ -65,13 +64,10 @@ class Chunk:
 class _State:
     """What copies of an objective share: whether it is inside its context, and what it knows of its parameters."""
 
+    reach: Reach
     inside: bool = False
     mode: Replacing | None = None
-    searched: bool = False  # for parameters that are used and do not count
-    cut_off: set[int] = field(default_factory=set)
-    reached: set[int] = field(default_factory=set)
     expected: dict[tuple[str, int], Any] = field(default_factory=dict)  # from when model and loss were tried
-    foreign: dict[str, str] = field(default_factory=dict)  # operations that are not PyTorch's, and whose they are
 
 
 class Objective:
@@ -118,7 +114,7 @@ class Objective:
         self.space = Space(self.parameters, self.members)
         self._dim = 0 if members is None else 1  # along which examples lie
         self._call = Call(self.model) if checked else self.model
-        self._state = _State(searched=not checked)
+        self._state = _State(Reach(self.parameters, done=not checked))
         self._autocast = autocast_of_caller(devices_of(self.model.modules())) if checked else {}
         self._containers = Containers(module for part in self._modules() for module in part.modules())
         if micro_batch is not None:
@@ -200,7 +196,7 @@ class Objective:
         """
         found = copy.copy(self)
         found.parameters, found.space = list(parameters), Space(parameters, self.members)
-        found._state = _State(inside=self._state.inside, searched=True)
+        found._state = _State(Reach(found.parameters, done=True), inside=self._state.inside)
         found._autocast = self._autocast if as_given else {}
         found.chunks = [
             replace(chunk, part=Part(*(mapped(converted, getattr(chunk.part, f.name)) for f in fields(Part))))
@@ -210,15 +206,15 @@ class Objective:
 
     def outputs(self, chunk: Chunk) -> Any:
         """What the model makes of a chunk; with a graph inside :meth:`replacing`."""
-        with self._watching("model"):
+        with self._state.reach.watching("model", self._state.mode):
             found = self._outputs(chunk.part)
         self._check_repeatable("model", chunk.part, found)
-        self._note("model", tensors(found))
+        self._state.reach.note("model", tensors(found))
         return found
 
     def loss(self, outputs: Any, chunk: Chunk) -> Tensor:
         """A chunk's share of the mean loss, summed over members: a scalar."""
-        with self._watching("loss"):
+        with self._state.reach.watching("loss", self._state.mode):
             found = self._value(outputs, chunk.part)
         losses = self._checked_losses(found)
         self._check_repeatable("loss", chunk.part, losses)
@@ -250,21 +246,20 @@ class Objective:
 
         Known when every chunk was differentiated once.
         """
-        found, self._state.foreign = self._state.foreign, {}
-        return found
+        return self._state.reach.take_foreign()
 
     def check_reached(self) -> None:
         """Raise for parameters that forward uses in ways through which no derivative reaches them, and in no others.
 
         To be called when every chunk was differentiated once; what was not used at all has no curvature.
         """
-        if self._state.searched:
+        reach = self._state.reach
+        if reach.done:
             return
-        self._state.searched = True
-        lost = self._state.cut_off - self._state.reached
+        reach.done = True
         self._check_caches()
-        if lost:
-            names = [n for n, p in self.model.named_parameters() if id(p) in lost]
+        if reach.lost:
+            names = [n for n, p in self.model.named_parameters() if id(p) in reach.lost]
             raise MeasurementError(
                 f"parameters: {names[0]} is used in forward, but no derivative of the loss reaches it (no_grad, detach"
                 " or a reentrant checkpoint); allowed: use_reentrant=False, or requires_grad_(False) for a constant"
@@ -272,7 +267,7 @@ class Objective:
 
     def _check_caches(self) -> None:
         """Raise for a parameter that is not used because something was computed from it before, and kept."""
-        unused = {id(parameter) for parameter in self.parameters} - self._state.reached - self._state.cut_off
+        unused = self._state.reach.unused
         if not unused or not self._containers.of_tensors():
             return
         try:
@@ -297,30 +292,10 @@ class Objective:
                 "loss: no operation of PyTorch connects its value with the model's parameters (detach, item, no_grad, a"
                 " constant); allowed: a value that can be differentiated"
             )
-        self._note("loss", [losses])
+        self._state.reach.note("loss", [losses])
         if self.scale != 1:
             losses = losses * self.scale
         return chunk.weight * losses.sum()
-
-    @contextmanager
-    def _watching(self, name: str) -> Iterator[None]:
-        mode = self._state.mode
-        if self._state.searched or mode is None:
-            yield
-            return
-        with mode.watching(self.parameters) as cut_off:
-            yield
-        self._state.cut_off |= cut_off
-        if cut_off:
-            self._state.foreign.setdefault(DETACHED, name)
-        if mode.hooked or any(parameter._backward_hooks for parameter in self.parameters):
-            self._state.foreign.setdefault("a gradient hook", name)
-
-    def _note(self, name: str, found: Sequence[Tensor]) -> None:
-        if self._state.searched:
-            return
-        self._state.reached |= reached_from(found)
-        self._state.foreign = dict.fromkeys(sorted(foreign(found)), name) | self._state.foreign
 
     def _outputs(self, part: Part) -> Any:
         if not self._checked:
