@@ -1,9 +1,13 @@
-"""Estimates with intervals: means, medians, exponents, shares and z-scores.
+"""Estimates with intervals: means, medians, exponents, shares, differences, ratios, z-scores.
 
 The independent unit is the seed: every interval describes what another set of seeds would give. All intervals are
-two-sided with confidence ``level`` (0.95 unless told), and each one names its estimator. Bad input raises ValueError in
-one line.
+two-sided with confidence ``level`` (0.95 unless told), and each one names its estimator. SciPy and statsmodels compute
+them; our own are three: the largest of several deviations (:func:`largest_deviation`) and the jackknife of a statistic
+of all seeds (:func:`jackknife_interval`), which neither has, and the bootstrap over few seeds that figures draw
+(:func:`seed_interval`). Bad input raises ValueError in one line.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import special
+from scipy import stats
 
 PIXEL = 0.0026
 """Reading error of the published points of arXiv:2311.18718, Figure 1, in radians."""
@@ -19,44 +23,140 @@ PIXEL = 0.0026
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate ``value`` with its confidence interval [low, high] from ``n`` independent units."""
+    """An estimate ``value`` with its confidence interval [low, high] from ``n`` independent units.
+
+    ``sample`` holds what the units gave, one number each (or a few): that tells apart two statistics of the same data.
+    """
 
     value: float
     low: float
     high: float
     n: int
     estimator: str
+    sample: tuple[float, ...] = ()
+
+
+# --- means, differences, ratios ---------------------------------------------------------------------------------------
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean with Student's t interval; exact for normal values, shape [n] with n >= 2."""
     values = _sample(values)
-    n = len(values)
-    half = _t_quantile(n - 1, level) * _standard_error(values)
-    mean = float(values.mean())
-    return Interval(mean, mean - half, mean + half, n, "mean, t interval")
+    mean, error = float(values.mean()), float(stats.sem(values))
+    _alpha(level)
+    low, high = stats.t.interval(level, len(values) - 1, mean, error) if error > 0 else (mean, mean)
+    return Interval(mean, float(low), float(high), len(values), "mean, t interval", tuple(values.tolist()))
+
+
+def difference_interval(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:
+    """Difference of the means of two independent samples ``[n]``, ``[m]``: Welch's t interval; ``n`` is the smaller.
+
+    For networks that share their seeds use :func:`mean_interval` of the differences, which pairs them.
+    """
+    first, second = _sample(first), _sample(second)
+    value, alpha = float(first.mean() - second.mean()), _alpha(level)
+    n, both = min(len(first), len(second)), (*first.tolist(), *second.tolist())
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        return Interval(value, value, value, n, "difference of means, no spread", both)
+    found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(1 - alpha)
+    return Interval(value, float(found.low), float(found.high), n, "difference of means, Welch's t interval", both)
+
+
+def ratio_interval(above: ArrayLike, below: ArrayLike, level: float = 0.95) -> Interval:
+    """Geometric mean over units of ``above / below``, ``[n]`` and positive, paired; t interval of the log ratio."""
+    above, below = _sample(above), _sample(below)
+    if above.shape != below.shape or np.any(above <= 0) or np.any(below <= 0):
+        raise ValueError(f"a ratio needs two lists of positive values of one length, got {above} and {below}")
+    return exponential(mean_interval(np.log(above / below), level), "geometric mean of ratios, t interval of the log")
+
+
+def exponential(found: Interval, estimator: str) -> Interval:
+    """The interval of ``exp(x)`` from that of ``x``."""
+    value, low, high = (float(np.exp(end)) for end in (found.value, found.low, found.high))
+    return Interval(value, low, high, found.n, estimator, tuple(np.exp(found.sample).tolist()))
 
 
 def median_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Median with the narrowest symmetric pair of order statistics x_(r), x_(n+1-r) that covers the true median.
+    """Median with the narrowest pair of order statistics that covers the true median with at least ``level``.
 
-    Distribution-free: the coverage 1 - 2 P(Bin(n, 1/2) < r) is at least ``level`` whatever the law, heavy tails
-    included.
-    Raises ValueError when even the range of the sample covers less (n < 6 at level 0.95).
+    Distribution-free, heavy tails included (SciPy's ``quantile_test``). Raises ValueError when even the range of the
+    sample covers less (n < 6 at level 0.95).
     """
     values = np.sort(_sample(values))
-    n = len(values)
-    alpha = _alpha(level)
-    tails = special.bdtr(np.arange((n + 1) // 2), n, 0.5)  # P(Bin <= r - 1) for r = 1, 2, ...
+    n, alpha = len(values), _alpha(level)
+    tails = stats.binom.cdf(np.arange((n + 1) // 2), n, 0.5)  # P(Bin <= r - 1) for r = 1, 2, ...
     rank = int(np.count_nonzero(tails <= alpha / 2))
     if rank == 0:
-        reached = 1 - 2.0 ** (1 - n)
         raise ValueError(
-            f"{n} values are too few for a {level:g} interval of the median: their range covers {reached:.3g}"
+            f"{n} values are too few for a {level:g} interval of the median:"
+            f" their range covers {1 - 2.0 ** (1 - n):.3g}"
         )
-    coverage = 1 - 2 * tails[rank - 1]
-    estimator = f"median, order statistics {rank} and {n + 1 - rank}, coverage {coverage:.3f}"
-    return Interval(float(np.median(values)), float(values[rank - 1]), float(values[n - rank]), n, estimator)
+    found = stats.quantile_test(values, p=0.5).confidence_interval(level)
+    estimator = f"median, order statistics {rank} and {n + 1 - rank}, coverage {1 - 2 * tails[rank - 1]:.3f}"
+    sample = tuple(values.tolist())
+    return Interval(float(np.median(values)), float(found.low), float(found.high), n, estimator, sample)
+
+
+def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Share ``successes / n`` of independent trials, with the Clopper-Pearson interval: it never covers too little."""
+    if n < 2 or not 0 <= successes <= n:
+        raise ValueError(f"a proportion needs n >= 2 and 0 <= successes <= n, got {successes} of {n}")
+    found = stats.binomtest(successes, n).proportion_ci(1 - _alpha(level), method="exact")
+    sample = (1.0,) * successes + (0.0,) * (n - successes)
+    return Interval(
+        successes / n, float(found.low), float(found.high), n, "proportion, Clopper-Pearson interval", sample
+    )
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+
+def largest_deviation(values: ArrayLike, stated: ArrayLike = 0.0, level: float = 0.95) -> Interval:
+    """Largest ``|mean - stated|`` of several quantities, ``[units, quantities]``, with an interval for the largest.
+
+    Every quantity has a t interval at the level ``1 - (1 - level) / quantities`` (Bonferroni), so that all of them hold
+    together; the largest deviation then lies between the largest of the lower and of the upper bounds, however the
+    quantities are correlated. Our own: neither SciPy nor statsmodels has an interval of a largest absolute mean.
+    """
+    values = _finite(values)
+    if values.ndim != 2 or values.shape[1] < 1:
+        raise ValueError(f"deviations need values of shape [units, quantities], got {values.shape}")
+    gaps = values - np.broadcast_to(np.asarray(stated, dtype=float), values.shape[1])
+    each = [mean_interval(column, 1 - _alpha(level) / gaps.shape[1]) for column in gaps.T]
+    nearest = [0.0 if one.low <= 0.0 <= one.high else min(abs(one.low), abs(one.high)) for one in each]
+    furthest = [max(abs(one.low), abs(one.high)) for one in each]
+    estimator = f"largest of {len(each)} deviations, simultaneous t intervals"
+    value = max(abs(one.value) for one in each)
+    return Interval(value, max(nearest), max(furthest), len(values), estimator, tuple(gaps.ravel().tolist()))
+
+
+def jackknife_interval(
+    statistic: Callable[[np.ndarray], float], units: int, level: float = 0.95, least: int = 5
+) -> Interval:
+    """A smooth statistic of all units with the t interval of its delete-one jackknife.
+
+    For what has no value of its own for a single seed, such as a distance with the seed noise subtracted. Pseudo-values
+    ``n T - (n - 1) T_without_i`` take the place of the units (Tukey); our own, as SciPy and statsmodels have none.
+
+    Args:
+        statistic: of the indices of the units that are used.
+        units: how many there are; at least ``least``.
+
+    Raises:
+        ValueError: too few units, or the statistic is not finite without one of them.
+    """
+    if units < least:
+        raise ValueError(f"units = {units}: a jackknife needs at least {least}")
+    everyone = np.arange(units)
+    value = float(statistic(everyone))
+    without = np.array([statistic(np.delete(everyone, i)) for i in everyone], dtype=float)
+    pseudo = _finite(units * value - (units - 1) * without)
+    found = mean_interval(pseudo, level)
+    half = (found.high - found.low) / 2
+    return Interval(value, value - half, value + half, units, "jackknife t interval", found.sample)
+
+
+# --- exponents --------------------------------------------------------------------------------------------------------
 
 
 def loglog_slope(x: ArrayLike, y: ArrayLike, unit: Sequence[Hashable], level: float = 0.95) -> Interval:
@@ -71,46 +171,55 @@ def loglog_exponents(
     """Exponents of ``value ~ product of variable^exponent``, one Interval a variable, in the order of ``variables``.
 
     Least squares on logarithms with an intercept. With several observations a unit: one fit a unit, then the mean of
-    the units' exponents with Student's t interval over units, so that observations sharing a seed may be correlated.
-    With one observation a unit: a single pooled fit with the heteroscedasticity-robust HC3 covariance and t quantiles
-    at n - p degrees of freedom. Raises ValueError for missing columns, non-positive entries, fewer than 2 units, and
-    for a variable that is constant or determined by the others (named, with its unit).
+    the units' exponents with Student's t interval over units (:func:`unit_exponents`), so that observations sharing a
+    seed may be correlated. With one observation a unit: a single pooled fit with statsmodels' heteroscedasticity-robust
+    HC3 covariance and t quantiles at n - p degrees of freedom. Raises ValueError for missing columns, non-positive
+    entries, fewer than 2 units, and for a variable that is constant or determined by the others (named, with its unit).
     """
     variables = list(variables)
     _check_columns(frame, [*variables, value, unit])
-    logs = np.column_stack([_log(frame[name]) for name in [*variables, value]])
-    groups = frame.groupby(unit, sort=False, dropna=False).indices
-    if len(groups) < 2:
-        raise ValueError(f"exponents need at least 2 values of {unit!r}, got {len(groups)}")
-    if max(len(rows) for rows in groups.values()) == 1:
-        return _pooled_exponents(logs, variables, level)
+    if frame[unit].nunique(dropna=False) < 2:
+        raise ValueError(f"exponents need at least 2 values of {unit!r}, got {frame[unit].nunique(dropna=False)}")
+    if not frame[unit].duplicated().any():
+        return _pooled_exponents(_logs(frame, [*variables, value]), variables, level)
+    fits = unit_exponents(frame, variables, value, unit)
+    return {name: mean_interval(fits[:, place], level) for place, name in enumerate(variables)}
+
+
+def unit_exponents(frame: pd.DataFrame, variables: Sequence[str], value: str, unit: str = "seed") -> np.ndarray:
+    """Exponents ``[units, variables]`` of one least-squares fit a unit on logarithms; see :func:`loglog_exponents`."""
+    variables = list(variables)
+    _check_columns(frame, [*variables, value, unit])
+    logs = _logs(frame, [*variables, value])
     fits = []
-    for name, rows in groups.items():
+    for name, rows in frame.groupby(unit, sort=False, dropna=False).indices.items():
         _check_rank(logs[rows, :-1], variables, f" at {unit} = {name}")
         design = _with_intercept(logs[rows, :-1])
         fits.append(np.linalg.lstsq(design, logs[rows, -1], rcond=None)[0][1:])
-    estimator = "mean of the exponents of each unit, t interval"
-    means = [mean_interval(column, level) for column in np.transpose(fits)]
-    return {name: Interval(m.value, m.low, m.high, m.n, estimator) for name, m in zip(variables, means, strict=True)}
+    return np.array(fits)
 
 
 def _pooled_exponents(logs: np.ndarray, variables: list[str], level: float) -> dict[str, Interval]:
+    from statsmodels.regression.linear_model import OLS  # a second to import, and only this needs it
+
     _check_rank(logs[:, :-1], variables, "")
     design = _with_intercept(logs[:, :-1])
     n, parameters = design.shape
     if n <= parameters:
         raise ValueError(f"{n} observations cannot give an interval for {parameters} coefficients: one more at least")
-    inverse = np.linalg.pinv(design)
-    coefficients = inverse @ logs[:, -1]
-    leverage = np.sum(design * inverse.T, axis=1)
+    leverage = np.sum(design * np.linalg.pinv(design).T, axis=1)
     if leverage.max() > 1 - 1e-9:
         raise ValueError(f"observation {int(leverage.argmax())} alone determines an exponent: add observations like it")
-    residual = (logs[:, -1] - design @ coefficients) / (1 - leverage)
-    half = _t_quantile(n - parameters, level) * np.sqrt(np.sum((inverse * residual) ** 2, axis=1))
+    fit = OLS(logs[:, -1], design).fit(cov_type="HC3", use_t=True)
+    bounds = fit.conf_int(_alpha(level))
+    estimator, sample = "pooled least squares, HC3 interval", tuple(logs[:, -1].tolist())
     return {
-        name: Interval(float(p), float(p - h), float(p + h), n, "pooled least squares, HC3 interval")
-        for name, p, h in zip(variables, coefficients[1:], half[1:], strict=True)
+        name: Interval(float(p), float(low), float(high), n, estimator, sample)
+        for name, p, (low, high) in zip(variables, fit.params[1:], bounds[1:], strict=True)
     }
+
+
+# --- published points -------------------------------------------------------------------------------------------------
 
 
 def z_score(
@@ -131,70 +240,7 @@ def z_score(
     return float(score) if score.ndim == 0 else score
 
 
-def coverage_interval(
-    draws: ArrayLike,
-    y: ArrayLike,
-    y_sd: ArrayLike,
-    k: ArrayLike,
-    generator: np.random.Generator,
-    limit: float = 3.0,
-    n_boot: int = 2000,
-    level: float = 0.95,
-) -> Interval:
-    """Share of a fixed list of published points that our means meet with ``|z| <= limit``.
-
-    ``draws`` has shape [seeds, points] and ``y``, ``y_sd``, ``k`` shape [points]; ``z`` as in :func:`z_score`. The
-    points are all there are, not a sample of points, so a binomial interval does not apply (40 hits out of 40 would
-    only give [0.91, 1]): what varies is our seeds. Percentile bootstrap over seeds, whole rows, because the points of
-    one curve share their seeds. ``n`` counts seeds.
-    """
-    draws = _finite(draws)
-    if draws.ndim != 2 or draws.shape[0] < 2 or draws.shape[1] < 1:
-        raise ValueError(f"draws of shape {draws.shape} must be [seeds >= 2, points >= 1]")
-
-    def share(rows: np.ndarray) -> float:
-        se = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
-        return float(np.mean(np.abs(z_score(rows.mean(axis=0), se, y, y_sd, k)) <= limit))
-
-    found = bootstrap_interval(draws, share, generator, n_boot, level)
-    return Interval(found.value, found.low, found.high, found.n, f"share of |z| <= {limit:g}, bootstrap over seeds")
-
-
-def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Share ``successes / n`` of independent trials, with the Clopper-Pearson interval: it never covers too little."""
-    if n < 2 or not 0 <= successes <= n:
-        raise ValueError(f"a proportion needs n >= 2 and 0 <= successes <= n, got {successes} of {n}")
-    half = _alpha(level) / 2
-    low = float(special.betaincinv(successes, n - successes + 1, half)) if successes > 0 else 0.0
-    high = float(special.betaincinv(successes + 1, n - successes, 1 - half)) if successes < n else 1.0
-    return Interval(successes / n, low, high, n, "proportion, Clopper-Pearson interval")
-
-
-def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[[np.ndarray], float],
-    generator: np.random.Generator,
-    n_boot: int = 2000,
-    level: float = 0.95,
-) -> Interval:
-    """``statistic(values)`` with the percentile bootstrap over the rows of ``values``, shape [n, ...] with n >= 2.
-
-    Coverage is approximate and falls short for few units or heavy tails; use it where no interval above applies.
-    """
-    values = _finite(values)
-    if values.ndim == 0 or len(values) < 2:
-        raise ValueError("a bootstrap needs at least 2 values")
-    if n_boot < 100:
-        raise ValueError(f"n_boot = {n_boot!r} must be at least 100")
-    n, alpha = len(values), _alpha(level)
-    rows = generator.integers(n, size=(n_boot, n))
-    replicates = np.array([statistic(values[row]) for row in rows], dtype=float)
-    value = float(statistic(values))
-    if not np.isfinite(value) or not np.all(np.isfinite(replicates)):
-        raise ValueError("the bootstrapped statistic is not finite on every resample")
-    low, high = np.quantile(replicates, [alpha / 2, 1 - alpha / 2])
-    return Interval(value, float(low), float(high), n, f"bootstrap percentile interval, {n_boot} resamples")
-
+# --- what figures draw ------------------------------------------------------------------------------------------------
 
 ENUMERATED_SEEDS = 5  # up to here all resamples of the seeds are taken, 5^5 of them; beyond, 2000 random ones
 
@@ -202,13 +248,13 @@ ENUMERATED_SEEDS = 5  # up to here all resamples of the seeds are taken, 5^5 of 
 def seed_interval(
     statistic: Callable[[np.ndarray], float], seeds: int, generator: np.random.Generator, level: float = 0.95
 ) -> Interval:
-    """A statistic of several seeds with the percentile bootstrap over them.
+    """A statistic of several seeds with the percentile bootstrap over them: for figures, never for a verdict.
 
-    For statistics that are not defined on every resample, or infinite: a resample without a number (NaN) may lie
-    anywhere, so it counts as -inf for the lower end and as +inf for the upper one; infinity is a value like another.
-    With few seeds every resample is taken once; up to 3 of them the interval is the range over all resamples, those
-    made of one seed alone included. It always holds ``value``; where the data themselves give no number, all three are
-    NaN.
+    It covers too little with few seeds (three quarters at n = 3); the ledger judges none. For statistics that are not
+    defined on every resample, or infinite: a resample without a number (NaN) may lie anywhere, so it counts as -inf for
+    the lower end and as +inf for the upper one; infinity is a value like another. With few seeds every resample is
+    taken once; up to 3 of them the interval is the range over all resamples, those made of one seed alone included. It
+    always holds ``value``; where the data themselves give no number, all three are NaN.
 
     Args:
         statistic: of the indices ``[seeds]`` of the seeds that are used; ``arange(seeds)`` is the data itself. The
@@ -257,18 +303,10 @@ def _sample(values: ArrayLike) -> np.ndarray:
     return values
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def _alpha(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level = {level!r} must lie strictly between 0 and 1")
     return 1 - level
-
-
-def _t_quantile(degrees: int, level: float) -> float:
-    return float(special.stdtrit(degrees, 1 - _alpha(level) / 2))
 
 
 def _frame(columns: dict[str, Sequence]) -> pd.DataFrame:
@@ -292,6 +330,10 @@ def _log(column: pd.Series) -> np.ndarray:
     if bad.any():
         raise ValueError(f"{column.name!r} must be positive and finite for a logarithm, found {values[bad][0]}")
     return np.log(values)
+
+
+def _logs(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    return np.column_stack([_log(frame[name]) for name in columns])
 
 
 def _with_intercept(logs: np.ndarray) -> np.ndarray:

@@ -1,21 +1,28 @@
 """Claims ledger: judge every criterion of the rooms on the stage tables of this run.
 
 Reads the stage tables (Parquet) and the rooms' ``claims.yaml``; writes ``claims.csv`` (one row a claim, those not run
-included) and ``claims_sensitivity.csv`` (the verdicts at half and at twice each threshold). The verdicts are decided by
-``featurespeed.ledger.engine.decide`` alone; ``docs/claims.md`` explains them.
+included), ``claims_sensitivity.csv`` (the verdicts at half and at twice each threshold) and the central rows as
+``headline.csv`` and ``headline.json``. The verdicts are decided by ``featurespeed.ledger.engine.decide`` alone;
+``docs/claims.md`` explains them. Rows that the lint of the ledger finds worthless on this run are named in the log.
 
-Inputs: ``tables`` (list), ``criteria`` (one file or a list). Outputs: ``claims``, ``sensitivity`` and ``published``,
-the z-scores of the points read off the papers' figures. Parameter: ``scale``.
+Inputs: ``tables`` (list), ``criteria`` (one file or a list), ``record`` (which commit fixed each criterion). Outputs:
+``claims``, ``sensitivity``, ``headline``, ``headline_json`` and ``published``, the z-scores of the points read off the
+papers' figures. Parameter: ``scale``.
 """
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from featurespeed.ledger.criteria import CriteriaError, Criterion, load_criteria
-from featurespeed.ledger.engine import STATISTICS, MissingTable, StageTables, Undecidable, ledger
-from featurespeed.pipeline.registry import ARTEFACTS, PLANNED, ROOMS, load_statistics
+from featurespeed.ledger.criteria import CriteriaError, load_all
+from featurespeed.ledger.engine import MissingTable, StageTables, Undecidable, ledger
+from featurespeed.ledger.headline import headline
+from featurespeed.ledger.lint import faults
+from featurespeed.pipeline.criteria import criteria_names
+from featurespeed.pipeline.criteria_history import on_record
+from featurespeed.pipeline.registry import ROOMS
 from featurespeed.pipeline.stage import Task, run_task
 from featurespeed.records import read_table
 
@@ -26,25 +33,21 @@ FLOAT_FORMAT = "%.6g"
 PUBLISHED_COLUMNS = ("figure", "series", "x", "y", "y_sd", "k", "mean", "se", "n", "z")
 
 
-def read_criteria(paths: list[Path]) -> list[Criterion]:
-    """All criteria of the files, in order; a claim may appear once only, and about what the registry knows."""
-    criteria = [criterion for path in paths for criterion in load_criteria(path, STATISTICS)]
-    seen: set[str] = set()
-    for criterion in criteria:
-        if criterion.claim_id in seen:
-            raise CriteriaError(f"claim_id = {criterion.claim_id!r}: used in more than one criteria file")
-        if criterion.artefact not in ARTEFACTS and criterion.artefact not in PLANNED:
-            raise CriteriaError(
-                f"claim {criterion.claim_id!r}: artefact = {criterion.artefact!r}: unknown,"
-                " allowed: the ids of ARTEFACTS and PLANNED in a room's artefacts.py"
-            )
-        seen.add(criterion.claim_id)
-    return criteria
+def settings_of(tables: StageTables) -> dict[str, dict]:
+    """Artefact -> settings of its run, of the tables that are there."""
+    return {name: tables[name].attrs.get("provenance", {}).get("spec", {}) for name in tables}
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a ledger with a fixed number format and line ending."""
     frame.to_csv(path, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+
+
+def write_headline(rows: pd.DataFrame, csv: Path, json: Path) -> None:
+    """Write the central rows twice, with the same numbers."""
+    write_csv(rows, csv)
+    kept = pd.read_csv(csv, dtype={"criterion_commit": str, "fragile": str, "statement": str})
+    json.write_text(kept.to_json(orient="records", indent=1) + "\n", encoding="utf-8")
 
 
 def published_points(tables: StageTables) -> pd.DataFrame:
@@ -58,14 +61,19 @@ def published_points(tables: StageTables) -> pd.DataFrame:
 
 def main(task: Task) -> None:
     """Judge the claims of this run."""
-    load_statistics()
     try:
-        criteria = read_criteria(task.files("criteria"))
+        criteria = load_all(task.files("criteria"), criteria_names())
     except CriteriaError as error:
         raise SystemExit(str(error)) from None
     tables = StageTables(task.files("tables"), read_table, {criterion.artefact for criterion in criteria})
-    claims, sensitivity = ledger(criteria, tables, task.params["scale"])
+    scale = task.params["scale"]
+    changes = on_record(criteria, scale, settings_of(tables), task.files("record")[0])
+    commits = {claim: change.commit for claim, change in changes.items()}
+    claims, sensitivity = ledger(criteria, tables, scale, commits)
+    for fault in faults(criteria, tables):
+        print(f"lint: {fault}", file=sys.stderr)
     write_csv(claims, task.outputs["claims"])
+    write_headline(headline(claims), task.outputs["headline"], task.outputs["headline_json"])
     write_csv(sensitivity, task.outputs["sensitivity"])
     write_csv(published_points(tables), task.outputs["published"])
 

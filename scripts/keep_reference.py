@@ -1,24 +1,30 @@
 """Keep the results of a run in the repository: ``results/reference/<scale>``, from which figures are drawn again.
 
-Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and the run's ``claims.csv``, byte by byte.
-The folder of the scale is replaced as a whole, and only when every file is there and small enough for a repository.
+Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and the run's ``claims.csv``, byte by byte,
+and notes in ``runs.csv`` when each artefact was run, with which commit of the sources. The folder of the scale is
+replaced as a whole, and only when every file is there and small enough for a repository.
 
 Parameters: ``results``, the folder of the run; ``reference``, the folder to make; ``artefacts``, by default the drawn
 ones that this run has of the papers whose results are kept; ``ledger_only``: of a scale that anybody can run in minutes
-nothing but the ledger is kept.
+nothing but the ledger is kept; ``jobs``, artefact -> names of the jobs that trained and measured for it.
 """
 
+import csv
+import json
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 from featurespeed.errors import UserError
 from featurespeed.machine.files import PART
 from featurespeed.pipeline.config import ConfigError, check_artefact
+from featurespeed.pipeline.page_ledger import RUNS_COLUMNS, runs_of
 from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF
 from featurespeed.pipeline.stage import Task, run_task
 
+JOBS = ("stages", "training", "sharpness", "descent")  # folders with the sidecars of a run
 LARGEST = 2_000_000  # bytes of one file
 
 
@@ -48,14 +54,30 @@ def checked(results: Path, files: Iterable[str]) -> list[str]:
     return files
 
 
-def keep(results: Path, reference: Path, files: Iterable[str]) -> None:
-    """Make ``reference`` hold exactly these files; on any failure it stays as it is."""
+def when(results: Path, jobs: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
+    """The content of ``runs.csv``: start and commit of every artefact that the run has, by the sidecars of its jobs.
+
+    Nothing where there are no sidecars.
+    """
+    paths = [path for folder in JOBS for path in sorted((results / folder).glob("*.run.json"))]
+    sidecars = {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    runs, text = runs_of(sidecars, jobs, names), StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(RUNS_COLUMNS)
+    rows.writerows([name, run.started, run.commit] for name, run in runs.items())
+    return text.getvalue() if runs else ""
+
+
+def keep(results: Path, reference: Path, files: Iterable[str], runs: str = "") -> None:
+    """Make ``reference`` hold exactly these files, and ``runs`` as its runs.csv; on any failure it stays as it is."""
     reference.parent.mkdir(parents=True, exist_ok=True)
     made, old = (reference.with_name(f"{PART}{uuid.uuid4().hex[:12]}-{reference.name}") for _ in range(2))
     try:
         for file in files:
             (made / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results / file, made / file)
+        if runs:
+            (made / "runs.csv").write_text(runs, encoding="utf-8")
         if reference.exists():
             reference.rename(old)
         try:
@@ -79,7 +101,7 @@ def main(task: Task) -> None:
             raise UserError(f"{results}: none of the artefacts of the papers that are kept is complete there")
         wanted = [file for artefact in artefacts for file in files_of(artefact)]
         files = checked(results, [*wanted, "claims.csv"])
-        keep(results, reference, files)
+        keep(results, reference, files, when(results, task.params.get("jobs", {}), artefacts or list(ARTEFACTS)))
     except (UserError, ConfigError) as error:
         raise SystemExit(f"keep_reference.py: {error}") from None
     size = sum((reference / file).stat().st_size for file in files)

@@ -6,7 +6,8 @@
 - ``forms``: the largest relative difference between the training curves of the two forms of one parameterization
   (multipliers; rescaled initialisation and learning rates), in double precision: for settings under which they are
   the same network, and for two settings under which they are not (one epsilon for all layers; weight decay that
-  follows the layer's learning rate).
+  follows the layer's learning rate);
+- ``forms of different seeds``: the same between the first form of one seed and the second form of the next.
 """
 
 from collections.abc import Iterator
@@ -28,32 +29,33 @@ from featurespeed.training.trainer import Trainer
 
 
 def form_rows(specs: dict[Form, TrainingSpec], variant: str, data: ImageData, device) -> Iterator[Row]:
-    """How far the training curves of the two forms are apart, one row a seed."""
+    """How far the training curves of the two forms are apart, one row a seed; then the pairs of different seeds."""
     first, second = (Trainer(make_job(spec, data, device)).run().losses for spec in specs.values())
     spec = specs[Form.MULTIPLIERS]
-    difference = np.nanmax(np.abs(first - second) / first, axis=1)
-    for (rate, seed), value in zip(spec.members, difference, strict=True):
-        yield {
-            "case": "forms",
-            "series": variant,
-            "parameterization": str(spec.parameterization),
-            "optimizer": str(spec.optimizer.name),
-            "learning_rate": rate,
-            "width": spec.width,
-            "depth": spec.model.depth,
-            "input_dim": data.x_train[0].size,
-            "output_dim": data.classes,
-            "n_inputs": spec.batch_size,
-            "step": spec.steps,
-            "seed": seed,
-            "estimator": "training",
-            "quantity": "curve_difference",
-            "value": float(value),
-        }
+    for case, other in (("forms", second), ("forms of different seeds", np.roll(second, -1, axis=0))):
+        difference = np.nanmax(np.abs(first - other) / first, axis=1)
+        for (rate, seed), value in zip(spec.members, difference, strict=True):
+            yield {
+                "case": case,
+                "series": variant,
+                "parameterization": str(spec.parameterization),
+                "optimizer": str(spec.optimizer.name),
+                "learning_rate": rate,
+                "width": spec.width,
+                "depth": spec.model.depth,
+                "input_dim": data.x_train[0].size,
+                "output_dim": data.classes,
+                "n_inputs": spec.batch_size,
+                "step": spec.steps,
+                "seed": seed,
+                "estimator": "training",
+                "quantity": "curve_difference",
+                "value": float(value),
+            }
 
 
 def main(spec: ParameterizationSpec, task: Task) -> pd.DataFrame:
-    """All three cases as a long table."""
+    """All cases as a long table."""
     data = load_dataset(task.inputs["data"])
     rows: list[Row] = []
     with acquire_device() as device:

@@ -4,15 +4,15 @@ far do they reach?
 Everything is computed in float64. Cases of the rows:
 
 - ``autodiff``: small random networks of all scalings, both losses, several depths, width patterns and activations:
-  errors of c0 to c3 against nested automatic differentiation, and of three series that are wrong on purpose;
-- ``identity``: the same networks: errors of what must hold between the coefficients, the Hessian and the backward pass,
-  and of one identity with the wrong sign;
+  errors of c0 to c3 against nested automatic differentiation;
+- ``identity``: the same networks: errors of what must hold between the coefficients, the Hessian and the backward pass;
 - ``predicted``: at probe steps of a training run, the change of the minibatch's loss along its own scaled gradient,
   predicted by orders 1 to 3 and measured; ``c`` is the step over ``-c1/|c2|``, the edge where ``c2 > 0``. In the series
   ``measured, linear region`` the slopes of the activation stay what they were.
 
 Errors are relative; where terms may cancel, relative to the sum of their absolute values. The series is the
-coefficient, the identity or the order; the seed is the number of the network.
+coefficient, the identity or the order; those that end in ``another network's`` are controls, with one side taken from
+the next network of the same architecture. The seed is the number of the network.
 
 Input: ``data`` (npz).
 """

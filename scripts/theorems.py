@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from featurespeed.models.mlp import Linear, build_residual_mlp, hidden_std
 from featurespeed.papers.feature_speed.theorems.spec import TheoremsSpec
 from featurespeed.pipeline.stage import progress, run_stage
-from featurespeed.probes import measure_feature_speed
+from featurespeed.probes import FeatureSpeed, backward_feature_angle, measure_feature_speed
 from featurespeed.probes.backward_speed import measure_backward_speed
 from featurespeed.probes.chain import Chain, descent_velocity
-from featurespeed.probes.kernel import backward_feature_kernel, cos_bfa_of_kernel, summarize_kernel
+from featurespeed.probes.kernel import backward_feature_kernel, summarize_kernel
 from featurespeed.probes.residual_mlp import DenseNetwork, SeriesProbe, draw_dense_network
 from featurespeed.probes.sampler import Network, sample_networks
 from featurespeed.randomness import generator
@@ -70,18 +70,24 @@ def batch(spec: TheoremsSpec, case: str, seed: int, n_inputs: int) -> tuple[Tens
 
 
 def formula_along_training(spec: TheoremsSpec, seed: int) -> Rows:
-    """Largest error of the formula over the cut nodes at every step of training; control: speeds of shuffled layers."""
+    """Largest error of the formula over the cut nodes at every step of training.
+
+    Control: each speed against what the formula gives for the network one step before.
+    """
     case = "formula"
     for series, law in BRANCH_LAWS.items():
         depth = min(spec.depths)
         layers = network(spec, case, seed, depth, law(depth), frozen_ends=False)
         data = batch(spec, case, seed, spec.n_inputs)
+        before = None
         for step in range(spec.training_steps + 1):
             result = measure_feature_speed(layers, quadratic, data)
             keys = {"step": step, "n_inputs": spec.n_inputs, "depth": depth}
             yield row(spec, case, series, "formula_error", result.formula_error.max(), seed, **keys)
-            shuffled = result.feature_speed.roll(1) * result.cos * result.backward_norm / result.loss_decay
-            yield row(spec, f"{case}, shuffled", series, "formula_error", (shuffled - 1).abs().max(), seed, **keys)
+            if before is not None:
+                error = (result.feature_speed * before.cos * before.backward_norm / before.loss_decay - 1).abs()
+                yield row(spec, f"{case}, the step before", series, "formula_error", error.max(), seed, **keys)
+            before = result
             with torch.no_grad():
                 loss = float(quadratic(layers(data[0]), data[1]))
             descend(layers, 0.1 * loss * result.learning_rate, data)
@@ -99,36 +105,48 @@ def descend(layers: nn.Sequential, learning_rates: Tensor, data: tuple[Tensor, T
 
 
 def loss_velocity(spec: TheoremsSpec, seed: int) -> Rows:
-    """``dLoss/dt`` over the sum of ``eta_l |grad_l|^2``: the sign of Sec. 2's loss decay."""
+    """``dLoss/dt`` over the sum of ``eta_l |grad_l|^2``: the sign of Sec. 2's loss decay.
+
+    Control: the weights move as those of another network do.
+    """
     case, depth = "loss velocity", min(spec.depths)
-    layers = network(spec, case, seed, depth, 1.0, frozen_ends=False)
     x, y = batch(spec, case, seed, spec.n_inputs)
-    result = measure_feature_speed(layers, quadratic, (x, y))
-    chain = Chain(layers)
-    features, backwards, gradients = chain.backward(chain.parameters, x, y, quadratic)
-    velocity = chain.velocity(chain.parameters, x, descent_velocity(gradients, result.learning_rate))
-    ratio = (velocity[-1] * backwards[-1]).sum() / result.loss_decay[-1]
-    yield row(spec, case, "MLP", "velocity_ratio", ratio, seed, n_inputs=spec.n_inputs)
+    layers = network(spec, case, seed, depth, 1.0, frozen_ends=False)
+    chain, decay = Chain(layers), measure_feature_speed(layers, quadratic, (x, y)).loss_decay[-1]
+    _, backwards, _ = chain.backward(chain.parameters, x, y, quadratic)
+    other = network(spec, f"{case}, another network", seed, depth, 1.0, frozen_ends=False)
+    for name, descending in ((case, layers), (f"{case}, another network", other)):
+        own = Chain(descending)
+        rates = measure_feature_speed(descending, quadratic, (x, y)).learning_rate
+        _, _, gradients = own.backward(own.parameters, x, y, quadratic)
+        velocity = chain.velocity(chain.parameters, x, descent_velocity(gradients, rates))
+        ratio = (velocity[-1] * backwards[-1]).sum() / decay
+        yield row(spec, name, "MLP", "velocity_ratio", ratio, seed, n_inputs=spec.n_inputs)
 
 
 # --- Theorem 3.2 ------------------------------------------------------------------------------------------------------
 
 
 def kernel_spectrum(spec: TheoremsSpec, seed: int) -> Rows:
-    """Cosine, M1/sqrt(M2) and condition number of the kernel at ``f_{L-1}``; control: b in the top eigenspace."""
+    """Cosine, M1/sqrt(M2) and condition number of the kernel at ``f_{L-1}``.
+
+    Control: the cosine between its feature velocity and the backward pass of another network.
+    """
     case, depth = "kernel", min(spec.depths)
+    another = f"{case}, another network"
     for series, law in BRANCH_LAWS.items():
-        layers = network(spec, case, seed, depth, law(depth), width=spec.kernel_width)
+        layers, other = (network(spec, c, seed, depth, law(depth), width=spec.kernel_width) for c in (case, another))
         x, y = batch(spec, case, seed, 1)
         result = measure_feature_speed(layers, quadratic, (x, y))
         kernel = backward_feature_kernel(layers[:-1], x, result.learning_rate[:-1])
         summary = summarize_kernel(kernel)
-        top = torch.linalg.eigh(kernel).eigenvectors[:, -1]
+        own, others = (Chain(net).backward(Chain(net).parameters, x, y, quadratic)[1][-2] for net in (layers, other))
+        angle = backward_feature_angle(-kernel @ own.flatten(), others.flatten())
         keys = {"width": spec.kernel_width, "depth": depth}
+        yield row(spec, another, series, "cos_bfa", angle.cos(), seed, **keys)
         yield row(spec, case, series, "cos_bfa", result.cos[-2], seed, **keys)
         yield row(spec, case, series, "kernel_ratio", summary.ratio, seed, **keys)
         yield row(spec, case, series, "kernel_condition", summary.condition, seed, **keys)
-        yield row(spec, f"{case}, top eigenvector", series, "cos_bfa", cos_bfa_of_kernel(kernel, top), seed, **keys)
 
 
 # --- Section 5: a batch of inputs; Section 4: automatic scaling -------------------------------------------------------
@@ -172,19 +190,26 @@ def rescaled_readout(layers: nn.Sequential, multiplier: float) -> nn.Sequential:
 
 
 def backward_speed(spec: TheoremsSpec, seed: int) -> Rows:
-    """Prop. 6.1: the identity with a linear loss, the angle with a quadratic one, and its decay with ``L - v``."""
+    """Prop. 6.1: the identity with a linear loss, the angle with a quadratic one, and its decay with ``L - v``.
+
+    The quadratic loss has two targets: a Gaussian one, and one just beyond the output, which turns the angle.
+    """
     depth = max(spec.depths)
     for series, law in BRANCH_LAWS.items():
         layers = network(spec, "backward speed", seed, depth, law(depth))
         x, y = batch(spec, "backward speed", seed, 1)
         with torch.no_grad():
             near = 1.5 * layers(x)  # 1 + f_L/(f_L - y) = -1 there: the output's gradient outruns the layers
-        for name, loss, target in (("linear", linear_loss, y), ("quadratic", quadratic, near)):
+        losses = {
+            "linear loss": (linear_loss, y),
+            "quadratic loss": (quadratic, y),
+            "quadratic loss, near target": (quadratic, near),
+        }
+        for name, (loss, target) in losses.items():
             result = measure_backward_speed(layers, loss, (x, target))
-            case = f"backward speed, {name} loss"
+            case = f"backward speed, {name}"
             error = result.formula_error[:-1].max()
             yield row(spec, case, series, "formula_error", error, seed, depth=depth)
-            yield row(spec, case, series, "alignment_sign", torch.sign(result.alignment[0]), seed, depth=depth)
             for layer in range(1, depth - 1):
                 angle = result.angle[layer - 1]
                 yield row(spec, case, series, "backward_speed_angle", angle, seed, depth=depth, layer=layer)
@@ -232,10 +257,13 @@ def _relu_chain(weights: list[Tensor]) -> list[nn.Module]:
 
 
 def forward_growth(spec: TheoremsSpec, seed: int) -> Rows:
-    """Growth of ``log2 rms(f_l)`` a layer for hidden stds sqrt(2/m) and 2/sqrt(m) (proof of Thm 6.3)."""
+    """Growth of ``log2 rms(f_l)`` a layer for hidden stds sqrt(2/m) and 2/sqrt(m) (proof of Thm 6.3).
+
+    Each std has networks of its own: with the same weights the two would differ by 1/2 exactly.
+    """
     depth = max(spec.depths)
-    layers = network(spec, "forward growth", seed, depth, 1.0)
     for series, factor in (("sqrt(2/m)", 1.0), ("2/sqrt(m)", 2.0 * spec.width**-0.5 / hidden_std(spec.width))):
+        layers = network(spec, f"forward growth, {series}", seed, depth, 1.0)
         with torch.no_grad():
             f = first = layers[0](batch(spec, "forward growth", seed, 1)[0])
             for block in layers[1:-1]:
@@ -250,24 +278,27 @@ def forward_growth(spec: TheoremsSpec, seed: int) -> Rows:
 def zero_readout(spec: TheoremsSpec, seed: int) -> Rows:
     """App. B: after one step of a readout that starts at 0, angle and sensitivity against depth.
 
-    The readout reads ``g_{L-1} = phi(f_{L-1})``; its first rate is ``1/(m |b_L|^2)``, with and without a factor
-    sqrt(L).
+    The readout reads ``g_{L-1} = phi(f_{L-1})``; its first rate is ``1/(m |b_L|^2)``, or that of the paper with a
+    factor sqrt(L), which has networks of its own.
     """
-    width = 4 * spec.width  # the effect is one of depth: keep L/m small
     for depth in spec.depths:
-        base = network(spec, "zero readout", seed, depth, 1.0, width=width, dtype=torch.float32)
-        x = batch(spec, "zero readout", seed, 1)[0].float()
-        with torch.no_grad():
-            x = x * width**0.5 / base[:-1](x).norm()  # the net is homogeneous: now rms(f_{L-1}) = 1 (SP)
-            g = torch.relu(base[:-1](x))
-        keys = {"depth": depth, "width": width}
         for series, factor in (("1/(m |b|^2)", 1.0), ("sqrt(L)/(m |b|^2)", depth**0.5)):
-            layers = nn.Sequential(*base[:-1], nn.ReLU(), Linear(-factor / width * g).requires_grad_(False))
-            result = measure_feature_speed(layers, linear_loss, (x, torch.ones(1, 1)))  # |b_L| = 1
-            sensitivity = result.feature_sensitivity[-3]
-            yield row(spec, "zero readout", series, "feature_sensitivity", sensitivity, seed, **keys)
-        for node, index in (("f", -3), ("g", -2)):
-            yield row(spec, "zero readout", node, "cos_bfa", result.cos[index], seed, **keys)
+            result = after_first_step(spec, f"zero readout, {series}", seed, depth, factor)
+            found = {"feature_sensitivity": result.feature_sensitivity[-3], "cos_bfa": result.cos[-3]}
+            for quantity, value in found.items():
+                yield row(spec, "zero readout", series, quantity, value, seed, depth=depth, width=4 * spec.width)
+
+
+def after_first_step(spec: TheoremsSpec, case: str, seed: int, depth: int, factor: float) -> FeatureSpeed:
+    """An MLP whose readout has made its first step from 0, at the rate ``factor/(m |b_L|^2)``, with ``|b_L| = 1``."""
+    width = 4 * spec.width  # the effect is one of depth: keep L/m small
+    base = network(spec, case, seed, depth, 1.0, width=width, dtype=torch.float32)
+    x = batch(spec, "zero readout", seed, 1)[0].float()
+    with torch.no_grad():
+        x = x * width**0.5 / base[:-1](x).norm()  # the net is homogeneous: now rms(f_{L-1}) = 1 (SP)
+        g = torch.relu(base[:-1](x))
+    layers = nn.Sequential(*base[:-1], nn.ReLU(), Linear(-factor / width * g).requires_grad_(False))
+    return measure_feature_speed(layers, linear_loss, (x, torch.ones(1, 1)))
 
 
 # --- discrepancies of the published code and captions -----------------------------------------------------------------
@@ -320,7 +351,7 @@ def finite_step_causes(spec: TheoremsSpec, seed: int) -> Rows:
 def node_of_figure_2a(spec: TheoremsSpec, seed: int) -> Rows:
     """Sensitivity of ``f_{L-1}`` and of ``g_{L-1} = phi(f_{L-1})`` in the network that the paper plots.
 
-    There the readout reads f, and g is no cut node; a third row has a readout that reads g.
+    There the readout reads f, and g is no cut node; another row has a readout that reads g. Control: the node before.
     """
     depth = max(spec.depths)
     layers = network(spec, "node", seed, depth, 1.0)
@@ -329,8 +360,9 @@ def node_of_figure_2a(spec: TheoremsSpec, seed: int) -> Rows:
     features, _, gradients = chain.backward(chain.parameters, x, y, linear_loss)
     result = measure_feature_speed(layers, linear_loss, (x, y))
     velocity = chain.velocity(chain.parameters, x, descent_velocity(gradients, result.learning_rate))[-2]
-    for node, speed in (("f", velocity), ("g", velocity * (features[-2] > 0))):
-        sensitivity = speed.norm() / spec.width**0.5 / result.loss_decay[-2]
+    masked = (velocity * (features[-2] > 0)).norm() / spec.width**0.5 / result.loss_decay[-2]
+    before, last = result.feature_sensitivity[-3:-1]
+    for node, sensitivity in (("f", last), ("g", masked), ("f, layer before", before)):
         yield row(spec, "node", node, "feature_sensitivity", sensitivity, seed, depth=depth)
     reads_g = measure_feature_speed([*layers[:-1], nn.ReLU(), layers[-1]], linear_loss, (x, y))
     at_g = reads_g.feature_sensitivity[-2]

@@ -5,15 +5,19 @@ White inputs, target w* = 1. Cases of the rows:
 - ``laws``: error of the evolution laws of (w, e, v) against gradient descent on the weights, relative to the new value,
   the largest of the three: one step from where gradient descent is, all steps from the start, and one step of the
   first-order part only (Thm 5.1);
-- ``bound``: gap between the largest eigenvalues of H and G, and that of R, over the bound of Lemma 5.2;
+- ``other laws``: one step of the laws of the other parameterization, whose coupling differs by a factor N, from the
+  same states;
+- ``bound``: gap between the largest eigenvalues of H and G, and that of R, over the bound of Lemma 5.2; the bound;
 - ``dense``: the same on networks small enough for automatic differentiation, with the errors of our closed forms and of
-  H = G + R under both signs of the residual;
+  H = G + R under both signs of the residual; and those of the parts and the state of the next seed's network;
 - ``edge``: converged runs up to and beyond the edge of stability (Prop. 5.3), and errors of two Jacobians;
 - ``initialisation`` and ``limit``: distances from infinite width (Prop. C.1, App. C.3, Cor. 5.4);
 - ``softmax``: the Hessian of the cross-entropy by the outputs (App. D), against the margin (in the column ``step``).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 import torch
@@ -62,6 +66,7 @@ from featurespeed.theory.two_layer_curvature import (
 # Below this share of the sharpness the bound is lost in the rounding of the gap, which is a difference.
 RESOLVED = 1e-3
 GAPS_EVERY = 2  # steps between two eigenvalues of one run
+INFINITE = 10**12  # a width at which a network is its limit to rounding
 Row = dict[str, object]
 
 
@@ -88,15 +93,13 @@ def distance(first: State, second: State) -> float:
 
 def law_rows(spec: LawsSpec, root: int, seeds: int) -> Iterator[Row]:
     """Every size, ``gamma_0`` and parameterization; the labels of the runs say which."""
-    for name in COMPARED:
-        for input_dim in spec.input_dims:
-            for width in spec.widths:
-                for gamma in spec.gammas:
-                    net = two_layer_net(name, width, input_dim, gamma)
-                    for seed in range(seeds):
-                        weights = initial_weights(net, generator(root, "laws", name, input_dim, width, seed))
-                        base = {"run_id": f"gamma_0 = {gamma:g}"}
-                        yield from (base | row for row in one_run(spec, name, net, weights, seed))
+    for name, input_dim, width, gamma in product(COMPARED, spec.input_dims, spec.widths, spec.gammas):
+        net = two_layer_net(name, width, input_dim, gamma)
+        other = next(two_layer_net(n, width, input_dim, gamma) for n in COMPARED if n is not name)
+        for seed in range(seeds):
+            weights = initial_weights(net, generator(root, "laws", name, input_dim, width, seed))
+            base = keys("laws", name, net, seed) | {"run_id": f"gamma_0 = {gamma:g}"}
+            yield from one_run(spec, base, net, other, weights)
 
 
 def edge_rate(net: TwoLayerNet, state: State, loss: Quadratic) -> float:
@@ -104,12 +107,12 @@ def edge_rate(net: TwoLayerNet, state: State, loss: Quadratic) -> float:
     return 2.0 / max(gauss_newton_eigenvalue(state, loss), least_sharpness(net, loss.minimiser))
 
 
-def one_run(spec: LawsSpec, name: Parameterization, net: TwoLayerNet, weights: Weights, seed: int) -> Iterator[Row]:
+def one_run(spec: LawsSpec, base: Row, net: TwoLayerNet, other: TwoLayerNet, weights: Weights) -> Iterator[Row]:
     """Errors of the laws at every step, and curvature against its bound at some."""
     loss = white(net.input_dim)
     state = free = state_of(net, weights)
     rate = spec.edge_share * edge_rate(net, state, loss)
-    base = keys("laws", name, net, seed, rate)
+    base = base | {"learning_rate": rate}
     for step in range(1, spec.steps + 1):
         if (step - 1) % GAPS_EVERY == 0:
             yield from gap_rows(base | {"case": "bound", "step": step - 1}, net, state, loss)
@@ -117,55 +120,85 @@ def one_run(spec: LawsSpec, name: Parameterization, net: TwoLayerNet, weights: W
         now = state_of(net, weights)
         free = law_step(net.coupling, free, loss, rate)
         errors = {
-            "one step": distance(law_step(net.coupling, state, loss, rate), now),
-            "free running": distance(free, now),
-            "one step, first order only": distance(law_step(net.coupling, state, loss, rate, False), now),
+            ("laws", "one step"): distance(law_step(net.coupling, state, loss, rate), now),
+            ("laws", "free running"): distance(free, now),
+            ("laws", "one step, first order only"): distance(law_step(net.coupling, state, loss, rate, False), now),
+            ("other laws", "one step"): distance(law_step(other.coupling, state, loss, rate), now),
         }
-        for series, value in errors.items():
-            yield base | {"step": step, "series": series, "quantity": "relative_error", "value": value}
+        for (case, series), value in errors.items():
+            row = {"case": case, "step": step, "series": series, "quantity": "relative_error", "value": value}
+            yield base | row
         state = now
 
 
 def gap_rows(base: Row, net: TwoLayerNet, state: State, loss: Quadratic) -> Iterator[Row]:
-    """Gap over bound, from the closed forms."""
+    """Gap over bound, from the closed forms, and the bound."""
     bound, top = residual_bound(net, state, loss), sharpness(net, state, loss)
     if bound > RESOLVED * top:
         gap = abs(top - gauss_newton_eigenvalue(state, loss))
         yield base | {"series": "gap over bound", "quantity": "curvature_ratio", "value": gap / bound}
+        yield base | {"series": "bound", "quantity": "residual_eigenvalue", "value": bound}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One network at one step: its state, ``gamma^2`` times H, G and R as matrices, and its learning rate."""
+
+    state: State
+    full: Tensor
+    gauss_newton: Tensor
+    residual: Tensor
+    rate: float
 
 
 def dense_rows(spec: LawsSpec, root: int, seeds: int) -> Iterator[Row]:
     """All matrices by automatic differentiation, on the smallest input dimension."""
     input_dim = min(spec.input_dims)
-    for name in COMPARED:
-        for width in spec.dense_widths:
-            net, loss = two_layer_net(name, width, input_dim), white(input_dim)
-            for seed in range(seeds):
-                weights = initial_weights(net, generator(root, "dense", name, width, seed))
-                rate = spec.edge_share * edge_rate(net, state_of(net, weights), loss)
-                for step in range(spec.steps + 1):
-                    if step % (2 * GAPS_EVERY) == 0:
-                        base = keys("dense", name, net, seed, rate) | {"step": step}
-                        yield from matrix_rows(base, net, weights, loss)
-                    weights = gradient_step(net, weights, loss, rate)
+    for name, width in product(COMPARED, spec.dense_widths):
+        net = two_layer_net(name, width, input_dim)
+        starts = [initial_weights(net, generator(root, "dense", name, width, seed)) for seed in range(seeds)]
+        runs = [dense_run(spec, net, weights) for weights in starts]
+        for seed, run in enumerate(runs):
+            following = runs[(seed + 1) % seeds]
+            for step, now in run.items():
+                base = keys("dense", name, net, seed, now.rate) | {"step": step}
+                yield from matrix_rows(base, net, now, following[step])
 
 
-def matrix_rows(base: Row, net: TwoLayerNet, weights: Weights, loss: Quadratic) -> Iterator[Row]:
-    """Eigenvalues of dense matrices against the bound and our closed forms; both signs of the residual part."""
-    full, (gauss_newton, residual) = dense_hessian(net, weights, loss), dense_parts(net, weights, loss)
-    top, top_g, top_r = (float(torch.linalg.eigvalsh(m)[-1]) for m in (full, gauss_newton, residual))
-    state = state_of(net, weights)
-    bound = residual_bound(net, state, loss)
+def dense_run(spec: LawsSpec, net: TwoLayerNet, weights: Weights) -> dict[int, Dense]:
+    """One run of gradient descent, at every few steps."""
+    loss = white(net.input_dim)
+    rate, found = spec.edge_share * edge_rate(net, state_of(net, weights), loss), {}
+    for step in range(spec.steps + 1):
+        if step % (2 * GAPS_EVERY) == 0:
+            matrices = (dense_hessian(net, weights, loss), *dense_parts(net, weights, loss))
+            found[step] = Dense(state_of(net, weights), *matrices, rate)
+        weights = gradient_step(net, weights, loss, rate)
+    return found
+
+
+def matrix_rows(base: Row, net: TwoLayerNet, now: Dense, following: Dense) -> Iterator[Row]:
+    """Eigenvalues of dense matrices against the bound and our closed forms, and the errors of H = G + R.
+
+    ``following`` is the network of the next seed, whose state and parts must not fit.
+    """
+    loss = white(net.input_dim)
+    top, top_g, top_r = (float(torch.linalg.eigvalsh(m)[-1]) for m in (now.full, now.gauss_newton, now.residual))
+    bound = residual_bound(net, now.state, loss)
     if bound <= RESOLVED * top:
         return
     ratios = {"gap over bound": abs(top - top_g) / bound, "residual part over bound": top_r / bound}
     for series, value in ratios.items():
         yield base | {"series": series, "quantity": "curvature_ratio", "value": value}
-    size = full.norm()
+    yield base | {"series": "bound", "quantity": "residual_eigenvalue", "value": bound}
+    left = now.full - now.gauss_newton
+    other = now.full - following.gauss_newton - following.residual
     errors = {
-        "sharpness from (w, e, v)": abs(sharpness(net, state, loss) / top - 1),
-        "H = G + R, residual f - y": float((full - gauss_newton - residual).norm() / size),
-        "H = G + R, residual y - f": float((full - gauss_newton + residual).norm() / size),
+        "sharpness from (w, e, v)": abs(sharpness(net, now.state, loss) / top - 1),
+        "sharpness from (w, e, v) of the next network": abs(sharpness(net, following.state, loss) / top - 1),
+        "H = G + R, residual f - y": float((left - now.residual).norm() / now.full.norm()),
+        "H = G + R, residual y - f": float((left + now.residual).norm() / now.full.norm()),
+        "H = G + R of the next network": float(other.norm() / now.full.norm()),
     }
     for series, value in errors.items():
         yield base | {"series": series, "quantity": "relative_error", "value": value}
@@ -248,28 +281,38 @@ def initialisation_rows(spec: TwoLayerTheorySpec) -> Iterator[Row]:
 
 
 def limit_rows(spec: LimitSpec, root: int, seeds: int) -> Iterator[Row]:
-    """Largest distance of (e, v) along training from the limit's trajectory, and from its own start."""
-    loss = white(spec.input_dim)
-    for name in COMPARED:
-        for width in spec.widths:
-            net = two_layer_net(name, width, spec.input_dim)
-            for seed in range(seeds):
-                weights = compressed(initial_weights(net, generator(root, "limit", name, width, seed)))
-                # The limit of muP starts at w = 0; under NTP the start of w stays random, so it is taken over.
-                first, ideal = state_of(net, weights), infinite_width(two_layer_net(name, 10**12, spec.input_dim))
-                if name is Parameterization.NTP:
-                    ideal = State(first.w, ideal.e, ideal.v)
-                coupling = two_layer_net(name, 10**12, spec.input_dim).coupling
-                from_limit = from_start = 0.0
-                for _ in range(spec.steps):
-                    weights = gradient_step(net, weights, loss, spec.learning_rate)
-                    ideal = law_step(coupling, ideal, loss, spec.learning_rate)
-                    state = state_of(net, weights)
-                    from_limit = max(from_limit, kernel_distance(state, ideal))
-                    from_start = max(from_start, kernel_distance(state, first))
-                base = keys("limit", name, net, seed, spec.learning_rate) | {"quantity": "relative_distance"}
-                yield base | {"series": "from infinite width", "step": spec.steps, "value": from_limit}
-                yield base | {"series": "from initialisation", "step": spec.steps, "value": from_start}
+    """Largest distance of (e, v) along training from trajectories of infinite width, and from its own start."""
+    loss, rate = white(spec.input_dim), spec.learning_rate
+    for name, width, seed in product(COMPARED, spec.widths, range(seeds)):
+        net = two_layer_net(name, width, spec.input_dim)
+        weights = compressed(initial_weights(net, generator(root, "limit", name, width, seed)))
+        first = state_of(net, weights)
+        limits = infinitely_wide(name, first)
+        furthest = dict.fromkeys(("from initialisation", *limits), 0.0)
+        for _ in range(spec.steps):
+            weights = gradient_step(net, weights, loss, rate)
+            limits = {series: (k, law_step(k, ideal, loss, rate)) for series, (k, ideal) in limits.items()}
+            state = state_of(net, weights)
+            for series, (_, reference) in ({"from initialisation": (0.0, first)} | limits).items():
+                furthest[series] = max(furthest[series], kernel_distance(state, reference))
+        base = keys("limit", name, net, seed, rate) | {"quantity": "relative_distance", "step": spec.steps}
+        yield from (base | {"series": series, "value": value} for series, value in furthest.items())
+
+
+def infinitely_wide(name: Parameterization, first: State) -> dict[str, tuple[float, State]]:
+    """Coupling and start of the trajectories of infinite width with which one network is compared.
+
+    The limit of muP starts at w = 0; under NTP the start of w stays random, so it is taken over. Under NTP the limit of
+    muP, too, is compared, from which its networks must stay away.
+    """
+    nets = {n: two_layer_net(n, INFINITE, len(first.w)) for n in COMPARED}
+    limits = {n: (net.coupling, infinite_width(net)) for n, net in nets.items()}
+    mup = limits[Parameterization.MUP]
+    if name is Parameterization.MUP:
+        return {"from infinite width": mup}
+    coupling, ideal = limits[name]
+    own = (coupling, State(first.w, ideal.e, ideal.v))
+    return {"from infinite width": own, "from infinite width of muP": mup}
 
 
 def kernel_distance(state: State, reference: State) -> float:

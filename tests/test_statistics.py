@@ -7,16 +7,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from featurespeed.statistics import (
     Interval,
-    bootstrap_interval,
-    coverage_interval,
+    difference_interval,
+    jackknife_interval,
+    largest_deviation,
     loglog_exponents,
     loglog_slope,
     mean_interval,
     median_interval,
     proportion_interval,
+    ratio_interval,
     z_score,
 )
 
@@ -101,17 +104,6 @@ def test_pooled_slope_covers_the_exponent_under_unequal_noise():
         return loglog_slope(x, y, np.arange(60))
 
     assert coverage(pooled, -0.5, 8) == pytest.approx(0.95, abs=SLACK + 0.02)
-
-
-def test_bootstrap_covers_a_ratio_of_means():
-    def ratio(rows):
-        return rows[:, 0].mean() / rows[:, 1].mean()
-
-    def interval(rng):
-        return bootstrap_interval(rng.normal([3, 2], 0.5, (40, 2)), ratio, rng, n_boot=200)
-
-    # The percentile bootstrap at n = 40 is known to be short by about two per cent.
-    assert coverage(interval, 1.5, 9) == pytest.approx(0.94, abs=SLACK + 0.01)
 
 
 @pytest.mark.parametrize("n", [5, 40])
@@ -205,23 +197,50 @@ def test_z_scores_of_a_faithful_replication_are_standard_normal():
     assert z.std() == pytest.approx(1, abs=0.03)
 
 
-def test_share_of_met_points_counts_points_and_resamples_seeds():
-    rng = np.random.default_rng(12)
-    truth = np.linspace(0.2, 1.4, 40)
-    draws = truth + rng.normal(0, 0.02, (40, 40))
-    good = coverage_interval(draws, truth, 0.02, 5, rng, n_boot=200)
-    assert (good.value, good.low, good.high, good.n) == (1.0, 1.0, 1.0, 40)
-    off = coverage_interval(draws, truth + np.where(np.arange(40) < 10, 0.2, 0), 0.02, 5, rng, n_boot=200)
-    assert (off.value, off.high) == (0.75, 0.75)
-    edge = coverage_interval(draws, draws.mean(axis=0) + 3 * 0.0098, 0.02, 5, rng, n_boot=200)
-    assert edge.low < edge.value < edge.high  # points at the limit make the share uncertain
+def test_welch_interval_equals_its_textbook_form():
+    a, b = np.array([1.0, 2.0, 4.0, 4.5]), np.array([0.5, 3.0, 9.0])
+    found = difference_interval(a, b)
+    error = math.sqrt(a.var(ddof=1) / 4 + b.var(ddof=1) / 3)
+    parts = a.var(ddof=1) / 4, b.var(ddof=1) / 3
+    degrees = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, degrees) * error)
+    assert found.value == pytest.approx(a.mean() - b.mean()) and found.n == 3
 
 
-def test_bootstrap_is_reproducible_from_its_generator():
-    values = np.random.default_rng(0).normal(size=30)
-    one, two, other = (bootstrap_interval(values, np.median, np.random.default_rng(s)) for s in (1, 1, 2))
-    assert one == two
-    assert (one.low, one.high) != (other.low, other.high)
+def test_a_ratio_is_paired_and_a_factor_of_both_does_not_matter():
+    rng = np.random.default_rng(5)
+    size, noise = np.exp(rng.normal(0, 3, 10)), np.exp(rng.normal(0, 0.01, 10))
+    found = ratio_interval(2 * size * noise, size)
+    assert found.low < 2 < found.high and found.high / found.low < 1.03
+    assert ratio_interval(7 * size, 7 * size / 2).value == pytest.approx(2)
+
+
+def test_the_largest_deviation_bounds_all_quantities_at_once():
+    rng = np.random.default_rng(6)
+    values = rng.normal([0.9, 1.0, 1.2], 0.01, (10, 3))
+    found = largest_deviation(values, 1.0)
+    single = mean_interval(values[:, 2] - 1, 1 - 0.05 / 3)
+    assert (found.value, found.low, found.high) == pytest.approx((single.value, single.low, single.high))
+    assert found.n == 10 and len(found.sample) == 30
+    assert largest_deviation(values, [0.9, 1.0, 1.2]).low == 0.0
+
+
+def test_a_jackknife_of_the_mean_is_the_t_interval():
+    values = np.random.default_rng(7).normal(size=9)
+    found, expected = jackknife_interval(lambda chosen: values[chosen].mean(), 9), mean_interval(values)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_intervals_carry_what_their_units_gave():
+    values = np.array([1.0, 2.0, 4.0])
+    assert mean_interval(values).sample == (1.0, 2.0, 4.0)
+    assert proportion_interval(2, 3).sample == (1.0, 1.0, 0.0)
+    assert loglog_slope([1, 2, 1, 2], [1, 2, 1, 4], [0, 0, 1, 1]).sample == pytest.approx((1.0, 2.0))
+
+
+def test_seeds_without_spread_have_an_interval_without_width():
+    for found in (mean_interval([2.0, 2.0, 2.0]), difference_interval([3.0, 3.0], [1.0, 1.0])):
+        assert found.value == found.low == found.high == 2.0
 
 
 def test_higher_confidence_is_wider():
@@ -263,15 +282,13 @@ FRAME = grid(3, 0.1, np.random.default_rng(1))
         (lambda: z_score(1, 0, 1, 0, 1, pixel=0), "some uncertainty"),
         (lambda: proportion_interval(5, 4), "5 of 4"),
         (lambda: proportion_interval(0, 0), "n >= 2"),
-        (lambda: bootstrap_interval([1.0], np.mean, np.random.default_rng(0)), "at least 2"),
-        (lambda: bootstrap_interval([1.0, 2.0], np.mean, np.random.default_rng(0), n_boot=5), "n_boot = 5"),
-        (
-            lambda: bootstrap_interval(
-                [0.0, 2.0], lambda v: 1 / v.max() if v.any() else math.inf, np.random.default_rng(0)
-            ),
-            "not finite",
-        ),
-        (lambda: coverage_interval([1.0, 2.0], 1, 1, 1, np.random.default_rng(0)), "seeds >= 2"),
+        (lambda: ratio_interval([1.0, 2.0], [1.0, 0.0]), "positive values"),
+        (lambda: ratio_interval([1.0, 2.0], [1.0, 2.0, 3.0]), "of one length"),
+        (lambda: difference_interval([1.0], [1.0, 2.0]), "at least 2"),
+        (lambda: largest_deviation([1.0, 2.0]), r"shape \[units, quantities\]"),
+        (lambda: largest_deviation([[1.0, 2.0]]), "at least 2"),
+        (lambda: jackknife_interval(lambda chosen: 0.0, 4), "at least 5"),
+        (lambda: jackknife_interval(lambda chosen: math.nan, 5), "not finite"),
     ],
 )
 def test_bad_input_raises_one_line(call, message):

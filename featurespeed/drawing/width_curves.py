@@ -62,7 +62,9 @@ def draw_edge(ax: Axes, table: pd.DataFrame, series: str = EDGE, text: str = "$2
 
 
 def numbers(row: pd.Series | object, digits: int = 2) -> str:
-    """An estimate with its interval: ``1.83 [1.20, 2.41]``."""
+    """An estimate with its interval, if it has one: ``1.83 [1.20, 2.41]``."""
+    if np.isnan([row.y_low, row.y_high]).any():
+        return shown(row.y, digits)
     return "{} [{}, {}]".format(*(shown(value, digits) for value in (row.y, row.y_low, row.y_high)))
 
 
@@ -145,6 +147,7 @@ def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = Non
         "start": Line2D([], [], linestyle="", marker="o", markersize=5.5, color="#666666"),
         "end": Line2D([], [], linestyle="", marker="D", markersize=5, color="#666666"),
         "guide": Line2D([], [], color=GUIDE, linestyle=":", linewidth=1.2),
+        "floor": Line2D([], [], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8),
     }
     used = {kind: text for kind, text in kinds.items() if text}
     if used:

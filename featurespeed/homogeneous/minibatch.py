@@ -1,6 +1,7 @@
 """An ensemble on one minibatch with its Taylor coefficients, and the errors of all that must hold between them (ours).
 
-Errors are relative to the value; where terms may cancel, to the sum of their absolute values.
+Errors are relative to the value; where terms may cancel, to the sum of their absolute values. Each comes with its
+control, in which one side is that of the next network of the ensemble (:data:`ANOTHER`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from featurespeed.homogeneous.spec import GradientScaling
 from featurespeed.homogeneous.taylor import BackwardPass, TaylorCoefficients, coefficients
 from featurespeed.randomness import derive_seed
 
+ANOTHER = ", another network's"
 TOLERANCES = (1e-3, 1e-13)  # of lambda_Xi, one after the other where the first does not decide
 
 
@@ -98,8 +100,11 @@ class _Outputs(nn.Module):
         return x @ self.matrices[-1].transpose(1, 2)
 
 
-def autodiff_errors(batch: Minibatch) -> Iterator[tuple[str, Tensor]]:
-    """``(name, error [E])`` of c0 to c3 against nested automatic differentiation, and of three that are wrong.
+Errors = Iterator[tuple[str, Tensor]]
+
+
+def autodiff_errors(batch: Minibatch) -> Errors:
+    """``(name, error [E])`` of c0 to c3 against nested automatic differentiation.
 
     Relative to the sum of the absolute values of two parts: for c2 F and N, for c3 that with T and all the rest.
     """
@@ -109,15 +114,11 @@ def autodiff_errors(batch: Minibatch) -> Iterator[tuple[str, Tensor]]:
     sizes = (wanted[0].abs(), wanted[1].abs(), _parts(taylor), third.abs() + (wanted[3] - third).abs())
     found = (taylor.c0, taylor.c1, taylor.c2, taylor.c3)
     for order, (value, truth, size) in enumerate(zip(found, wanted, sizes, strict=True)):
-        yield f"c{order}", (value - truth).abs() / size
-    yield "c1, half of it", (taylor.c1 / 2 - wanted[1]).abs() / sizes[1]
-    yield "c2 without N", (taylor.feature_part - wanted[2]).abs() / sizes[2]
-    if third.any():
-        yield "c3 without T", (taylor.c3 - third - wanted[3]).abs() / sizes[3]
+        yield from _both(f"c{order}", value, truth, size)
 
 
-def identity_errors(batch: Minibatch, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """``(name, error [E])`` of what must hold between coefficients, Hessian and backward pass, and of a wrong one.
+def identity_errors(batch: Minibatch, seed: int) -> Errors:
+    """``(name, error [E])`` of what must hold between coefficients, Hessian and backward pass.
 
     ``seed`` is that of the random starts for ``lambda_Xi``.
     """
@@ -125,54 +126,62 @@ def identity_errors(batch: Minibatch, seed: int) -> Iterator[tuple[str, Tensor]]
     hessian, direction = Hessian(objective), objective.flatten(batch.directions)
     curvature = (direction * hessian.matvec(direction)).sum(1) / 2
     yield "curvature form of c2", (curvature - taylor.c2).abs() / _parts(taylor)
-    excess = _excess(taylor.directional_sharpness, batch.scaled_hessian(hessian), seed)
+    excess, other = _excess(taylor.directional_sharpness, batch.scaled_hessian(hessian), seed)
     yield "directional sharpness at most lambda_Xi", excess
+    yield f"directional sharpness at most lambda_Xi{ANOTHER}", other
     yield from _feature_identity(batch)
-    yield "Euler identity", _euler_error(batch)
+    yield from _euler_identity(batch)
     if isinstance(batch.loss, MeanSquaredError):
-        yield "soft rank identity", _soft_rank_error(batch)
+        yield from _soft_rank_identity(batch)
+
+
+def _both(name: str, value: Tensor, truth: Tensor, size: Tensor) -> Errors:
+    """Errors of ``value [E, ...]`` relative to ``size``, the largest of each network; and of the next network's."""
+    for suffix, found in (("", value), (ANOTHER, value.roll(-1, 0))):
+        yield f"{name}{suffix}", ((found - truth).abs() / size).reshape(len(value), -1).amax(1)
 
 
 def _parts(taylor: TaylorCoefficients) -> Tensor:
     return taylor.feature_part.abs() + taylor.output_part.abs()
 
 
-def _excess(below: Tensor, operator: Operator, seed: int) -> Tensor:
-    """By how much values exceed an operator's largest eigenvalue, relative to it; 0 where they do not.
+def _excess(below: Tensor, operator: Operator, seed: int) -> tuple[Tensor, Tensor]:
+    """By how much values, and those of the next network, exceed an operator's largest eigenvalue; 0 where they do not.
 
-    Lanczos finds a lower bound of that one, so a bound above the values is enough; where it is not, it goes on.
+    Relative to it. Lanczos finds a lower bound of that one, so a bound above the values is enough; where it is not, it
+    goes on.
     """
     starts = [derive_seed(seed, "start", member) for member in range(operator.members)]
-    excess = torch.full_like(below, torch.inf)
+    excess = other = torch.full_like(below, torch.inf)
     for tol in TOLERANCES:
         if excess.any():
             found = [record.eigenvalue for record in largest_eigenvalues(operator, tol=tol, seed=starts)]
             above = torch.tensor(found, dtype=below.dtype, device=below.device)
-            excess = ((below - above) / above.abs()).clamp(min=0)
-    return excess
+            excess, other = (((own - above) / above.abs()).clamp(min=0) for own in (below, below.roll(-1, 0)))
+    return excess, other
 
 
-def _feature_identity(batch: Minibatch) -> Iterator[tuple[str, Tensor]]:
-    """``<B_k, Z_k^(1)> = -sum_{j <= k} xi_j |G_j|^2`` at every layer: the feature speed formula; and its wrong sign."""
+def _feature_identity(batch: Minibatch) -> Errors:
+    """``<B_k, Z_k^(1)> = -sum_{j <= k} xi_j |G_j|^2`` at every layer: the feature speed formula."""
     squares = torch.stack([gradient.square().sum((1, 2)) for gradient in batch.gradients], 1)
     decay = (batch.factors * squares).cumsum(1)
     pairs = zip(batch.found.backward, batch.taylor.velocities, strict=True)
     inner = torch.stack([(b * z).sum((1, 2)) for b, z in pairs], 1)
-    yield "backward feature identity", ((inner + decay).abs() / decay).amax(1)
-    yield "identity with the wrong sign", ((inner - decay).abs() / decay).amax(1)
+    yield from _both("backward feature identity", inner, -decay, decay)
 
 
-def _euler_error(batch: Minibatch) -> Tensor:
+def _euler_identity(batch: Minibatch) -> Errors:
     """``<W_k, G_k> = <B_l, Z_l>`` at every layer, as the outputs are homogeneous in each weight."""
     terms = (batch.found.backward[-1] * batch.found.outputs).flatten(1)
     found = torch.stack([(w * g).sum((1, 2)) for w, g in zip(batch.weights, batch.gradients, strict=True)], 1)
-    return ((found - terms.sum(1, keepdim=True)).abs() / terms.abs().sum(1, keepdim=True)).amax(1)
+    yield from _both("Euler identity", found, terms.sum(1, keepdim=True), terms.abs().sum(1, keepdim=True))
 
 
-def _soft_rank_error(batch: Minibatch) -> Tensor:
+def _soft_rank_identity(batch: Minibatch) -> Errors:
     """Curvature along the last layer's gradient is ``(tr K / n) / SR_B`` under the mean squared error."""
     objective, features = batch.objective(last=True), batch.found.activations[-1]
     gradient = objective.flatten([batch.gradients[-1]])
     curvature = (gradient * Hessian(objective).matvec(gradient)).sum(1) / gradient.square().sum(1)
     trace = features.square().sum((1, 2)) / features.shape[1]
-    return (trace / gradient_soft_rank(features, batch.found.backward[-1]) - curvature).abs() / curvature
+    by_rank = trace / gradient_soft_rank(features, batch.found.backward[-1])
+    yield from _both("soft rank identity", by_rank, curvature, curvature)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from featurespeed.machine.yaml_files import YamlError, read_yaml
 
 LISTED = 20  # names that a message lists in full
-KINDS = ("between", "at_most", "at_least")
+REGIONS = ("between", "at_most", "at_least")
+MOST_CENTRAL = 5  # claims of a paper: what its abstract says
+
+
+class Kind(StrEnum):
+    """What a claim is about; tallies are by kind, and the headline of a paper is its central claims."""
+
+    CENTRAL = "central"  # what the abstract says, at most five a paper
+    PAPER = "paper"  # what a figure or the text says
+    THEOREM = "theorem"
+    TABLE = "table"  # a stated exponent or rule
+    DISCREPANCY = "discrepancy"  # what is printed does not hold, and what does
+    OURS = "ours"  # stands in no paper
 
 
 class CriteriaError(ValueError):
@@ -45,8 +58,8 @@ class Threshold:
             ValueError: with the offending value and what is allowed.
         """
         kinds = [key for key in entry if key != "ideal"] if isinstance(entry, Mapping) else []
-        if len(kinds) != 1 or kinds[0] not in KINDS:
-            raise ValueError(f"threshold = {entry!r}: must have one of {', '.join(KINDS)} (and maybe ideal)")
+        if len(kinds) != 1 or kinds[0] not in REGIONS:
+            raise ValueError(f"threshold = {entry!r}: must have one of {', '.join(REGIONS)} (and maybe ideal)")
         kind, value = kinds[0], entry[kinds[0]]
         if kind == "between":
             pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
@@ -103,11 +116,19 @@ class Control(_Entry):
     description: Text
 
 
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class Criterion(_Entry):
-    """One row of the ledger. ``compute`` and ``threshold`` are given, or else ``not_run`` says why there are none."""
+    """One row of the ledger: ``compute``, ``threshold`` and ``control``, or else ``not_run`` says why there are none.
+
+    ``premise`` names the conditions without which a run says nothing about the claim.
+    """
 
     claim_id: Text
     artefact: Text
+    kind: Kind
     paper: Text
     source: Text
     statement: Text
@@ -115,6 +136,7 @@ class Criterion(_Entry):
     compute: Text | None = None
     threshold: Threshold | None = None
     identity: bool = False
+    premise: Annotated[tuple[Text, ...], BeforeValidator(_one_or_several)] = ()
     control: Control | None = None
     not_run: OptionalText = ""
     note: OptionalText = ""
@@ -136,17 +158,69 @@ class Criterion(_Entry):
     def _computed_or_not_run(self) -> Criterion:
         if bool(self.not_run) == (self.compute is not None):
             raise ValueError("give either compute or not_run, not both and not neither")
-        if self.compute is not None and (self.threshold is None or not self.statistic):
-            raise ValueError("a computed claim needs a threshold and a statistic")
+        for key in ("threshold", "statistic", "control") if self.compute is not None else ():
+            if not getattr(self, key):
+                raise ValueError(f"{key} is missing: a computed claim has a threshold, a statistic and a control")
         return self
 
 
-def load_criteria(path: Path, statistics: Collection[str]) -> list[Criterion]:
+class _Anything(Collection):
+    """Holds every name: for who reads criteria without the statistics that they name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+ANY: Collection[str] = _Anything()
+
+
+@dataclass(frozen=True)
+class Names:
+    """What criteria may name."""
+
+    statistics: Collection[str] = ()
+    premises: Collection[str] = ()
+    artefacts: Collection[str] = ANY
+
+
+def load_all(paths: Sequence[Path], names: Names) -> list[Criterion]:
+    """The criteria of several files, in order; a claim stands once, and a paper has at most five central ones.
+
+    Raises:
+        CriteriaError: one line that names the file, the claim, the key and what is allowed.
+    """
+    criteria: list[Criterion] = []
+    place: dict[str, Path] = {}
+    for path in paths:
+        for criterion in load_criteria(path, names):
+            if criterion.claim_id in place:
+                raise CriteriaError(
+                    f"{path}: claim_id = {criterion.claim_id!r}: used in {place[criterion.claim_id]} already"
+                )
+            place[criterion.claim_id] = path
+            criteria.append(criterion)
+    for paper in dict.fromkeys(criterion.paper for criterion in criteria):
+        central = [c.claim_id for c in criteria if c.paper == paper and c.kind is Kind.CENTRAL]
+        if len(central) > MOST_CENTRAL:
+            raise CriteriaError(
+                f"{place[central[-1]]}: claim {central[-1]!r}: kind = 'central': {paper} has {len(central)} of them,"
+                f" allowed: at most {MOST_CENTRAL} a paper ({', '.join(central)})"
+            )
+    return criteria
+
+
+def load_criteria(path: Path, names: Names) -> list[Criterion]:
     """Read one criteria file: a mapping with ``paper`` and ``claims``, a list of entries.
 
     Args:
         path: the YAML file.
-        statistics: names that ``compute`` may use.
+        names: what ``compute``, ``premise`` and ``artefact`` may name.
 
     Raises:
         CriteriaError: one line that names the file, the claim, the key and what is allowed.
@@ -159,7 +233,7 @@ def load_criteria(path: Path, statistics: Collection[str]) -> list[Criterion]:
         raise CriteriaError(f"{path}: must have the keys paper and claims (a list), and no others")
     criteria: list[Criterion] = []
     for number, entry in enumerate(content["claims"], start=1):
-        criteria.append(_criterion(path, number, entry, content["paper"], statistics))
+        criteria.append(_criterion(path, number, entry, content["paper"], names))
     ids = [criterion.claim_id for criterion in criteria]
     repeated = sorted({claim for claim in ids if ids.count(claim) > 1})
     if repeated:
@@ -167,7 +241,7 @@ def load_criteria(path: Path, statistics: Collection[str]) -> list[Criterion]:
     return criteria
 
 
-def _criterion(path: Path, number: int, entry: Any, paper: str, statistics: Collection[str]) -> Criterion:
+def _criterion(path: Path, number: int, entry: Any, paper: str, names: Names) -> Criterion:
     if not isinstance(entry, dict):
         raise CriteriaError(f"{path}: claim {number}: must be a mapping, got {entry!r}")
     where = f"{path}: claim {entry.get('claim_id', number)!r}"
@@ -175,19 +249,22 @@ def _criterion(path: Path, number: int, entry: Any, paper: str, statistics: Coll
         criterion = Criterion.model_validate({"paper": paper} | entry)
     except ValidationError as error:
         raise CriteriaError(f"{where}: {_first_fault(error)}") from None
-    names = [name for name in (criterion.compute, criterion.control and criterion.control.compute) if name]
-    for name in names:
-        if name not in statistics:
-            raise CriteriaError(f"{where}: compute = {name!r}: unknown, allowed: {_known(name, statistics)}")
+    computed = [name for name in (criterion.compute, criterion.control and criterion.control.compute) if name]
+    asked = [("compute", name, names.statistics) for name in computed]
+    asked += [("premise", name, names.premises) for name in criterion.premise]
+    asked.append(("artefact", criterion.artefact, names.artefacts))
+    for key, name, allowed in asked:
+        if name not in allowed:
+            raise CriteriaError(f"{where}: {key} = {name!r}: unknown, allowed: {_known(name, allowed)}")
     return criterion
 
 
-def _known(name: str, statistics: Collection[str]) -> str:
+def _known(name: str, allowed: Collection[str]) -> str:
     """All names, or of many those closest to the wrong one."""
-    if len(statistics) <= LISTED:
-        return ", ".join(sorted(statistics))
-    close = difflib.get_close_matches(name, statistics, n=3) or sorted(statistics)[:3]
-    return f"one of {len(statistics)}, such as {', '.join(map(repr, close))}"
+    if len(allowed) <= LISTED:
+        return ", ".join(sorted(allowed)) or "none, there are none"
+    close = difflib.get_close_matches(name, allowed, n=3) or sorted(allowed)[:3]
+    return f"one of {len(allowed)}, such as {', '.join(map(repr, close))}"
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -196,5 +273,7 @@ def _first_fault(error: ValidationError) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         message = f"unknown key, allowed: {', '.join(Criterion.model_fields)}"
+    if key == "kind":
+        message = f"{'missing' if fault['type'] == 'missing' else 'unknown'}, allowed: {', '.join(Kind)}"
     value = f" = {fault['input']!r}" if key and fault["type"] != "missing" else ""
     return f"{key}{value}: {message}" if key else message

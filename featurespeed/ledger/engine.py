@@ -1,15 +1,16 @@
 """The claims ledger: criteria read at the door, statistics looked up by name, and one function that decides verdicts.
 
 A criterion is an entry of a reviewed file (a room's ``claims.yaml``) written before its run. A statistic is a
-function of the stage tables, registered with :func:`statistic`. :func:`decide` compares its estimate with the
-threshold; the same function judges the negative control and the claim at half and at twice its threshold.
+function of the stage tables, registered with :func:`statistic`; a premise, registered with :func:`premise`, says
+whether a run is of the kind that a claim is about. :func:`decide` compares an estimate with the threshold; the same
+function judges the negative control and the claim at half and at twice its threshold.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from featurespeed.ledger.criteria import Control, Criterion, Threshold
 #: Columns of ``claims.csv``, a public interface.
 CLAIM_COLUMNS = (
     "claim_id", "artefact", "paper", "statement", "scale", "statistic", "value", "ci_low", "ci_high", "threshold",
-    "control", "verdict", "n", "note",
+    "control", "verdict", "n", "note", "kind", "fragile", "premise", "criterion_commit",
 )  # fmt: skip
 
 #: Columns of ``claims_sensitivity.csv``: the verdicts at half and at twice the threshold.
@@ -59,6 +60,7 @@ class Estimate:
         ci_low, ci_high: 95% confidence interval; NaN for an identity, which has none.
         n: number of independent units behind the interval (seeds, points, checks).
         note: what a reader should know about it.
+        sample: what the units gave, by which the lint tells the same data in two places; not written anywhere.
 
     Raises:
         ValueError: the interval is upside down.
@@ -69,14 +71,25 @@ class Estimate:
     ci_high: float = math.nan
     n: int = 0
     note: str = ""
+    sample: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.ci_low > self.ci_high:
             raise ValueError(f"interval [{self.ci_low}, {self.ci_high}] is upside down")
 
 
+@dataclass(frozen=True)
+class Condition:
+    """Whether a premise holds in a run, and what was seen of it."""
+
+    holds: bool
+    note: str = ""
+
+
 Statistic = Callable[[Mapping[str, pd.DataFrame]], Estimate]
+Premise = Callable[[Mapping[str, pd.DataFrame]], Condition]
 STATISTICS: dict[str, Statistic] = {}
+PREMISES: dict[str, Premise] = {}
 
 
 def statistic(name: str) -> Callable[[Statistic], Statistic]:
@@ -86,6 +99,21 @@ def statistic(name: str) -> Callable[[Statistic], Statistic]:
         if name in STATISTICS:
             raise ValueError(f"statistic {name!r} is registered twice")
         STATISTICS[name] = function
+        return function
+
+    return register
+
+
+def premise(name: str) -> Callable[[Premise], Premise]:
+    """Register a function of the stage tables that says whether a run is of the kind that a claim is about.
+
+    The name completes "the claim holds for runs ...", as in "beyond the edge on a fifth of the steps".
+    """
+
+    def register(function: Premise) -> Premise:
+        if name in PREMISES:
+            raise ValueError(f"premise {name!r} is registered twice")
+        PREMISES[name] = function
         return function
 
     return register
@@ -163,15 +191,31 @@ def evaluate(name: str, tables: Mapping[str, pd.DataFrame]) -> Outcome:
         return Outcome(undecidable=str(undecidable))
 
 
-def judge(claim: Outcome, control: Outcome | None, threshold: Threshold) -> tuple[Verdict, str]:
-    """Verdict of a claim in the light of its negative control, and the reason where it is not plain from the numbers.
+def evaluate_premise(name: str, tables: Mapping[str, pd.DataFrame]) -> Condition:
+    """Whether a registered premise holds; what cannot be computed does not."""
+    try:
+        return PREMISES[name](tables)
+    except (MissingTable, Undecidable) as reason:
+        return Condition(False, str(reason))
 
-    ``confirmed`` needs a control that is contradicted under the same threshold: a test that nothing can fail is no
-    evidence.
+
+Conditions = Mapping[str, Condition]  # name of a premise -> whether it holds
+
+
+def judge(
+    claim: Outcome, control: Outcome | None, threshold: Threshold, conditions: Conditions | None = None
+) -> tuple[Verdict, str]:
+    """Verdict of a claim in the light of its premises and its negative control, and the reason where it is not plain.
+
+    A run without the premise of a claim decides nothing about it. ``confirmed`` needs a control that is contradicted
+    under the same threshold: a test that nothing can fail is no evidence.
     """
     if claim.estimate is None:
         reason = claim.missing or claim.undecidable
         return (Verdict.NOT_RUN if claim.missing else Verdict.INCONCLUSIVE), reason
+    broken = [name for name, condition in (conditions or {}).items() if not condition.holds]
+    if broken:
+        return Verdict.INCONCLUSIVE, f"premise: the run is not {broken[0]}"
     verdict = decide(claim.estimate, threshold)
     if verdict is Verdict.INCONCLUSIVE:
         usable = _is_usable(claim.estimate, threshold)
@@ -192,7 +236,10 @@ def _doubt(control: Outcome | None, threshold: Threshold) -> str:
 
 
 def ledger(
-    criteria: Iterable[Criterion], tables: Mapping[str, pd.DataFrame], scale: str
+    criteria: Iterable[Criterion],
+    tables: Mapping[str, pd.DataFrame],
+    scale: str,
+    commits: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Judge every criterion.
 
@@ -200,34 +247,38 @@ def ledger(
         criteria: entries of one or more criteria files; those with ``not_run`` are listed, not computed.
         tables: artefact -> long stage table.
         scale: name of the scale of this run, written into every row.
+        commits: claim -> commit in which its criterion and settings last changed, as far as it is on record.
 
     Returns:
         The rows of ``claims.csv`` and of ``claims_sensitivity.csv``, in the order of the criteria.
     """
     claims, sensitivity = [], []
     for criterion in criteria:
-        row, moved = _judge_criterion(criterion, tables, scale)
-        claims.append(row)
+        row, moved = _judge_criterion(criterion, tables)
+        claims.append(row | {"scale": scale, "criterion_commit": (commits or {}).get(criterion.claim_id, "")})
         if moved:
             sensitivity.append(moved)
     companion = pd.DataFrame(sensitivity, columns=list(SENSITIVITY_COLUMNS))
     return pd.DataFrame(claims, columns=list(CLAIM_COLUMNS)), companion
 
 
-def _judge_criterion(criterion: Criterion, tables: Mapping[str, pd.DataFrame], scale: str) -> tuple[dict, dict | None]:
+def _judge_criterion(criterion: Criterion, tables: Mapping[str, pd.DataFrame]) -> tuple[dict, dict | None]:
     row = {
         "claim_id": criterion.claim_id, "artefact": criterion.artefact, "paper": criterion.cited,
-        "statement": criterion.statement, "scale": scale, "statistic": criterion.statistic,
+        "statement": criterion.statement, "statistic": criterion.statistic,
         "value": math.nan, "ci_low": math.nan, "ci_high": math.nan,
         "threshold": str(criterion.threshold or ""), "control": "", "n": 0,
+        "kind": str(criterion.kind), "fragile": "", "premise": "; ".join(criterion.premise),
     }  # fmt: skip
     if criterion.compute is None or criterion.threshold is None:
         return row | {"verdict": str(Verdict.NOT_RUN), "note": _join(criterion.not_run, criterion.note)}, None
     threshold = criterion.threshold
     claim = evaluate(criterion.compute, tables)
     control = evaluate(criterion.control.compute, tables) if criterion.control else None
-    verdict, reason = judge(claim, control, threshold)
+    conditions = {} if claim.missing else {name: evaluate_premise(name, tables) for name in criterion.premise}
+    verdict, reason = judge(claim, control, threshold, conditions)
     row["control"] = describe_control(criterion.control, control, threshold)
+    row["premise"] = _join(*(_described(*item) for item in conditions.items())) or row["premise"]
     note = claim.estimate.note if claim.estimate else ""
     row |= {"verdict": str(verdict), "note": _join(reason, note, criterion.note)}
     if claim.estimate is None:
@@ -235,21 +286,24 @@ def _judge_criterion(criterion: Criterion, tables: Mapping[str, pd.DataFrame], s
     row |= {key: getattr(claim.estimate, key) for key in ("value", "ci_low", "ci_high", "n")}
     if threshold.identity:
         row |= {"ci_low": math.nan, "ci_high": math.nan}
-    return row, _sensitivity_row(row, claim, control, threshold, verdict)
+    moved = _sensitivity_row(row, threshold, lambda bound: judge(claim, control, bound, conditions)[0])
+    return row | {"fragile": moved["moves"]}, moved
 
 
-def _sensitivity_row(
-    row: dict, claim: Outcome, control: Outcome | None, threshold: Threshold, verdict: Verdict
-) -> dict:
+def _sensitivity_row(row: dict, threshold: Threshold, verdict_at: Callable[[Threshold], Verdict]) -> dict:
     halved, doubled = threshold.scaled(0.5), threshold.scaled(2.0)
-    at_half, at_double = judge(claim, control, halved)[0], judge(claim, control, doubled)[0]
+    at_half, at_double = verdict_at(halved), verdict_at(doubled)
     return {key: row[key] for key in ("claim_id", "artefact", "value", "ci_low", "ci_high", "threshold", "verdict")} | {
         "threshold_halved": str(halved),
         "verdict_halved": str(at_half),
         "threshold_doubled": str(doubled),
         "verdict_doubled": str(at_double),
-        "moves": "no" if at_half == at_double == verdict else "yes",
+        "moves": "no" if at_half == at_double == row["verdict"] else "yes",
     }
+
+
+def _described(name: str, condition: Condition) -> str:
+    return f"{name}: {condition.note + ', ' if condition.note else ''}{'holds' if condition.holds else 'does not hold'}"
 
 
 def describe_control(control: Control | None, outcome: Outcome | None, threshold: Threshold) -> str:

@@ -1,4 +1,4 @@
-"""What the statistics of all papers share: selecting rows, exponents, identities, the stream of the bootstrap."""
+"""What the statistics of all papers share: selecting rows, one value a seed, exponents, identities, differences."""
 
 from __future__ import annotations
 
@@ -10,22 +10,42 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from featurespeed.ledger.engine import Estimate, Undecidable, statistic
-from featurespeed.statistics import Interval, bootstrap_interval, loglog_slope
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise, statistic
+from featurespeed.statistics import Interval, difference_interval, largest_deviation, loglog_slope, mean_interval
 
 Tables = Mapping[str, pd.DataFrame]
 Found = TypeVar("Found")
-BOOTSTRAP_SEED = 0
+FEWEST_SEEDS = 2
 
 
 def as_estimate(interval: Interval, note: str = "") -> Estimate:
     """The ledger's form of an interval."""
-    return Estimate(interval.value, interval.low, interval.high, interval.n, note)
+    return Estimate(interval.value, interval.low, interval.high, interval.n, note, interval.sample)
+
+
+def mean_estimate(values: np.ndarray, note: str = "") -> Estimate:
+    """Mean of one value a seed, ``[seeds]``, with its t interval; fewer than two seeds cannot decide."""
+    enough_seeds(values)
+    return as_estimate(mean_interval(values), note)
+
+
+def largest_estimate(values: np.ndarray, stated: np.ndarray | float = 0.0, note: str = "") -> Estimate:
+    """Largest deviation of several means from what is stated, ``[seeds, quantities]``, simultaneous t intervals."""
+    enough_seeds(values)
+    return as_estimate(largest_deviation(values, stated), note)
+
+
+def enough_seeds(values: np.ndarray) -> None:
+    """Raise :class:`Undecidable` if there are fewer than two seeds, or one of them has no number."""
+    if len(values) < FEWEST_SEEDS:
+        raise Undecidable(f"{len(values)} seed, at least {FEWEST_SEEDS} are needed for an interval")
+    if not np.isfinite(values).all():
+        raise Undecidable(f"{int((~np.isfinite(values)).sum())} of {values.size} values are no numbers")
 
 
 def identity(errors: pd.Series, note: str = "") -> Estimate:
     """Largest error of an identity over all its checks."""
-    return Estimate(float(errors.max()), n=len(errors), note=note)
+    return Estimate(float(errors.max()), n=len(errors), note=note, sample=tuple(map(float, errors)))
 
 
 def select(table: pd.DataFrame, **keys) -> pd.DataFrame:
@@ -44,24 +64,6 @@ def slope(rows: pd.DataFrame, x: str, y: str = "value", least: int = 3) -> Estim
     if rows[x].nunique() < least:
         raise Undecidable(f"{rows[x].nunique()} values of {x}: at least {least} are needed for an exponent")
     return as_estimate(loglog_slope(rows[x], rows[y], rows["seed"]))
-
-
-def largest_deviation(measured: Mapping[str, Interval], stated: Mapping[str, float]) -> Estimate:
-    """Largest ``|measured - stated|`` over all keys, with an interval that holds for all of them."""
-    deviations = []
-    for variable, interval in measured.items():
-        low, high = interval.low - stated[variable], interval.high - stated[variable]
-        inside = low <= 0.0 <= high
-        nearest = 0.0 if inside else min(abs(low), abs(high))
-        deviations.append((abs(interval.value - stated[variable]), nearest, max(abs(low), abs(high)), interval.n))
-    values, lows, highs, n = zip(*deviations, strict=True)
-    note = ", ".join(f"{v}: {i.value:.3f}" for v, i in measured.items())
-    return Estimate(max(values), max(lows), max(highs), min(n), f"measured exponents {note}")
-
-
-def generator() -> np.random.Generator:
-    """Stream of the bootstrap, the same at every run."""
-    return np.random.default_rng(BOOTSTRAP_SEED)
 
 
 def per_table(function: Callable[..., Found]) -> Callable[..., Found]:
@@ -85,10 +87,13 @@ def register(name: str, function: Callable[[Tables], Estimate]) -> None:
     statistic(name)(function)
 
 
+def register_premise(name: str, function: Callable[[Tables], Condition]) -> None:
+    """Register a premise under ``name`` (for premises made in loops)."""
+    premise(name)(function)
+
+
 def mean_difference(first: pd.DataFrame, second: pd.DataFrame) -> Estimate:
-    """Difference of the means of two independent samples; bootstrap over both."""
-    a, b = first["value"].to_numpy(), second["value"].to_numpy()
-    n = min(len(a), len(b))
-    pair = np.column_stack([a[:n], b[:n]])
-    interval = bootstrap_interval(pair, lambda d: float(d[:, 0].mean() - d[:, 1].mean()), generator())
-    return as_estimate(interval)
+    """Difference of the means of two independent samples, the rows of two tables; Welch's t interval."""
+    for rows in (first, second):
+        enough_seeds(rows["value"].to_numpy())
+    return as_estimate(difference_interval(first["value"], second["value"]))

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurespeed.ledger.criteria import Criterion, load_criteria
-from featurespeed.ledger.engine import STATISTICS, Verdict
+from featurespeed.ledger.criteria import Criterion, Kind
+from featurespeed.ledger.engine import Verdict
+from featurespeed.ledger.headline import disagreements
 from featurespeed.papers.entries import Artefact, Paper, Planned
-from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, PLANNED, ROOM_OF, criteria_files, load_statistics
+from featurespeed.pipeline.criteria import all_criteria
+from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, PLANNED, ROOM_OF
 
 #: Scales in the table, and whether anybody can run them in minutes on two cores.
 SHOWN = {"laptop": True, "gpu": False, "paper": False}
@@ -34,15 +36,21 @@ made by `python -m featurespeed.pipeline.generate` of the rooms, their criteria 
   `workflow/scales`, no results of it are kept; **not run**: it is not computed here yet.
 - Numbers are those of claims by verdict in the kept ledger of that scale: confirmed / contradicted / inconclusive.
   Claims that a run did not judge are left out; a dash means that none was judged.
+- *fragile*: the verdict moves when the threshold is halved or doubled; see [claims.md](claims.md).
 """
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Verdicts of the kept ledger of a scale, and which artefacts have kept tables there."""
+    """Rows of the kept ledger of a scale by claim, and which artefacts have kept tables there."""
 
-    verdicts: Mapping[str, str]
+    rows: Mapping[str, Mapping[str, str]]
     kept: frozenset[str]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Claim -> verdict."""
+        return {claim: row["verdict"] for claim, row in self.rows.items()}
 
 
 def read_ledger(folder: Path) -> Ledger:
@@ -52,13 +60,7 @@ def read_ledger(folder: Path) -> Ledger:
     if not path.is_file():
         return Ledger({}, kept)
     with path.open(encoding="utf-8", newline="") as file:
-        return Ledger({row["claim_id"]: row["verdict"] for row in csv.DictReader(file)}, kept)
-
-
-def all_criteria() -> list[Criterion]:
-    """The criteria of all rooms."""
-    load_statistics()
-    return [criterion for path in criteria_files() for criterion in load_criteria(path, STATISTICS)]
+        return Ledger({row["claim_id"]: row for row in csv.DictReader(file)}, kept)
 
 
 def coverage(base: Path) -> str:
@@ -69,16 +71,66 @@ def coverage(base: Path) -> str:
     for paper in PAPERS:
         own = [criterion for criterion in criteria if ROOM_OF[criterion.artefact].paper == paper]
         parts.append(_heading(paper))
+        parts.append(_central(own, ledgers))
+        parts.append(_by_kind(own, ledgers))
         parts.append(_figures(paper, own, ledgers))
         theorems = _theorems(own, ledgers)
         if theorems:
             parts.append(theorems)
+    parts.append(_across_scales(criteria, ledgers))
     return "\n".join(parts)
 
 
 def _heading(paper: Paper) -> str:
     code = f" Code of the authors: `{paper.repository}`." if paper.repository else ""
     return f"## {paper.title}\n\n{paper.authors}, arXiv:{paper.arxiv}. Known to us: {paper.known}.{code}\n"
+
+
+def _central(criteria: Sequence[Criterion], ledgers: Mapping[str, Ledger]) -> str:
+    """What the abstract says, at every scale side by side."""
+    own = [criterion for criterion in criteria if criterion.kind is Kind.CENTRAL]
+    rows = [[claim.statement, f"`{claim.claim_id}`", *(_verdict(claim, ledgers[s]) for s in SHOWN)] for claim in own]
+    return _table(["central claims", "id", *SHOWN], rows)
+
+
+def _verdict(claim: Criterion, ledger: Ledger) -> str:
+    """Verdict, estimate and n of one claim in a kept ledger."""
+    row = ledger.rows.get(claim.claim_id)
+    if row is None or row["verdict"] == Verdict.NOT_RUN:
+        return "—"
+    numbers = [f"{float(row[key]):.3g}" for key in ("value", "ci_low", "ci_high") if row[key]]
+    estimate = f", {numbers[0]}" + (f" [{numbers[1]}, {numbers[2]}]" if len(numbers) == 3 else "") if numbers else ""
+    fragile = ", *fragile*" if row.get("fragile") == "yes" else ""
+    return f"{row['verdict']}{fragile}{estimate}, n = {row['n']}" if numbers else row["verdict"]
+
+
+def _by_kind(criteria: Sequence[Criterion], ledgers: Mapping[str, Ledger]) -> str:
+    """Verdicts by kind of claim."""
+    by_kind = [(kind, [criterion for criterion in criteria if criterion.kind is kind]) for kind in Kind]
+    rows = [
+        [str(kind), *(_counts(own, ledgers[scale]) or "—" for scale in SHOWN), str(len(own))]
+        for kind, own in by_kind
+        if own
+    ]
+    return _table(["kind", *SHOWN, "claims"], rows)
+
+
+def _across_scales(criteria: Sequence[Criterion], ledgers: Mapping[str, Ledger]) -> str:
+    """Claims that one scale confirms and another one contradicts."""
+    known = {criterion.claim_id: criterion for criterion in criteria}
+    verdicts = {scale: ledger.verdicts for scale, ledger in ledgers.items()}
+    found = [(claim, decided) for claim, decided in disagreements(verdicts) if claim in known]
+    text = (
+        "## Where scales disagree\n\nClaims that one scale confirms and another one contradicts;"
+        " the larger scale speaks for the paper.\n\n"
+    )
+    if not found:
+        return text + "None.\n"
+    rows = [
+        [f"`{claim}`", known[claim].statement, *(decided.get(scale, "—") for scale in SHOWN)]
+        for claim, decided in found
+    ]
+    return text + _table(["claim", "statement", *SHOWN], rows)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,7 +5,8 @@
 
 Made are ``workflow/schemas/config.schema.json``, the targets that ``make`` knows, ``docs/coverage.md``,
 ``docs/img/imports.svg``, and in other pages the parts between ``<!-- NAME -->`` and ``<!-- end -->``: the artefacts in
-the README, the columns of all tables in ``docs/tables.md``, the costs in ``docs/cost.md``.
+the README, the columns of all tables in ``docs/tables.md``, the costs in ``docs/cost.md``, in ``docs/claims.md`` how
+many seeds the central claims need.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from featurespeed.ledger.criteria import CriteriaError
-from featurespeed.pipeline import architecture, cost, coverage
+from featurespeed.pipeline import architecture, cost, coverage, power_table
 from featurespeed.pipeline.config import ConfigError, config_schema
 from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, ROOM_OF, ROOMS, Room, groups
 
@@ -100,6 +101,9 @@ GENERATED: Mapping[str, Callable[[Path], str]] = {
     "README.md": readme,
     "docs/tables.md": lambda base: between(
         (base / "docs/tables.md").read_text(encoding="utf-8"), "rooms", columns_of_rooms()
+    ),
+    "docs/claims.md": lambda base: between(
+        (base / "docs/claims.md").read_text(encoding="utf-8"), "power", power_table.power_table(base)
     ),
     "docs/cost.md": lambda base: cost.rewrite((base / "docs/cost.md").read_text(encoding="utf-8"), base),
 }

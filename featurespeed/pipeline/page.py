@@ -17,9 +17,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from featurespeed.ledger.criteria import Kind
 from featurespeed.ledger.engine import Verdict
 from featurespeed.papers.entries import Setting
 from featurespeed.parameterization import Parameterization
+from featurespeed.pipeline.criteria_history import read_record
+from featurespeed.pipeline.page_ledger import Ledger, headlines, kept_ledgers, read_claims, runs_of, with_history
 from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, ROOM_OF
 
 VERDICTS = tuple(str(verdict) for verdict in Verdict)
@@ -27,7 +30,7 @@ MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 #: Provenance and sidecar entries shown as they are, in this order.
 RUN_KEYS = (
-    "started", "host", "device", "processor", "platform", "python", "threads", "wall_seconds", "cpu_seconds",
+    "started", "commit", "host", "device", "processor", "platform", "python", "threads", "wall_seconds", "cpu_seconds",
     "peak_memory_mb",
 )  # fmt: skip
 
@@ -48,6 +51,8 @@ class PageInputs:
     sidecars: Sequence[Path]  # of the stages, and of the jobs that trained and measured for them
     notebooks: Sequence[Path]
     jobs: Mapping[str, Sequence[str]] = field(default_factory=dict)  # artefact -> those of its jobs, by name
+    record: Path | None = None  # which commit fixed each criterion
+    kept: Sequence[Path] = ()  # the kept ledgers of other scales
 
 
 def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Path], pd.DataFrame]) -> dict[str, Any]:
@@ -59,8 +64,10 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         scale: name of the scale.
         read_table: reader of a stage table, with its provenance in ``attrs``.
     """
-    claims = _with_sensitivity(_read_ledger(inputs.claims), _read_ledger(inputs.sensitivity))
     sidecars = {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in inputs.sidecars}
+    claims = _with_sensitivity(read_claims(inputs.claims), read_claims(inputs.sensitivity))
+    runs = runs_of(sidecars, inputs.jobs, list(ARTEFACTS))
+    claims = with_history(claims, scale, runs, read_record(inputs.record) if inputs.record else {})
     stages = {path.stem: path for path in inputs.stages}
     figures, tables = ({path.stem: path for path in paths} for paths in (inputs.figures, inputs.tables))
     points = pd.read_csv(inputs.published, dtype={"figure": str, "x": str}).to_dict(orient="records")
@@ -80,6 +87,8 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
     groups = _by_paper(sections, claims)
     return {
         "scale": scale,
+        "headlines": headlines(PAPERS, [*kept_ledgers(inputs.kept, scale, inputs.record), Ledger(scale, claims)]),
+        "kinds": _kinds(claims),
         "papers": [group["paper"] for group in groups if group["paper"]],
         "groups": groups,
         "counts": _counts(claims),
@@ -88,13 +97,13 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
             (claim for claim in claims if claim["verdict"] != "confirmed"),
             key=lambda claim: VERDICTS.index(claim["verdict"]),
         ),
-        "discrepancies": sum(claim["discrepancy"] for claim in claims),
         "sections": sections,
         "machine": _machine(list(sidecars.values())),
         "versions": versions,
         "links": {
             "claims": _relative(inputs.claims, page),
             "sensitivity": _relative(inputs.sensitivity, page),
+            "headline": _relative(inputs.claims.with_name("headline.csv"), page),
             "published": _relative(inputs.published, page),
             "notebooks": [_relative(path, page) for path in inputs.notebooks],
         },
@@ -115,6 +124,12 @@ def _by_paper(sections: list[dict], claims: list[dict]) -> list[dict[str, Any]]:
 
 def _counts(claims: list[dict]) -> dict[str, int]:
     return {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS}
+
+
+def _kinds(claims: list[dict]) -> list[tuple[str, dict[str, int]]]:
+    """Counts of each kind of claim that there is."""
+    by_kind = [(str(kind), [claim for claim in claims if claim["kind"] == kind]) for kind in Kind]
+    return [(kind, _counts(own)) for kind, own in by_kind if own]
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -230,13 +245,6 @@ def _relative(path: Path, page: Path) -> str:
     return Path(os.path.relpath(path, page.parent)).as_posix()
 
 
-def _read_ledger(path: Path) -> list[dict[str, Any]]:
-    """Rows as text and, where they are numbers, as floats; empty cells are empty text."""
-    numbers = {"value", "ci_low", "ci_high"}
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict(orient="records")
-    return [{key: float(cell) if key in numbers and cell else cell for key, cell in row.items()} for row in rows]
-
-
 def _with_sensitivity(claims: list[dict], sensitivity: list[dict]) -> list[dict]:
     """Each claim with its verdicts at half and at twice the threshold, empty where there is no estimate."""
     moved = {row["claim_id"]: row for row in sensitivity}
@@ -245,8 +253,6 @@ def _with_sensitivity(claims: list[dict], sensitivity: list[dict]) -> list[dict]
     for claim in claims:
         companion = moved.get(claim["claim_id"], {})
         rows.append(claim | {key: companion.get(key, "") for key in keys})
-        # A row about what a paper prints, as against what its settings give; its id says so.
-        rows[-1]["discrepancy"] = "discrepancy" in claim["claim_id"]
     return rows
 
 

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import re
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -190,6 +191,23 @@ def _module_file(name: str, package_root: Path) -> Path | None:
         if candidate.is_file() and _ours(name):
             return candidate
     return None
+
+
+def source_commit(base: Path = PACKAGE_ROOT.parent) -> str:
+    """Commit of the sources, with ``+changes`` where a tracked file differs from it; "" where there is no history."""
+    try:
+        top, commit = _git(base, "rev-parse", "--show-toplevel", "HEAD").split()
+        if Path(top) != base:  # an installed copy inside somebody's own repository
+            return ""
+        changed = _git(base, "status", "--porcelain", "--untracked-files=no", "--", ":!results")
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ""
+    return commit[:12] + ("+changes" if changed.strip() else "")
+
+
+def _git(base: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(base), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 def _version(name: str) -> str:

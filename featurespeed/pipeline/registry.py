@@ -17,11 +17,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from featurespeed.ledger.criteria import ANY, Names, load_all
 from featurespeed.papers.entries import Artefact, Paper, Planned
 from featurespeed.values import Spec
 
 PAPERS_PACKAGE = "featurespeed.papers"
 _ID = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_PREMISE = re.compile(r'(?:premise\(\s*|^ +)"([^"\n]+)"(?=[,:)])', re.MULTILINE)  # an argument, or the key of a table
 
 
 class RegistryError(ValueError):
@@ -200,10 +202,14 @@ def _check_claims(room: Room) -> None:
     """Criteria are read when they are judged, after all else; what they are about can be seen before."""
     path, own = room.file("claims.yaml"), {entry.id for entry in (*room.artefacts, *room.planned)}
     text = path.read_text(encoding="utf-8", errors="replace") if path else ""  # who reads it all says what is wrong
-    for name in re.findall(r"^ +artefact: *(\S+)", text, re.MULTILINE):
-        if name.strip("\"'") not in own:
+    claim = "?"
+    for key, name in re.findall(r"^[ -]+(claim_id|artefact): *(\S+)", text, re.MULTILINE):
+        name = name.strip("\"'")
+        if key == "claim_id":
+            claim = name
+        elif name not in own:
             raise RegistryError(
-                f"{room.module}: claims.yaml: artefact = {name}: not of this room, allowed: {', '.join(sorted(own))}"
+                f"{path}: claim {claim!r}: artefact = {name!r}: not of this room, allowed: {', '.join(sorted(own))}"
             )
 
 
@@ -260,3 +266,18 @@ def load_statistics() -> None:
 def criteria_files() -> list[Path]:
     """The criteria of all rooms, in the order of papers and rooms."""
     return [path for room in ROOMS if (path := room.file("claims.yaml"))]
+
+
+def check_criteria() -> None:
+    """Read all criteria before anything runs, without the statistics: these need pandas, and are looked up later.
+
+    Raises:
+        CriteriaError: one line that names the file, the claim, the key and what is allowed.
+    """
+    text = "".join(path.read_text(encoding="utf-8") for room in ROOMS for path in _sources(room))
+    load_all(criteria_files(), Names(ANY, _PREMISE.findall(text), (*ARTEFACTS, *PLANNED)))
+
+
+def _sources(room: Room) -> list[Path]:
+    """The modules of a room and of its paper: where premises are registered, by names that are written out."""
+    return [*sorted(room.folder.glob("*.py")), *sorted(room.folder.parent.glob("*.py"))]

@@ -32,7 +32,7 @@ from typing import Any
 
 from featurespeed.errors import UserError
 from featurespeed.machine.files import atomic_path
-from featurespeed.pipeline.provenance import canonical_json, table_metadata
+from featurespeed.pipeline.provenance import canonical_json, source_commit, table_metadata
 from featurespeed.records import read_table, write_table
 
 # mallopt(3) parameters. Without them glibc gives large arrays back to the kernel after each operation and takes them
@@ -263,6 +263,7 @@ def _run_facts(started: datetime, wall_seconds: float, cpu_seconds: float, threa
         "cpu_seconds": round(cpu_seconds, 3),
         "peak_memory_mb": round(usage.ru_maxrss / 1024, 1),
         "started": started.isoformat(timespec="seconds"),
+        "commit": source_commit(),
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "processor": _processor(),

@@ -1,8 +1,10 @@
 """Curves over widths along training: how much they differ, and how fast they leave the widest network.
 
 The widest network of a run stands for infinite width (arXiv:2402.17457, Fig. 3). Seeds share their batches over widths,
-so a distance to it is taken seed by seed. Arrays have the shape ``[seeds, sizes, steps]``; a statistic of some seeds
-takes their indices, as :func:`featurespeed.sweeps.transfer.over_seeds` wants it.
+so a difference from it is taken seed by seed, and the seed noise is subtracted from its square. Arrays have the shape
+``[seeds, sizes, steps]``; a statistic of some seeds takes their indices. Coefficients of variation and their bootstrap
+over seeds (:func:`featurespeed.sweeps.transfer.over_seeds`) are for figures; claims are about exponents in the size
+(:mod:`featurespeed.sweeps.dependence`).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ EARLY = 0.25  # share of the steps that counts as early, the initial network lef
 TENTH = 0.1  # share of the steps at the beginning and at the end that are compared
 FAR = 4  # a width this many times smaller than the proxy differs from it as from infinite width
 FEWEST_POINTS = 3  # of a fit
+SEEN = 0.5  # share of the fitted steps at which a distance must exceed the noise floor: noise alone does at a quarter
 FEWEST_WIDTHS = 3  # whose variation is judged
 
 Statistic = Callable[[Chosen], float]
@@ -65,6 +68,16 @@ class Curves:
         """Steps from ``low`` to ``high`` (shares of training), ``[T]``; ``initial``: step 0 may be among them."""
         return (self.steps >= low * self.last) & (self.steps <= high * self.last) & ((self.steps > 0) | initial)
 
+    def over(self, low: float, high: float, initial: bool = True) -> np.ndarray:
+        """Mean over the probe steps of a part of training (:meth:`inside`), ``[seeds, S]``; NaN if there are none."""
+        part = self.values[..., self.inside(low, high, initial)]
+        return part.mean(-1) if part.shape[-1] else np.full(part.shape[:2], np.nan)
+
+    def until(self, step: int) -> Curves:
+        """The same up to a step, which then is the last one of training."""
+        keep = self.steps <= step
+        return dataclasses.replace(self, steps=self.steps[keep], values=self.values[..., keep], last=step)
+
     def early(self) -> np.ndarray:
         """Values early in training, without the initial network."""
         return self.values[..., self.inside(0.0, EARLY, initial=False)]
@@ -90,8 +103,8 @@ class Curves:
         return (int(self.sizes[gaps[0][1]]), int(self.steps[gaps[0][2]])) if len(gaps) else None
 
 
-def common_rate(rows: pd.DataFrame, quantity: str) -> float | None:
-    """Of the learning rates at which ``quantity`` was measured, the one that is best for all widths together.
+def common_rate(rows: pd.DataFrame, quantity: str, size: str = "width") -> float | None:
+    """Of the learning rates at which ``quantity`` was measured, the one that is best for all sizes together.
 
     None where nothing was measured, or every rate has a network that diverged, died or ended at chance.
     """
@@ -100,14 +113,14 @@ def common_rate(rows: pd.DataFrame, quantity: str) -> float | None:
     ]
     if own.empty:
         return None
-    losses = late_losses(own)
+    losses = late_losses(own, size)
     best = losses.common_best()
     return None if best is None else float(losses.rates[best])
 
 
-def curves(rows: pd.DataFrame, quantity: str, rate: float, index: int = 1) -> Curves:
+def curves(rows: pd.DataFrame, quantity: str, rate: float, index: int = 1, size: str = "width") -> Curves:
     """One quantity of one network (rows of :func:`featurespeed.sweeps.transfer.of_network`) at one learning rate."""
-    sizes, steps, values = along_training(rows, quantity, rate, index)
+    sizes, steps, values = along_training(rows, quantity, rate, index, size)
     return Curves(sizes, steps, values, int(rows["step"].max()), rate)
 
 
@@ -147,11 +160,6 @@ def late_spread(found: Curves) -> Statistic:
     return lambda chosen: spread(late[chosen])
 
 
-def unscaled(found: Curves) -> Curves:
-    """Curvature of H itself in place of gamma^2 H, up to a constant: under muP gamma^2 is proportional to the width."""
-    return dataclasses.replace(found, values=found.values / found.sizes[:, None])
-
-
 def rise(found: Curves, size: int = -1) -> Statistic:
     """Mean over the second half of training over the initial value, of the width at place ``size`` (Fig. 11)."""
     late, initial = found.late()[:, size], found.values[:, size, 0]
@@ -175,20 +183,23 @@ def edge_ratio(found: Curves) -> Statistic:
 
 @dataclass(frozen=True)
 class Distances:
-    """``|S_N(t) - S_proxy(t)|`` of every width below the proxy, seed by seed.
+    """How far every width below the proxy is from it: ``|E S_N(t) - E S_proxy(t)|``, without the noise of the seeds.
+
+    The mean over seeds of the differences has a square that exceeds the true one by ``s^2 / n`` on average; that is
+    subtracted. ``s / sqrt(n)`` is the noise floor: what lies below it is no distance.
 
     Attributes:
         sizes: ``[S - 1]``.
         proxy: the widest network.
         steps: ``[T]``.
-        values: ``[seeds, S - 1, T]``.
+        gaps: ``S_N(t) - S_proxy(t)`` seed by seed, ``[seeds, S - 1, T]``.
         last: last step of training.
     """
 
     sizes: np.ndarray
     proxy: int
     steps: np.ndarray
-    values: np.ndarray
+    gaps: np.ndarray
     last: int
 
     @property
@@ -196,51 +207,89 @@ class Distances:
         """Steps after the warm-up, which fits use, as a mask ``[T]``."""
         return self.steps > WARM_UP * self.last
 
-    def medians(self, chosen: Chosen = ALL) -> np.ndarray:
-        """Median over seeds, ``[S - 1, T]``."""
-        return np.median(self.values[chosen], axis=0)
+    def floor(self, chosen: Chosen = ALL) -> np.ndarray:
+        """Standard error of the mean difference, ``[S - 1, T]``."""
+        own = self.gaps[chosen]
+        return own.std(0, ddof=1) / np.sqrt(len(own))
+
+    def squared(self, chosen: Chosen = ALL) -> np.ndarray:
+        """Square of the distance, unbiased, so that it may be negative, ``[S - 1, T]``."""
+        return self.gaps[chosen].mean(0) ** 2 - self.floor(chosen) ** 2
+
+    def values(self, chosen: Chosen = ALL) -> np.ndarray:
+        """The distance, ``[S - 1, T]``; NaN where its square is negative."""
+        return _root(self.squared(chosen))
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Where the distance of all seeds exceeds the noise floor, ``[S - 1, T]``."""
+        return self.squared() > self.floor() ** 2
+
+    @property
+    def told(self) -> np.ndarray:
+        """Widths whose distance exceeds the floor at half of the fitted steps or more, as a mask ``[S - 1]``."""
+        above = (self.seen & self.fitted).sum(1)
+        return (above >= FEWEST_POINTS) & (above >= SEEN * self.fitted.sum())
 
     def laws(self, chosen: Chosen = ALL) -> np.ndarray:
-        """``(a, b)`` of ``g = a t^b`` for every width, ``[S - 1, 2]``: least squares of logarithms."""
-        steps = self.steps[self.fitted]
-        return np.array([_power_law(steps, row) for row in self.medians(chosen)[:, self.fitted]])
+        """``(a, b)`` of ``g = a t^b`` for every width, ``[S - 1, 2]``: least squares of logarithms; NaN if not told.
+
+        Fitted are the steps after the warm-up where the distance of all seeds exceeds the floor. With some of the seeds
+        it may fall below there, and then counts as the floor.
+        """
+        used, levels = self.seen & self.fitted & self.told[:, None], self._at_least_the_floor(chosen)
+        return np.array([_power_law(self.steps[own], row[own]) for own, row in zip(used, levels, strict=True)]).reshape(
+            -1, 2
+        )
+
+    def _at_least_the_floor(self, chosen: Chosen) -> np.ndarray:
+        return np.sqrt(np.maximum(self.squared(chosen), self.floor(chosen) ** 2))
 
     def exponent(self, chosen: Chosen = ALL) -> float:
-        """Exponent b in time: the median over widths."""
-        return float(np.median(self.laws(chosen)[:, 1]))
+        """Exponent b in time: the mean over the widths that have one, at least half of them; else NaN."""
+        if self.told.mean() < 0.5:
+            return np.nan
+        return float(self.laws(chosen)[self.told, 1].mean())
 
     def over_time(self, chosen: Chosen = ALL) -> np.ndarray:
-        """Median over seeds, averaged over the steps after the first, ``[S - 1]``."""
-        return self.medians(chosen)[:, self.steps > 0].mean(-1)
+        """Root mean square over the steps after the first, ``[S - 1]``; NaN where the mean square is negative."""
+        return _root(self.squared(chosen)[:, self.steps > 0].mean(-1))
+
+    def floor_over_time(self, chosen: Chosen = ALL) -> np.ndarray:
+        """Noise floor of :meth:`over_time`, ``[S - 1]``."""
+        return np.sqrt((self.floor(chosen)[:, self.steps > 0] ** 2).mean(-1))
 
     def far(self) -> np.ndarray:
         """Widths well below the proxy, as a mask ``[S - 1]``: next to it a distance falls to 0, whatever its rate."""
         return self.sizes * FAR <= self.proxy
 
     def rate(self, chosen: Chosen = ALL) -> float:
-        """Exponent in the width of the distance averaged over training, of the widths well below the proxy."""
+        """Exponent in the width of the distance over training, of the widths well below the proxy; NaN below the floor.
+
+        As in :meth:`laws`, the floor stands in where some of the seeds lie below it.
+        """
         far = self.far()
-        return float(_power_law(self.sizes[far], self.over_time(chosen)[far])[1])
+        if not (self.over_time()[far] > self.floor_over_time()[far]).all():
+            return np.nan
+        levels = np.fmax(self.over_time(chosen), self.floor_over_time(chosen))
+        return float(_power_law(self.sizes[far], levels[far])[1])
 
 
 def distances(found: Curves) -> Distances:
     """Distances to the widest network."""
-    gaps = np.abs(found.values[:, :-1] - found.values[:, -1:])
+    gaps = found.values[:, :-1] - found.values[:, -1:]
     return Distances(found.sizes[:-1], int(found.sizes[-1]), found.steps, gaps, found.last)
-
-
-def reversed_in_time(found: Distances) -> Distances:
-    """The same distances in the reverse order of the steps that are fitted: what grows now falls."""
-    values = found.values.copy()
-    values[..., found.fitted] = values[..., found.fitted][..., ::-1]
-    return Distances(found.sizes, found.proxy, found.steps, values, found.last)
 
 
 def size_exponent(found: Curves, sizes: np.ndarray) -> Statistic:
     """Exponent in the width of the quantity itself, averaged over the steps after the first, over some widths."""
     own = np.isin(found.sizes, sizes)
     means = found.values[..., found.steps > 0].mean(-1)[:, own]
-    return lambda chosen: float(_power_law(found.sizes[own], np.median(means[chosen], axis=0))[1])
+    return lambda chosen: float(_power_law(found.sizes[own], means[chosen].mean(0))[1])
+
+
+def _root(squares: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.where(squares >= 0, squares, np.nan))
 
 
 def _ratio(above: float, below: float) -> float:

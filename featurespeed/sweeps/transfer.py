@@ -48,38 +48,6 @@ class Losses:
         means = self.values[chosen].mean(0)
         return np.where(np.isfinite(means).any(1), means.argmin(1), -1)
 
-    def shift(self, chosen: Chosen = ALL) -> float:
-        """Steps of a factor 2 from the best learning rate of the smallest size to that of the largest one.
-
-        NaN if one of the two has none.
-        """
-        best = self.best(chosen)
-        if best[0] < 0 or best[-1] < 0:
-            return np.nan
-        return float(np.log2(self.rates[best[-1]] / self.rates[best[0]]))
-
-    def shift_bounds(self, chosen: Chosen = ALL) -> tuple[float, float]:
-        """Between which values the shift lies when the grid goes on beyond its ends.
-
-        A best learning rate at the edge of the grid may lie beyond it: one of the largest size at the upper edge, or
-        of the smallest size at the lower edge, makes :meth:`shift` a lower bound; the other way round an upper one.
-        """
-        best, shift = self.best(chosen), self.shift(chosen)
-        if np.isnan(shift):
-            return -np.inf, np.inf
-        may_be_lower = best[0] == self.last or best[-1] == 0
-        may_be_higher = best[0] == 0 or best[-1] == self.last
-        return -np.inf if may_be_lower else shift, np.inf if may_be_higher else shift
-
-    def shift_interval(self) -> Interval:
-        """:meth:`shift` with the bootstrap over seeds; infinite on the side where the grid ends too early."""
-        low, high = (over_seeds(lambda chosen, k=k: self.shift_bounds(chosen)[k], len(self.values)) for k in (0, 1))
-        return Interval(self.shift(), low.low, high.high, low.n, low.estimator)
-
-    def at_edge(self) -> list[int]:
-        """Sizes whose best learning rate is the smallest or the largest of the grid, or that have none."""
-        return [int(size) for size, best in zip(self.sizes, self.best(), strict=True) if best in (-1, 0, self.last)]
-
     @property
     def last(self) -> int:
         """Index of the largest learning rate."""
@@ -247,16 +215,11 @@ def spread(values: np.ndarray) -> float:
     return float(means.std(ddof=1) / abs(means.mean())) if means.any() else np.nan
 
 
-def spearman(sizes: np.ndarray, values: np.ndarray) -> float:
-    """Rank correlation of the means over seeds, ``[seeds, S]``, with the sizes, ``[S]``; NaN if all are equal.
+def rank_correlation(sizes: np.ndarray, values: np.ndarray) -> float:
+    """Spearman's coefficient of two lists ``[S]``, ties with their mean rank; NaN if all are equal.
 
     Infinite values are the last, and equal; one that is missing (NaN) leaves no ranks, and gives NaN.
     """
-    return rank_correlation(sizes, values.mean(0))
-
-
-def rank_correlation(sizes: np.ndarray, values: np.ndarray) -> float:
-    """Spearman's coefficient of two lists ``[S]``, ties with their mean rank; see :func:`spearman`."""
     ranks = [pd.Series(numbers).rank().to_numpy() for numbers in (sizes, values)]
     if any(np.isnan(rank).any() or np.ptp(rank) == 0 for rank in ranks):
         return np.nan

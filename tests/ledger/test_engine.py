@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from featurespeed.ledger import engine
-from featurespeed.ledger.criteria import CriteriaError, Threshold, load_criteria
+from featurespeed.ledger.criteria import CriteriaError, Names, Threshold, load_all, load_criteria
 from featurespeed.ledger.engine import (
     CLAIM_COLUMNS,
     SENSITIVITY_COLUMNS,
+    Condition,
     Estimate,
     MissingTable,
     Outcome,
@@ -207,6 +208,10 @@ def test_thresholds_read_as_text():
 def registry(monkeypatch):
     """An empty registry with a few statistics of known outcome."""
     monkeypatch.setattr(engine, "STATISTICS", {})
+    monkeypatch.setattr(engine, "PREMISES", {})
+    engine.premise("beyond the edge")(lambda tables: Condition(True, "0.3 of the steps"))
+    engine.premise("trained")(lambda tables: Condition(False, "loss 2.4"))
+    engine.premise("measured")(lambda tables: Condition(len(tables["fsf_x"]) > 0))
 
     def undecidable(tables):
         raise Undecidable("two depths decide no slope")
@@ -234,6 +239,7 @@ def entry(**changes) -> dict:
     base = {
         "claim_id": "c1",
         "artefact": "fsf_x",
+        "kind": "paper",
         "source": "Thm 1",
         "statement": "zero",
         "statistic": "the mean",
@@ -250,8 +256,12 @@ def write(tmp_path: Path, *entries: dict) -> Path:
     return path
 
 
+def read(path: Path) -> list:
+    return load_criteria(path, Names(engine.STATISTICS, engine.PREMISES, ("fsf_x",)))
+
+
 def judge_file(tmp_path, registry, *entries, tables=None):
-    criteria = load_criteria(write(tmp_path, *entries), registry)
+    criteria = read(write(tmp_path, *entries))
     return ledger(criteria, tables if tables is not None else StageTables([], pd.read_csv, {"fsf_x"}), "laptop")
 
 
@@ -289,7 +299,14 @@ def test_an_identity_has_no_interval_in_the_ledger(tmp_path, registry):
         ({"compute": "undecidable"}, "inconclusive", "two depths decide no slope"),
         ({"compute": "nan"}, "inconclusive", "not a finite number"),
         ({"compute": "far"}, "contradicted", ""),
-        ({"control": None}, "inconclusive", "no negative control"),
+        ({"premise": "beyond the edge"}, "confirmed", ""),
+        ({"premise": "trained"}, "inconclusive", "premise: the run is not trained"),
+        (
+            {"premise": ["beyond the edge", "trained"], "compute": "far"},
+            "inconclusive",
+            "premise: the run is not trained",
+        ),
+        ({"premise": "measured"}, "inconclusive", "premise: the run is not measured"),
         ({"control": {"compute": "near zero", "description": "weak"}}, "inconclusive", "does not fail"),
         ({"control": {"compute": "undecidable", "description": "weak"}}, "inconclusive", "could not be computed"),
         ({"compute": "moderate", "note": "see text"}, "confirmed", "median of medians; see text"),
@@ -307,6 +324,26 @@ def test_other_errors_are_not_swallowed(tmp_path, registry):
     with pytest.raises(KeyError) as failure:
         judge_file(tmp_path, registry, entry(compute="misspelt table"))
     assert not isinstance(failure.value, MissingTable)
+
+
+def test_the_ledger_shows_kind_premise_commit_and_who_is_fragile(tmp_path, registry):
+    entries = [
+        entry(claim_id="firm", premise="beyond the edge"),
+        entry(claim_id="loose", compute="moderate", kind="ours"),
+        entry(claim_id="none", compute=None, threshold=None, control=None, not_run="later", premise="trained"),
+    ]
+    criteria = read(write(tmp_path, *entries))
+    claims, _ = ledger(criteria, StageTables([], pd.read_csv, {"fsf_x"}), "laptop", {"firm": "abc"})
+    assert list(claims.kind) == ["paper", "ours", "paper"]
+    assert list(claims.fragile) == ["no", "yes", ""]
+    assert list(claims.premise) == ["beyond the edge: 0.3 of the steps, holds", "", "trained"]
+    assert list(claims.criterion_commit) == ["abc", "", ""]
+
+
+def test_a_broken_premise_also_unmakes_a_contradiction_and_every_scaled_threshold(tmp_path, registry):
+    claims, moved = judge_file(tmp_path, registry, entry(compute="far", premise="trained"))
+    assert list(claims.verdict) == list(moved.verdict_halved) == list(moved.verdict_doubled) == ["inconclusive"]
+    assert list(claims.fragile) == ["no"]
 
 
 def test_companion_table_shows_which_verdicts_move(tmp_path, registry):
@@ -348,7 +385,16 @@ def test_stage_tables_are_read_once_and_only_when_asked(tmp_path):
         ({"compute": "typo"}, r"claim 'c1': compute = 'typo': unknown, allowed: .*near zero"),
         ({"control": {"compute": "typo", "description": "d"}}, r"compute = 'typo': unknown"),
         ({"threshold": {"between": [2, 1]}}, r"claim 'c1': .*between = \[2, 1\].*ascending"),
-        ({"threshold": None}, r"claim 'c1': .*needs a threshold"),
+        ({"threshold": None}, r"claim 'c1': threshold is missing: a computed claim has a threshold"),
+        ({"control": None}, r"claim 'c1': control is missing: a computed claim has .* a control"),
+        ({"statistic": None}, r"claim 'c1': statistic is missing"),
+        ({"kind": None}, r"claim 'c1': kind: missing, allowed: central, paper, theorem, table, discrepancy, ours"),
+        ({"kind": "main"}, r"claim 'c1': kind = 'main': unknown, allowed: central, paper, theorem"),
+        (
+            {"premise": "at rest"},
+            r"claim 'c1': premise = 'at rest': unknown, allowed: beyond the edge, measured, trained",
+        ),
+        ({"artefact": "fsf_y"}, r"claim 'c1': artefact = 'fsf_y': unknown, allowed: fsf_x"),
         ({"statement": None}, r"claim 'c1': statement: Field required"),
         ({"compute": None}, r"claim 'c1': .*either compute or not_run"),
         ({"not_run": "why"}, r"claim 'c1': .*either compute or not_run"),
@@ -358,7 +404,7 @@ def test_stage_tables_are_read_once_and_only_when_asked(tmp_path):
 )
 def test_a_fault_in_the_criteria_file_is_one_clear_line(tmp_path, registry, changes, message):
     with pytest.raises(CriteriaError) as failure:
-        load_criteria(write(tmp_path, entry(**changes)), registry)
+        read(write(tmp_path, entry(**changes)))
     assert re.search(message, str(failure.value)), str(failure.value)
     assert "\n" not in str(failure.value)
     assert "criteria.yaml" in str(failure.value)
@@ -368,12 +414,30 @@ def test_a_key_of_a_claim_is_written_once(tmp_path, registry):
     path = write(tmp_path, entry())
     path.write_text(path.read_text().replace("  statement: zero\n", "  statement: one\n  statement: zero\n"))
     with pytest.raises(CriteriaError, match=r"criteria\.yaml: line \d+: claims\.0\.statement: written twice"):
-        load_criteria(path, registry)
+        read(path)
 
 
 def test_a_claim_id_is_used_once(tmp_path, registry):
     with pytest.raises(CriteriaError, match="claim_id = 'c1': used more than once"):
-        load_criteria(write(tmp_path, entry(), entry()), registry)
+        read(write(tmp_path, entry(), entry()))
+
+
+def central(count: int, paper: str = "arXiv:1") -> list[dict]:
+    return [entry(claim_id=f"{paper[-1]}_c{number}", kind="central", paper=paper) for number in range(count)]
+
+
+def test_a_paper_has_at_most_five_central_claims(tmp_path, registry):
+    names = Names(engine.STATISTICS, engine.PREMISES)
+    assert len(load_all([write(tmp_path, *central(5), *central(5, "arXiv:2"))], names)) == 10
+    with pytest.raises(CriteriaError, match="kind = 'central': arXiv:1 has 6 of them, allowed: at most 5 a paper"):
+        load_all([write(tmp_path, *central(6))], names)
+
+
+def test_a_claim_stands_in_one_file_only(tmp_path, registry):
+    (tmp_path / "other").mkdir()
+    paths = [write(tmp_path, entry()), write(tmp_path / "other", entry())]
+    with pytest.raises(CriteriaError, match="other/criteria.yaml: claim_id = 'c1': used in .*criteria.yaml already"):
+        load_all(paths, Names(engine.STATISTICS))
 
 
 @pytest.mark.parametrize(
@@ -392,5 +456,5 @@ def test_a_criteria_file_of_another_shape_is_refused(tmp_path, text):
     path = tmp_path / "criteria.yaml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(CriteriaError) as failure:
-        load_criteria(path, [])
+        read(path)
     assert "\n" not in str(failure.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from featurespeed.drawing.making import Drawing
 from featurespeed.ledger.criteria import Criterion, load_criteria
 from featurespeed.ledger.engine import STATISTICS
+from featurespeed.pipeline.criteria import criteria_names
 from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, Room, load_statistics
 from tests.conftest import REPOSITORY
 
@@ -20,9 +21,8 @@ def room_named(name: str) -> Room:
 
 def criteria_of(name: str) -> list[Criterion]:
     """The criteria of a room; they may name statistics of another room of its paper."""
-    load_statistics()
     path = room_named(name).file("claims.yaml")
-    return load_criteria(path, STATISTICS) if path else []
+    return load_criteria(path, criteria_names()) if path else []
 
 
 def criteria_of_paper(group: str) -> list[Criterion]:

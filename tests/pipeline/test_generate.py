@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from featurespeed.pipeline import coverage, generate
+from featurespeed.pipeline import criteria, generate
 from tests.conftest import REPOSITORY
 
 
@@ -31,8 +31,8 @@ BROKEN = {
     "Latin-1": ("paper: caf\xe9\n", "line 1: byte 0xe9 is not UTF-8"),
     "another shape": ("- 1\n", "must have the keys paper and claims"),
     "misspelt statistic": (
-        "paper: p\nclaims:\n- {claim_id: c, artefact: fsf_fig1a, source: s, statement: t, statistic: u, compute: typo,"
-        " threshold: {at_most: 1}}\n",
+        "paper: p\nclaims:\n- {claim_id: c, artefact: fsf_fig1a, kind: ours, source: s, statement: t, statistic: u,"
+        " compute: typo, threshold: {at_most: 1}, control: {compute: typo, description: d}}\n",
         "compute = 'typo': unknown",
     ),
 }
@@ -43,7 +43,7 @@ def test_broken_criteria_are_told_in_one_line(tmp_path, monkeypatch, fault):
     text, words = BROKEN[fault]
     path = tmp_path / "claims.yaml"
     path.write_bytes(text.encode("latin-1"))
-    monkeypatch.setattr(coverage, "criteria_files", lambda: [path])
+    monkeypatch.setattr(criteria, "criteria_files", lambda: [path])
     with pytest.raises(SystemExit) as ended:
         generate.main(["--check"])
     line = str(ended.value)

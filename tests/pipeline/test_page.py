@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from jinja2 import UndefinedError
 from featurespeed.ledger.engine import CLAIM_COLUMNS, SENSITIVITY_COLUMNS
 from featurespeed.papers.entries import Setting
 from featurespeed.pipeline.config import ARTEFACTS
+from featurespeed.pipeline.criteria_history import Change, write_record
 from featurespeed.pipeline.page import PageInputs, compact, duration, gather, number, render, setting_value
 from featurespeed.records import COLUMNS, frame, read_table, write_table
 from tests.conftest import REPOSITORY
@@ -30,7 +32,7 @@ HOSTILE = "<script>alert('x')</script> & \"quotes\""
 def claim(claim_id: str, artefact: str, verdict: str, **changes) -> dict:
     base = dict.fromkeys(CLAIM_COLUMNS, "") | {
         "claim_id": claim_id, "artefact": artefact, "paper": "arXiv:2311.18718, Thm 2.1", "verdict": verdict,
-        "statement": f"statement of {claim_id}", "scale": "smoke", "n": 0,
+        "statement": f"statement of {claim_id}", "scale": "smoke", "n": 0, "kind": "paper",
     }  # fmt: skip
     return base | changes
 
@@ -38,10 +40,21 @@ def claim(claim_id: str, artefact: str, verdict: str, **changes) -> dict:
 def claims() -> list[dict]:
     numbers = {"value": -0.5071, "ci_low": -0.5093, "ci_high": -0.5049, "n": 40, "threshold": "between -0.55 and -0.45"}
     return [
-        claim("good", "fsf_fig1a", "confirmed", statistic="exponent", control=CONTROL, **numbers),
+        claim(
+            "good",
+            "fsf_fig1a",
+            "confirmed",
+            statistic="exponent",
+            control=CONTROL,
+            kind="central",
+            fragile="yes",
+            premise="trained: loss 0.3, holds",
+            criterion_commit="c0ffee",
+            **numbers,
+        ),
         claim("bad", "fsf_fig1a", "contradicted", **numbers),
         claim("hostile", "fsf_theorems", "inconclusive", statement=HOSTILE, note=HOSTILE, **numbers),
-        claim("later_discrepancy", "elsewhere", "not run", note="no model yet"),
+        claim("later", "elsewhere", "not run", note="no model yet", kind="discrepancy"),
     ]
 
 
@@ -62,7 +75,8 @@ def run(tmp_path) -> PageInputs:
         spec = {"width": 200, "finite_step": 0.001, "note": HOSTILE}
         metadata = {"spec": spec, "code_hash": "abc123", "versions": {"torch": "9.9"}}
         write_table(frame(records), results / "stages" / f"{name}.parquet", metadata)
-        facts = {"wall_seconds": 60.0, "cpu_seconds": 90.0, "host": HOSTILE, "device": "cpu", "threads": 2}
+        facts = {"started": "2026-02-01T00:00:00+00:00", "commit": "beef", "wall_seconds": 60.0, "cpu_seconds": 90.0}
+        facts |= {"host": HOSTILE, "device": "cpu", "threads": 2}
         (results / "stages" / f"{name}.run.json").write_text(json.dumps(facts))
     for name in artefacts[:2]:
         (results / "figures" / f"{name}.png").write_bytes(PIXEL)
@@ -137,7 +151,7 @@ def test_one_section_an_artefact_plus_glance_and_ledger(html):
     rows = {attributes["id"] for attributes in tags.all("tr") if "id" in attributes}
     open_claims = {target for target in targets if target.startswith("claim-")}
     assert targets - open_claims == set(ids)
-    assert open_claims and open_claims < rows
+    assert open_claims and open_claims <= rows
 
 
 def test_the_page_needs_no_other_file_to_be_seen(html):
@@ -153,7 +167,7 @@ def test_links_are_relative_and_point_into_the_run(html, run):
     links = [a["href"] for a in Tags(html).all("a")]
     files = {link for link in links if not link.startswith(("#", "https://arxiv.org/"))}
     assert {"figures/fsf_fig1a.pdf", "figures/fsf_fig1a.svg", "tables/fsf_fig1c.csv", "claims.csv"} <= files
-    assert {"claims_sensitivity.csv", "notebooks/feature_speed.html"} <= files
+    assert {"claims_sensitivity.csv", "headline.csv", "notebooks/feature_speed.html"} <= files
     assert not any(link.startswith(("/", "http", "..")) for link in files)
 
 
@@ -165,10 +179,10 @@ def test_text_from_files_is_escaped(html):
 
 def test_verdicts_are_counted_and_none_is_hidden(content, html):
     assert content["counts"] == {"confirmed": 1, "contradicted": 1, "inconclusive": 1, "not run": 1}
-    assert content["discrepancies"] == 1 and "discrepancies in print (1)" in html
+    assert dict(content["kinds"])["discrepancy"]["not run"] == 1 and 'data-show="discrepancy"' in html
     rows = [a["data-verdict"] for a in Tags(html).all("tr") if "data-verdict" in a]
     assert rows == ["confirmed", "contradicted", "inconclusive", "not run"]
-    for claim_id in ("good", "bad", "hostile", "later_discrepancy"):
+    for claim_id in ("good", "bad", "hostile", "later"):
         assert f"<code>{claim_id}</code>" in html
 
 
@@ -176,6 +190,8 @@ def test_claims_show_interval_control_and_how_they_move(html):
     assert "−0.507" in html and "[−0.509, −0.505]" in html
     assert "Negative control. shuffled: 0.1, fails, as it must." in html
     assert "Threshold halved: inconclusive; doubled: confirmed." in html
+    assert "Premise. trained: loss 0.3, holds." in html
+    assert html.count('<span class="fragile"') == 3  # headline, section, ledger
 
 
 def test_glance_adds_up_the_jobs(content, html):
@@ -213,6 +229,54 @@ def test_every_drawn_artefact_has_facts_with_known_sources():
             assert source != "column" or name in COLUMNS
             first = name.split(".")[0]
             assert source != "spec" or first in artefact.spec.model_fields
+
+
+def record_of(folder, committed: str) -> Path:
+    path = folder / "record.csv"
+    write_record(
+        {("good", "smoke"): Change("d", "c0ffee", committed), ("good", "gpu"): Change("d", "bad", "2026")}, path
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("committed", "fixed"), [("2026-01-31T23:00:00+00:00", "yes"), ("2026-02-01T00:00:01+00:00", "no")]
+)
+def test_the_page_says_whether_a_criterion_was_there_before_its_run(run, tmp_path, committed, fixed):
+    content = gather(
+        replace(run, record=record_of(tmp_path, committed)), run.claims.with_name("index.html"), "smoke", read_table
+    )
+    found = {claim["claim_id"]: claim["fixed"] for claim in content["claims"]}
+    assert found == {"good": fixed, "bad": "", "hostile": "", "later": ""}
+    html = render(TEMPLATE, content)
+    when = f"(commit c0ffee), {'before' if fixed == 'yes' else 'after'} the run of 2026-02-01 00:00"
+    assert when in html and ("criterion after the run" in html) == (fixed == "no")
+    assert "criterion or settings are not on record as they were run" in content["claims"][1]["fixed_text"]
+
+
+def test_a_run_is_as_old_as_the_first_job_that_it_gathers(run, tmp_path):
+    old = run.claims.with_name("mup_n8.run.json")
+    old.write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00"}))
+    inputs = replace(
+        run, sidecars=[*run.sidecars, old], jobs={"fsf_fig1a": ["mup_n8"]},
+        record=record_of(tmp_path, "2026-01-15T00:00:00+00:00"),
+    )  # fmt: skip
+    content = gather(inputs, run.claims.with_name("index.html"), "smoke", read_table)
+    assert content["claims"][0]["fixed"] == "no"
+
+
+def test_the_headline_shows_every_scale_side_by_side(run, tmp_path):
+    kept = tmp_path / "reference" / "gpu" / "claims.csv"
+    kept.parent.mkdir(parents=True)
+    pd.DataFrame([claims()[0] | {"verdict": "contradicted", "scale": "gpu"}]).to_csv(kept, index=False)
+    (kept.with_name("runs.csv")).write_text("artefact,started,commit\nfsf_fig1a,2025-01-01T00:00:00+00:00,beef\n")
+    content = gather(replace(run, kept=[kept]), run.claims.with_name("index.html"), "smoke", read_table)
+    (entry,) = content["headlines"]
+    assert entry["scales"] == ["smoke", "gpu"] and [row["claim_id"] for row in entry["claims"]] == ["good"]
+    cells = entry["claims"][0]["cells"]
+    assert {scale: cell["verdict"] for scale, cell in cells.items()} == {"smoke": "confirmed", "gpu": "contradicted"}
+    html = render(TEMPLATE, content)
+    assert "the central claims" in html and "smoke (this run)" in html and Tags(html).open == []
 
 
 def test_a_run_without_figures_or_sidecars_still_has_a_page(run):

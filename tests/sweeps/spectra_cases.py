@@ -15,7 +15,7 @@ PLAIN, SKIPS = "tau = 0", "tau = 1"
 
 
 def jitter(seed: int) -> float:
-    """The same factor at every width, so that seeds differ and coefficients of variation do not."""
+    """The same factor at every width, so that seeds differ, but not in how a quantity depends on the width."""
     return 1 + 0.01 * seed
 
 
@@ -26,12 +26,17 @@ def loss(label: str, width: int, rate: float, step: int, seed: int) -> float:
 
 def spectrum(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
     """Ten eigenvalues: the further down, the more they depend on the width; none moves in time."""
-    return [2 / rate / k * (1 + 0.02 * k / math.sqrt(width)) * jitter(seed) for k in range(1, 11)]
+    return [2 / rate / k * _near(width) * (width / 8) ** (-0.02 * (k - 1)) * jitter(seed) for k in range(1, 11)]
 
 
 def reversed_spectrum(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
     """The first eigenvalue depends most on the width."""
-    return [2 / rate / k * (1 + 0.02 * (11 - k) / math.sqrt(width)) * jitter(seed) for k in range(1, 11)]
+    return [2 / rate / k * _near(width) * (width / 8) ** (-0.02 * (10 - k)) * jitter(seed) for k in range(1, 11)]
+
+
+def _near(width: int) -> float:
+    """Departs from infinite width, but too little to be called dependence on the width."""
+    return 1 + 0.02 / math.sqrt(width)
 
 
 def ntk(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
@@ -41,14 +46,16 @@ def ntk(label: str, width: int, rate: float, step: int, seed: int) -> list[float
 
 def trace(label: str, width: int, rate: float, step: int, seed: int) -> float:
     """Depends on the width at first."""
-    return 10 * (1 + (1 - 0.8 * step / STEPS) / math.sqrt(width)) * jitter(seed)
+    return 10 * (1 + 3 * (1 - 0.8 * step / STEPS) / math.sqrt(width)) * jitter(seed)
 
 
 SPECTRA: dict[str, Formula] = {"sharpness": spectrum, "ntk_eigenvalue": ntk, "hessian_trace": trace}
 
 
-def spectra(labels: tuple[str, ...] = (PLAIN,), **changes: Formula) -> pd.DataFrame:
+def spectra(labels: tuple[str, ...] = (PLAIN,), seeds: int = 3, **changes: Formula) -> pd.DataFrame:
     """A table of spectra along training; ``changes`` replace the loss or the formula of a quantity."""
     curve = changes.pop("loss", loss)
     widths = {PLAIN: WIDTHS, SKIPS: WIDTHS[:4]}
-    return sweep_table(curve, SPECTRA | changes, labels, {label: widths[label] for label in labels}, (RATE,))
+    return sweep_table(
+        curve, SPECTRA | changes, labels, {label: widths[label] for label in labels}, (RATE,), seeds=seeds
+    )

@@ -50,7 +50,7 @@ ROOM_FILES = {
     ),
     "claims.yaml": (
         "paper: arXiv:2402.17457\nclaims:\n\n"
-        "- claim_id: sc_extra_losses\n  artefact: sc_extra\n  source: ours\n"
+        "- claim_id: sc_extra_losses\n  artefact: sc_extra\n  kind: ours\n  source: ours\n"
         "  statement: There are losses.\n  statistic: their number\n  compute: number of extra losses\n"
         "  threshold: {at_least: 1}\n"
         "  control: {compute: 'number of extra losses, negative', description: a negative number}\n"

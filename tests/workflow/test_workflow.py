@@ -64,6 +64,7 @@ def test_smoke_run_makes_every_output(smoke_results):
     expected += [f"tables/{name}.csv" for name in DRAWN]
     expected += [f"stages/{name}.{kind}" for name in ARTEFACTS for kind in ("parquet", "run.json")]
     expected += ["claims.csv", "claims_sensitivity.csv", "published_points.csv", "index.html"]
+    expected += ["headline.csv", "headline.json"]
     expected += [f"notebooks/feature_speed.{kind}" for kind in ("ipynb", "html")]
     missing = [
         name for name in expected if not (smoke_results / name).is_file() or not (smoke_results / name).stat().st_size

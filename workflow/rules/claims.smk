@@ -3,10 +3,13 @@ rule claims:
     input:
         tables=TABLES,
         criteria=CRITERIA,
+        record=CRITERIA_COMMITS,
         points=sorted(set(POINTS.values())),
     output:
         claims=report(CLAIMS, caption="../report/claims.rst", category="Claims"),
         sensitivity=f"{RESULTS}/claims_sensitivity.csv",
+        headline=f"{RESULTS}/headline.csv",
+        headline_json=f"{RESULTS}/headline.json",
         published=f"{RESULTS}/published_points.csv",
     log:
         f"{LOGS}/claims/claims.log",

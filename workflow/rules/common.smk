@@ -18,13 +18,13 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(BASE), os.getenv(
 STATE = Path(".snakemake").resolve()
 os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")})
 
+from featurespeed.ledger.criteria import CriteriaError
 from featurespeed.machine.files import remove_parts
 from featurespeed.machine.locks import clear_stale_locks
-from featurespeed.machine.yaml_files import YamlError, read_yaml
 from featurespeed.pipeline.provenance import Imports, code_hash
 
 try:
-    from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, criteria_files, groups
+    from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, check_criteria, criteria_files, groups
 except ValueError as error:  # a RegistryError: a fault in a room
     sys.exit(str(error))
 
@@ -52,9 +52,8 @@ def check_request():
     try:
         for target in get_argument_parser().parse_known_args()[0].targets:
             check_target(target)
-        for path in criteria_files():
-            read_yaml(path)
-    except (ConfigError, YamlError) as error:
+        check_criteria()
+    except (ConfigError, CriteriaError) as error:
         sys.exit(str(error))
 
 
@@ -168,6 +167,7 @@ TRAINED = by_process(CONFIG.training_runs, lambda run: run.data.name, MOST)
 PROBED = by_process(CONFIG.sharpness_runs, lambda spec: spec.training.data.name, MOST)
 DESCENDED = by_process(CONFIG.descents, lambda job: job.data.name, -(-MOST // 2))  # half as many: they are longer
 RESULTS = f"results/{CONFIG.scale}"
+REFERENCE = SOURCES / "results/reference"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 STAGES = list(dict.fromkeys(artefact.stage for artefact in ARTEFACTS.values()))
@@ -175,6 +175,7 @@ WHOLE = ["records", "curvature", "runs", "settings", "whole"]  # what everything
 ASKED = {Path(word).stem for word in sys.argv}  # of a room with one of these, everything is made one by one
 TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]
 CLAIMS = f"{RESULTS}/claims.csv"
+CRITERIA_COMMITS = SOURCES / "workflow/criteria_commits.csv"
 CRITERIA = [SOURCES / path.relative_to(BASE) for path in criteria_files()]
 POINTS = {
     name: SOURCES / ROOM_OF[name].path / artefact.points for name, artefact in ARTEFACTS.items() if artefact.points

@@ -2,7 +2,6 @@
 # alone, in seconds, without a GPU; and how those of a run are put there.
 from featurespeed.pipeline.config import SCALES
 
-REFERENCE = SOURCES / "results/reference"
 REDRAWN = "results/reference_figures"
 KEPT = {}  # scale -> artefacts whose stage tables are kept
 for TABLE in sorted(REFERENCE.glob("*/stages/*.parquet")):
@@ -67,10 +66,13 @@ rule reference_claims:
             REFERENCE / f"{wildcards.kept_scale}/stages/{name}.parquet" for name in KEPT[wildcards.kept_scale]
         ],
         criteria=CRITERIA,
+        record=CRITERIA_COMMITS,
         points=sorted(set(POINTS.values())),
     output:
         claims=f"{REDRAWN}/{{kept_scale}}/claims.csv",
         sensitivity=f"{REDRAWN}/{{kept_scale}}/claims_sensitivity.csv",
+        headline=f"{REDRAWN}/{{kept_scale}}/headline.csv",
+        headline_json=f"{REDRAWN}/{{kept_scale}}/headline.json",
         published=f"{REDRAWN}/{{kept_scale}}/published_points.csv",
     log:
         "logs/reference_figures/{kept_scale}/claims/claims.log",
@@ -114,6 +116,7 @@ rule keep_reference:
     params:
         results=RESULTS,
         reference=str(REFERENCE / CONFIG.scale),
+        jobs={name: CONFIG.jobs(name) for name in ARTEFACTS},
         ledger_only=CONFIG.scale == "laptop",  # anybody can run it in minutes
         code=script_hash("keep_reference.py"),
     script:

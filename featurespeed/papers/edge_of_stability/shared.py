@@ -2,8 +2,7 @@
 
 A sweep trains every network (its label, such as ``r = 2``) under several gradient scalings and schedules of the step
 size, at several kappa (or kappa_g, of the geometry-aware schedule) and with several seeds. :func:`runs` gives one
-network under one scaling and schedule. Its arrays have the shape ``[seeds, kappas]``, so that a statistic of some seeds
-is one of ``values[chosen]``, as :func:`featurespeed.sweeps.transfer.over_seeds` wants it; where a network failed, or
+network under one scaling and schedule. Its arrays have the shape ``[seeds, kappas]``; where a network failed, or
 nothing was measured, they hold NaN.
 
 The setting is that of arXiv:2502.13110, which is known to us by its abstract; scalings, schedules and all that is
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.statistics import Interval
-from featurespeed.sweeps.transfer import ALL, Chosen, over_seeds
+from featurespeed.sweeps.transfer import over_seeds
 
 CONSTANT, GEOMETRY_AWARE = "constant", "geometry-aware"
 SCHEDULES = (CONSTANT, GEOMETRY_AWARE)
@@ -79,6 +78,16 @@ class Runs:
     def finite(self) -> np.ndarray:
         """Whether the network neither diverged nor died, ``[S, K]``: it was trained to the end."""
         return ~(self.diverged | self.dead)
+
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """Whether the network got to the end with a training loss below chance, ``[S, K]``.
+
+        Chance is the cross-entropy of equal probabilities, log of the number of classes, against the last record of
+        the loss. Stricter than :func:`featurespeed.sweeps.transfer.late_losses`, which lets a network pass for its
+        accuracy: here one whose loss has exploded without an overflow must count as failed.
+        """
+        return self.finite & (self.final("training_loss") < np.log(self.rows["output_dim"].max()))
 
     @cached_property
     def failed_step(self) -> np.ndarray:
@@ -222,7 +231,7 @@ def scalings(found: Iterable[Key]) -> list[str]:
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Mean over the seeds that have a value, ``[S]``, with the bootstrap over these seeds; ``n`` counts them.
+    """For figures: mean over the seeds with a value, ``[S]``, and the bootstrap over them; ``n`` counts them.
 
     No bounds (NaN) for a single one; nothing at all, with ``n = 0``, where every network failed. What the mean leaves
     out must be said beside it.
@@ -233,20 +242,6 @@ def mean_interval(values: np.ndarray) -> Interval:
     if len(there) == 1:
         return Interval(float(there[0]), np.nan, np.nan, 1, "one value")
     return over_seeds(lambda chosen: float(there[chosen].mean()), len(there))
-
-
-def ratio(above: np.ndarray, below: np.ndarray, chosen: Chosen = ALL) -> float:
-    """Mean over the chosen seeds of one list ``[S]`` over that of another; NaN if a network of either failed."""
-    return float(above[chosen].mean() / below[chosen].mean())
-
-
-def increasing(values: np.ndarray, chosen: Chosen = ALL) -> float:
-    """Smallest ratio of neighbours in the means over the chosen seeds, ``[S, K] -> 1``: above 1 if all increase.
-
-    NaN if a network failed.
-    """
-    means = values[chosen].mean(0)
-    return float((means[1:] / means[:-1]).min()) if np.isfinite(means).all() else np.nan
 
 
 def _order(key: Key) -> tuple:

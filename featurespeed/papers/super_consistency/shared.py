@@ -1,15 +1,66 @@
-"""What claims about curves over the widths share: which rows, at which learning rate, and what cannot be decided."""
+"""What claims about curves over the sizes share: which rows, at which learning rate, and what cannot be decided."""
 
 from __future__ import annotations
 
-from featurespeed.ledger.criteria import Threshold
-from featurespeed.ledger.engine import Estimate, Undecidable, Verdict, decide
-from featurespeed.ledger.evidence import Tables, as_estimate, select
-from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves, Statistic, common_rate, curves, interval
-from featurespeed.sweeps.transfer import of_network
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-#: Artefact and network: residual networks trained on minibatches, to which a claim of another room compares its own.
-WITH_SKIPS = ("sc_fig23", "tau = 1")
+import numpy as np
+import pandas as pd
+
+from featurespeed.ledger.engine import Estimate, Undecidable
+from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, select
+from featurespeed.statistics import jackknife_interval
+from featurespeed.sweeps import dependence
+from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves, common_rate, curves
+from featurespeed.sweeps.transfer import Losses, late_losses, measured_rates, of_network
+
+MUP, NTP = "muP", "NTP"
+HESSIAN, LOSS = "sharpness", "training_loss"
+#: Criteria of several rooms have this control: a network that trained, and whose curvature depends on the width.
+NTP_CONTROL = "slope of the late sharpness in the width, NTP at a matched rate, Fig. 1"
+
+
+@contextmanager
+def decidable(what: str) -> Iterator[None]:
+    """What the numbers of this run cannot give (ValueError) is undecidable, no error; ``what`` begins the reason."""
+    try:
+        yield
+    except ValueError as reason:
+        raise Undecidable(f"{what}: {reason}") from None
+
+
+# --- curves at one learning rate --------------------------------------------------------------------------------------
+
+
+def network(tables: Tables, artefact: str, label: str, size: str = "width") -> pd.DataFrame:
+    """Rows of one network."""
+    select(tables[artefact], series=label)
+    return of_network(tables[artefact], label, size)
+
+
+def name_of(rows: pd.DataFrame) -> str:
+    """The network of these rows."""
+    return str(rows["series"].iloc[0])
+
+
+def curves_at(rows: pd.DataFrame, quantity: str, rate: float, index: int = 1, size: str = "width") -> Curves:
+    """One quantity along training at one learning rate.
+
+    Raises:
+        Undecidable: it was not measured there, a network stopped, or there are too few sizes.
+    """
+    label = name_of(rows)
+    if not np.isclose(measured_rates(rows, quantity), rate).any():
+        known = ", ".join(f"{other:g}" for other in measured_rates(rows, quantity))
+        raise Undecidable(f"{label}: {quantity} was not measured at {rate:g}; networks.{label}.measured = {known}")
+    found = curves(rows, quantity, rate, index, size)
+    if len(found.sizes) < FEWEST_WIDTHS:
+        raise Undecidable(f"{label}: {len(found.sizes)} {size}s, at least {FEWEST_WIDTHS} are needed")
+    gap = found.missing()
+    if gap:
+        raise Undecidable(f"{label}, learning rate {rate:g}: no {quantity} at {size} {gap[0]} from step {gap[1]} on")
+    return found
 
 
 def measured(tables: Tables, artefact: str, label: str, quantity: str, index: int = 1, at: str = "") -> Curves:
@@ -21,35 +72,99 @@ def measured(tables: Tables, artefact: str, label: str, quantity: str, index: in
     Raises:
         Undecidable: nothing was measured, a network stopped, or there are too few widths.
     """
-    rows = of_network(select(tables[artefact], series=label), label).copy()
-    measure = at or quantity
+    rows = network(tables, artefact, label)
     if not ((rows["quantity"] == quantity) & rows["index"].isin((0, index))).any():
         raise Undecidable(f"this run has no {quantity} {index} of {label}")
-    rate = common_rate(rows, measure)
+    rate = common_rate(rows, at or quantity)
     if rate is None:
         raise Undecidable(f"{label}: at every measured learning rate some network diverged, died or ended at chance")
-    found = curves(rows, quantity, rate, index)
-    if len(found.sizes) < FEWEST_WIDTHS:
-        raise Undecidable(f"{label}: {len(found.sizes)} widths, at least {FEWEST_WIDTHS} are needed")
-    gap = found.missing()
-    if gap:
-        raise Undecidable(f"{label}, learning rate {rate:g}: no {quantity} at width {gap[0]} from step {gap[1]} on")
+    return curves_at(rows, quantity, rate, index)
+
+
+def common_best(losses: Losses, label: str) -> int:
+    """Index of the learning rate that is best for all sizes together."""
+    best = losses.common_best()
+    if best is None:
+        grid = f"{losses.rates[0]:g} to {losses.rates[-1]:g}"
+        raise Undecidable(f"{label}: no learning rate of {grid} at which every network trains")
+    return best
+
+
+def matched(rows: pd.DataFrame, quantity: str, level: float, until: int | None = None, size: str = "width") -> Curves:
+    """A quantity at the one learning rate at which the smallest network comes nearest to a level, below the edge.
+
+    Looked at are the measured rates at which every network trains (:func:`featurespeed.sweeps.dependence.matched`).
+
+    Args:
+        level: ``value * eta_0 / 2`` of the smallest network to compare with, in the second half.
+        until: last step that is looked at; all of training unless given.
+
+    Raises:
+        Undecidable: there is no such rate.
+    """
+    losses = late_losses(rows, size)
+    trained = losses.rates[losses.survive()]
+    own = [rate for rate in measured_rates(rows, quantity) if np.isclose(trained, rate).any()]
+    candidates = (curves_at(rows, quantity, rate, size=size) for rate in own)
+    found = dependence.matched((c if until is None else c.until(until) for c in candidates), level)
+    if found is None:
+        raise Undecidable(
+            f"{name_of(rows)}: no measured learning rate at which every network trains and the smallest is below"
+            f" the edge; trained at {', '.join(f'{rate:g}' for rate in own) or 'none of them'}"
+        )
     return found
 
 
-def estimate(statistic: Statistic, found: Curves, note: str = "") -> Estimate:
-    """A statistic with the bootstrap over seeds."""
-    widths = f"widths {found.sizes[0]} to {found.sizes[-1]}, learning rate {found.rate:g}"
-    return as_estimate(interval(statistic, found.seeds), "; ".join(filter(None, (widths, note))))
+def mup_at_best(tables: Tables, artefact: str) -> Curves:
+    """muP's sharpness at the learning rate that is best for all its widths."""
+    rows = network(tables, artefact, MUP)
+    losses = late_losses(rows)
+    return curves_at(rows, HESSIAN, float(losses.rates[common_best(losses, MUP)]))
 
 
-def told_apart(claimed: Estimate, other: Estimate, region: Threshold, what: str) -> Estimate:
-    """Which of two settings shows what a figure shows: ``claimed`` if exactly one of them does, for sure.
+def ntp_matched(tables: Tables, artefact: str) -> Curves:
+    """NTP's sharpness at one learning rate, matched to :func:`mup_at_best` at the smallest width."""
+    level = dependence.edge_level(mup_at_best(tables, artefact))
+    return matched(network(tables, artefact, NTP), HESSIAN, level)
 
-    Raises:
-        Undecidable: both show it, neither does, or one of them may or may not: then the runs cannot tell.
-    """
-    if {decide(claimed, region), decide(other, region)} != {Verdict.CONFIRMED, Verdict.CONTRADICTED}:
-        texts = (f"{e.value:.3g} [{e.ci_low:.3g}, {e.ci_high:.3g}]" for e in (claimed, other))
-        raise Undecidable(f"the runs cannot tell the two apart: {what} {' and '.join(texts)}")
-    return claimed
+
+# --- numbers of seeds -------------------------------------------------------------------------------------------------
+
+
+def exponents(sizes: np.ndarray, values: np.ndarray, what: str) -> np.ndarray:
+    """:func:`featurespeed.sweeps.dependence.exponents` of ``[seeds, S]``."""
+    with decidable(what):
+        return dependence.exponents(sizes, values)
+
+
+def late_exponents(found: Curves, what: str) -> np.ndarray:
+    """Exponents in the size of the mean over the second half, ``[seeds]``."""
+    return exponents(found.sizes, found.late(), what)
+
+
+def slope_estimate(found: Curves, what: str) -> Estimate:
+    """Mean over seeds of :func:`late_exponents`."""
+    return mean_estimate(late_exponents(found, what), levels(found, what))
+
+
+def levels(found: Curves, what: str) -> str:
+    """``value * eta_0 / 2`` in the second half by size, means over seeds, for a note."""
+    return (
+        f"{what} at {found.rate:g}, times eta_0/2 by size {numbers(found.sizes, found.late().mean(0) * found.rate / 2)}"
+    )
+
+
+def numbers(names: Iterable[object], values: Iterable[float]) -> str:
+    """Named numbers as a text for a note."""
+    return ", ".join(f"{name}: {value:.3g}" for name, value in zip(names, values, strict=True))
+
+
+def setting(found: Curves) -> str:
+    """Widths and learning rate, for a note."""
+    return f"widths {found.sizes[0]} to {found.sizes[-1]}, learning rate {found.rate:g}"
+
+
+def jackknifed(statistic: Callable[[np.ndarray], float], seeds: int, what: str, note: str = "") -> Estimate:
+    """A statistic of all seeds with the interval of its jackknife over them."""
+    with decidable(what):
+        return as_estimate(jackknife_interval(statistic, seeds), note)

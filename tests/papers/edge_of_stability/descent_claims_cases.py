@@ -10,11 +10,12 @@ import pandas as pd
 
 from featurespeed.records import frame
 
-FLAT, QUADRATIC, FASHION = "r = 0", "r = 2", "r = 2, Fashion-MNIST"
+FLAT, QUADRATIC, FASHION, NARROW = "r = 0", "r = 2", "r = 2, Fashion-MNIST", "r = 0, base width of r = 2"
 KAPPAS = (0.5, 2.0, 8.0, 16.0, 24.0, 32.0, 48.0)
 AWARE = "geometry-aware"
 GROUPS = tuple((network, scaling) for network in (FLAT, QUADRATIC) for scaling in ("none", "norm1", "rel1"))
-SEEDS = (7, 8, 9, 10, 11)
+EXTRA = ((FASHION, "rel1"), (NARROW, "rel1"))
+SEEDS = tuple(range(7, 17))
 STEPS, RECORD_EVERY, BATCH, LAYERS = 20, 10, 128, 5
 
 
@@ -30,8 +31,9 @@ class Run:
 
     @property
     def jitter(self) -> float:
-        """The same factor for all values of a seed."""
-        return 1 + 0.01 * (self.seed - 9)
+        """A factor of its own for every run, near 1."""
+        place = 3 * self.seed + len(self.network + self.scaling) + math.log2(self.kappa)
+        return 1 + 0.01 * math.sin(place)
 
     def is_(self, network: str, scaling: str, kappa: float | None = None) -> bool:
         """Whether it is a run at constant learning rate of this network and scaling, and of this kappa."""
@@ -43,10 +45,16 @@ Formula = Callable[[Run], float]
 
 
 def failure(run: Run) -> str | None:
-    """Without a scaling r = 0 explodes from kappa = 2 on and r = 2 from 16; with one from 16, and r = 2 dies at 48."""
+    """Without a scaling r = 0 explodes from 16 on and r = 2 from 24; with one r = 0 from 16, and r = 2 dies at 48."""
     if run.schedule == AWARE:
         return None
-    limits = {(FLAT, "none"): 2, (QUADRATIC, "none"): 16, (FLAT, "rel1"): 16, (FLAT, "norm1"): 16}
+    limits = {
+        (FLAT, "none"): 16,
+        (QUADRATIC, "none"): 24,
+        (FLAT, "rel1"): 16,
+        (FLAT, "norm1"): 16,
+        (NARROW, "rel1"): 16,
+    }
     if run.kappa < limits.get((run.network, run.scaling), 48):
         return None
     return "diverged_step" if run.scaling == "none" else "dead_step"
@@ -54,7 +62,7 @@ def failure(run: Run) -> str | None:
 
 def rank(run: Run) -> float:
     """Soft rank after training."""
-    grown = 1 + 8 * run.kappa**2 if run.schedule == AWARE else 2 + run.kappa / 4
+    grown = 1 + 1.5 * run.kappa**6 if run.schedule == AWARE else 2 + run.kappa / 4
     return run.jitter * grown * (0.5 if run.network == FLAT else 1)
 
 
@@ -64,29 +72,42 @@ def step_norm(run: Run) -> float:
 
 
 def accuracy(run: Run) -> float:
-    """Best at r = 2 and kappa = 32."""
-    return run.jitter * (0.9 if run.network == FLAT else 0.95 if run.kappa == 32 else 0.92)
+    """Best at r = 2 and kappa = 32 with a scaling."""
+    plain = run.network == FLAT or run.scaling == "none"
+    return run.jitter * (0.9 if plain else 0.97 if run.kappa == 32 else 0.93)
+
+
+def beyond_share(run: Run) -> float:
+    """Grows with kappa; that of the geometry-aware schedule is all or nothing."""
+    return float(run.kappa > 1) if run.schedule == AWARE else run.jitter * min(0.9, 0.03 * run.kappa)
+
+
+def sharpness(run: Run) -> float:
+    """Falls with kappa, ten times slower without a scaling."""
+    return run.jitter * 60 / (1 + run.kappa / (40 if run.scaling == "none" else 4))
 
 
 #: Quantity -> value: of every record, of the last probe step, of the last step reached, and of a network that finished.
 PLANTED: Mapping[str, Formula] = {
-    "beyond_share": lambda run: float(run.kappa > 1) if run.schedule == AWARE else min(0.9, 0.03 * run.kappa),
+    "training_loss": lambda run: 0.3 * run.jitter,
+    "beyond_share": beyond_share,
     "update_cosine": lambda run: run.jitter * 0.3 / (run.kappa + 0.5),
     "participation_ratio": rank,
     "stable_rank": rank,
-    "entropy_rank": rank,
-    "sharpness": lambda run: run.jitter * 60 / (1 + run.kappa / 4),
+    "entropy_rank": lambda run: rank(run) * (0.3 if run.network == NARROW else 1),
+    "sharpness": sharpness,
     "step_norm": step_norm,
     "largest_loss_ratio": lambda run: 1e6 if failure(run) else 1.2,
     "test_accuracy": accuracy,
 }
-RECORDED = ("beyond_share", "update_cosine")
+RECORDED = ("training_loss", "beyond_share", "update_cosine")
 PROBED = ("participation_ratio", "stable_rank", "entropy_rank", "sharpness")
 
 
 def sharpness_at_start(run: Run) -> float:
-    """lambda_Xi(0): twice as large at r = 0."""
-    return run.jitter * (20.0 if run.network == FLAT else 10.0)
+    """lambda_Xi(0), the same at all kappas: twice as large at r = 0 as at r = 2, without a scaling half of it."""
+    own = Run(run.network, run.scaling, run.schedule, 1.0, run.seed).jitter
+    return own * (10.0 if run.network != FLAT else 5.0 if run.scaling == "none" else 20.0)
 
 
 def sweep(
@@ -94,7 +115,7 @@ def sweep(
     at_start: Formula = sharpness_at_start,
     kappas: Sequence[float] = KAPPAS,
     aware: Sequence[float] = (0.5, 1.0, 1.5),
-    groups: Sequence[tuple[str, str]] = (*GROUPS, (FASHION, "rel1")),
+    groups: Sequence[tuple[str, str]] = (*GROUPS, *EXTRA),
     seeds: Sequence[int] = SEEDS,
     data: str = "mnist",
     loss: str = "cross_entropy",
@@ -105,7 +126,7 @@ def sweep(
     runs += [Run(QUADRATIC, "none", AWARE, k, seed) for k in aware for seed in seeds]
     planted = {**PLANTED, **changes}
     table = frame([row for run in runs for row in _rows(run, fails(run), at_start, planted)])
-    networks = {label: {"pattern": 0 if label == FLAT else 2, "data": None} for label, _ in groups}
+    networks = {label: {"pattern": 2 if label.startswith(QUADRATIC) else 0, "data": None} for label, _ in groups}
     if FASHION in networks:
         networks[FASHION]["data"] = {"name": "fashion_mnist"}
     table.attrs["provenance"] = {

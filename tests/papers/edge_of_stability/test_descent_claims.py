@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from featurespeed.ledger.engine import STATISTICS, Verdict, ledger
+from featurespeed.ledger.engine import PREMISES, STATISTICS, Verdict, ledger
 from featurespeed.papers.edge_of_stability.descent import claims_features as features
 from featurespeed.papers.edge_of_stability.descent import claims_rates as rates
 from featurespeed.papers.edge_of_stability.descent import claims_stability as stability
+from featurespeed.papers.edge_of_stability.descent import networks
 from tests.papers.cases import criteria_of
 from tests.papers.edge_of_stability.descent_claims_cases import (
     AWARE,
@@ -21,9 +23,11 @@ from tests.papers.edge_of_stability.descent_claims_cases import (
     KAPPAS,
     QUADRATIC,
     SEEDS,
+    Run,
     all_tables,
     failure,
     rank,
+    sharpness,
     sharpness_at_start,
     step_norm,
     sweep,
@@ -53,10 +57,40 @@ def verdict(claim: str, **changes) -> str:
     return row(claim, **changes)["verdict"]
 
 
+#: They need networks that train without a scaling where the others need them to fail.
+OVER_NONE = [f"beos_{what}_over_none{reading}" for what in ("soft_rank", "sharpness") for reading in ("", "_norm1")]
+UNSCALED = (*OVER_NONE, "beos_soft_rank_rises")
+
+
+def survivors(run: Run) -> str | None:
+    """Failures in which networks with r = 2 train without a scaling."""
+    return None if run.is_(QUADRATIC, "none") else failure(run)
+
+
+def falling(run: Run) -> float:
+    """Ranks that fall with kappa without a scaling."""
+    return run.jitter * 2.2 / (1 + run.kappa / 8) if run.is_(QUADRATIC, "none") else rank(run)
+
+
+def steep(run: Run) -> float:
+    """A sharpness that is the same below the edge with a scaling and without."""
+    return sharpness(run) * (1.125 if run.scaling != "none" else 1)
+
+
+WITHOUT_A_SCALING = {"fails": survivors, "participation_ratio": falling, "sharpness": steep}
+
+
 def test_tables_as_claimed_confirm_every_claim_and_fail_every_control():
-    found = rows()
-    assert found.pop("verdict").drop("beos_mse").eq(Verdict.CONFIRMED).all()
-    assert found["control"].drop("beos_mse").str.endswith("fails, as it must").all()
+    found = rows().drop(["beos_mse", *UNSCALED])
+    assert found["verdict"].eq(Verdict.CONFIRMED).all(), found["note"][found["verdict"] != Verdict.CONFIRMED]
+    assert found["control"].str.endswith("fails, as it must").all()
+    assert (found["n"] >= 10).all()
+
+
+def test_claims_that_compare_with_no_scaling_hold_where_it_trains_and_does_less():
+    found = rows(*UNSCALED, **all_tables(**WITHOUT_A_SCALING))
+    assert found["verdict"].eq(Verdict.CONFIRMED).all(), found["note"]
+    assert found["control"].str.endswith("fails, as it must").all()
 
 
 def test_squared_error_is_listed_as_not_run_with_the_reason():
@@ -68,18 +102,53 @@ def test_statistics_and_criteria_name_each_other():
     used = {c.compute for c in COMPUTED} | {c.control.compute for c in COMPUTED}
     modules = {module.__name__ for module in (features, rates, stability)}
     assert used == {name for name, function in STATISTICS.items() if function.__module__ in modules}
+    premises = {name for criterion in COMPUTED for name in criterion.premise}
+    assert premises == {name for name, function in PREMISES.items() if function.__module__ == networks.__name__}
 
 
-def test_every_claim_says_what_the_abstract_states_and_what_is_ours():
-    assert len(COMPUTED) == 26 and all("our" in c.source for c in CRITERIA)
-    stated = {c.claim_id for c in CRITERIA if c.source.startswith("abstract (")}
-    assert stated == {
-        "beos_beyond_share",
-        "beos_rel1_finite_r2",
-        "beos_soft_rank",
-        "beos_sharpness",
-        "beos_sharpness_falls",
-    }
+def test_every_claim_says_what_the_abstract_states_and_which_reading_it_rests_on():
+    assert all("our" in c.source for c in CRITERIA)
+    central = [c.claim_id for c in CRITERIA if c.kind == "central"]
+    assert central == ["beos_rel1_finite_r2", "beos_norm1_finite_r2", "beos_soft_rank", "beos_sharpness"]
+    assert all("abstract (" in c.source and "reading" in c.source for c in CRITERIA if c.claim_id in central)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["finite_r2", "finite_r0", "accuracy_r2", "soft_rank", "sharpness", "sharpness_falls", "cosine_below",
+     "cosine_beyond", "beyond_share"],
+)  # fmt: skip
+def test_claims_3_to_8_stand_under_both_readings(claim):
+    ids = {c.claim_id for c in CRITERIA}
+    assert {f"beos_rel1_{claim}", f"beos_norm1_{claim}"} <= ids or {f"beos_{claim}", f"beos_{claim}_norm1"} <= ids
+
+
+# --- premises ---------------------------------------------------------------------------------------------------------
+
+ABOUT_NETWORKS_BEYOND = [c.claim_id for c in COMPUTED if any(name.startswith("beyond") for name in c.premise)]
+ABOUT_TRAINED_NETWORKS = [c.claim_id for c in COMPUTED if any(name.startswith("trained") for name in c.premise)]
+
+
+def test_networks_that_leave_the_edge_decide_nothing_about_life_beyond_it():
+    found = rows(*ABOUT_NETWORKS_BEYOND, **all_tables(beyond_share=lambda run: 0.19))
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+    decided = found.drop(OVER_NONE)
+    assert decided["note"].str.startswith("premise: the run is not beyond the edge on a fifth of their steps").all()
+    assert decided["premise"].str.contains("19.0% of the steps, does not hold").all()
+
+
+def test_networks_above_chance_decide_nothing_about_trained_ones():
+    def exploded(run):
+        return 1000.0 if run.kappa in (1.5, 32) and run.seed > 13 else 0.3
+
+    found = rows(*ABOUT_TRAINED_NETWORKS, **all_tables(training_loss=exploded))
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+    assert found["premise"].str.contains("7 of 10 networks end below chance, does not hold").all()
+
+
+def test_networks_that_failed_count_with_the_steps_that_they_took():
+    """All networks with r = 0 fail at kappa = 32: they were beyond the edge until then."""
+    assert "89.9% of the steps, holds" in row("beos_rel1_finite_r0")["premise"]
 
 
 # --- 2: bounds on the step --------------------------------------------------------------------------------------------
@@ -113,17 +182,24 @@ def test_networks_that_survive_without_a_scaling_contradict_their_failure(networ
     assert verdict(claim, fails=survive) == Verdict.CONTRADICTED
 
 
-def test_one_survivor_of_five_is_what_the_threshold_allows_and_the_interval_does_not():
-    found = row("beos_none_fails_r0", fails=failing(FLAT, "none", {7: None}))
-    assert (found["value"], found["verdict"]) == (0.8, Verdict.INCONCLUSIVE)
-    assert "4 diverged, 0 died; Clopper-Pearson interval of the share [0.28, 0.99]" in found["note"]
+def test_half_of_the_seeds_leave_it_open():
+    found = row("beos_none_fails_r0", fails=failing(FLAT, "none", dict.fromkeys(SEEDS[:5])))
+    assert (found["value"], found["verdict"]) == (0.5, Verdict.INCONCLUSIVE)
+    assert "of 10 networks 5 diverged, 0 died" in found["note"]
 
 
-def test_seeds_that_agree_have_no_bootstrap_width_and_the_note_says_what_five_can_tell():
+def test_a_share_of_all_has_the_exact_interval():
     found = row("beos_rel1_finite_r2")
-    assert found["ci_low"] == found["ci_high"] == 1 and found["n"] == 5
-    assert "Clopper-Pearson interval of the share [0.48, 1.00]" in found["note"]
+    assert (found["value"], found["ci_high"], found["n"]) == (1, 1, 10)
+    assert found["ci_low"] == pytest.approx(0.025**0.1)
     assert "largest minibatch loss up to 1.2 times" in found["note"]
+
+
+def test_networks_that_train_without_a_scaling_leave_no_part_to_it():
+    changes = {"fails": survivors}
+    for claim in ("beos_rel1_finite_r2", "beos_norm1_finite_r2", "beos_rel1_accuracy_r2", "beos_aware_finite"):
+        found = row(claim, **changes)
+        assert found["verdict"] == Verdict.INCONCLUSIVE and "does not fail (confirmed)" in found["control"]
 
 
 @pytest.mark.parametrize("fate", ["diverged_step", "dead_step"])
@@ -138,30 +214,31 @@ def test_networks_with_r0_that_survive_contradict_the_part_of_the_pattern():
     assert verdict("beos_rel1_finite_r0", fails=failing(FLAT, "rel1", dict.fromkeys(SEEDS))) == Verdict.CONTRADICTED
 
 
-def test_low_accuracy_is_contradicted_and_a_failed_network_counts_as_one_that_guesses():
+def test_a_network_that_failed_has_not_learned_the_task():
     assert verdict("beos_rel1_accuracy_r2", test_accuracy=lambda run: 0.8) == Verdict.CONTRADICTED
-    found = row(
-        "beos_rel1_accuracy_r2", fails=failing(QUADRATIC, "rel1", {7: "dead_step"}), test_accuracy=lambda _: 0.9
-    )
-    assert found["value"] == pytest.approx((4 * 0.9 + 0.1) / 5) and found["n"] == 5
-    assert "1 of 5 networks failed" in found["note"]
+    found = row("beos_rel1_accuracy_r2", fails=failing(QUADRATIC, "rel1", {7: "dead_step"}))
+    assert found["value"] == 0.9 and found["n"] == 10
 
 
 def test_share_of_steps_beyond_decides_whether_training_is_beyond_the_edge():
-    assert verdict("beos_beyond_share", beyond_share=lambda run: 0.3 if run.kappa > 1 else 0.0) == Verdict.CONTRADICTED
-    assert verdict("beos_beyond_share", beyond_share=lambda run: 0.9) == Verdict.INCONCLUSIVE  # as does kappa = 0.5
+    def little(run):
+        return 0.3 * run.jitter if run.kappa > 1 else 0.0
+
+    assert verdict("beos_beyond_share", beyond_share=little) == Verdict.CONTRADICTED
+    without = row("beos_beyond_share", beyond_share=lambda run: 0.9 * run.jitter)
+    assert without["verdict"] == Verdict.INCONCLUSIVE and "no scaling, kappa = 8" in without["control"]
 
 
 def test_a_step_within_the_edge_contradicts_the_geometry_aware_schedule():
     def nearly(run):
         return 0.97 if run.kappa == 1.5 and run.schedule == AWARE else 0.0
 
-    assert verdict("beos_aware_beyond", beyond_share=nearly) == Verdict.CONTRADICTED
+    found = row("beos_aware_beyond", beyond_share=nearly)
+    assert found["verdict"] == Verdict.CONTRADICTED and "97.0% of all steps" in found["note"]
     explode = {"fails": lambda run: "diverged_step" if run.schedule == AWARE and run.kappa == 1.5 else failure(run)}
     assert verdict("beos_aware_finite", **explode) == Verdict.CONTRADICTED
     left = row("beos_aware_soft_rank", **explode)
-    assert left["verdict"] == Verdict.INCONCLUSIVE
-    assert "of 5 seeds 0 were trained to the end, 2 are needed" in left["note"]
+    assert left["verdict"] == Verdict.INCONCLUSIVE and "of 10 seeds 0 trained, 2 are needed" in left["note"]
 
 
 # --- 5, 6, 7: what is learned -----------------------------------------------------------------------------------------
@@ -177,13 +254,42 @@ def test_features_of_the_same_rank_contradict_better_features(claim):
 
 def test_ratios_are_paired_by_seed_and_leave_out_the_seeds_that_failed():
     def uneven(run):
-        return 100.0 if run.seed == 7 and run.kappa == 0.5 else rank(run) / run.jitter
+        grown = 1 + 0.1 * run.seed  # a factor of the seed, which a ratio of one seed does not have
+        return grown * (100.0 if run.seed == 7 and run.kappa == 0.5 else rank(run) / run.jitter)
 
-    found = row(
-        "beos_soft_rank", fails=failing(QUADRATIC, "rel1", {7: "dead_step"}), participation_ratio=uneven
-    )  # the other value of the failed seed would change the ratio
-    assert found["value"] == pytest.approx(10 / 2.125) and found["n"] == 4
-    assert "1 of 5 seeds left out, their networks failed" in found["note"]
+    found = row("beos_soft_rank", fails=failing(QUADRATIC, "rel1", {7: "dead_step"}), participation_ratio=uneven)
+    assert found["value"] == pytest.approx(10 / 2.125) and found["ci_high"] == pytest.approx(10 / 2.125)
+    assert found["n"] == 9 and "1 of 10 seeds left out, their networks failed" in found["note"]
+
+
+@pytest.mark.parametrize("claim", OVER_NONE)
+def test_a_scaling_that_does_no_more_than_none_at_equal_kappa_is_contradicted(claim):
+    alike = {
+        "participation_ratio": lambda run: run.jitter * (2 + run.kappa / 4),
+        "sharpness": lambda run: run.jitter * 60 / (1 + run.kappa / 4),
+    }
+    assert verdict(claim, fails=survivors, **alike) == Verdict.CONTRADICTED
+
+
+@pytest.mark.parametrize("claim", ["beos_soft_rank", "beos_sharpness"])
+def test_no_scaling_that_does_the_same_leaves_no_part_to_the_scaling(claim):
+    """The control takes kappa = 32 where half of the networks train there, else the largest kappa below."""
+    alike = {
+        "participation_ratio": lambda run: run.jitter * (2 + run.kappa / 4),
+        "sharpness": lambda run: run.jitter * 60 / (1 + run.kappa / 4),
+    }
+    found = row(claim, fails=survivors, **alike)
+    assert found["verdict"] == Verdict.INCONCLUSIVE and "does not fail (confirmed)" in found["control"]
+    ended = row(claim, fails=lambda run: "diverged_step" if run.scaling == "none" and run.kappa > 1 else failure(run))
+    assert "fewer than half of the networks train at every kappa above 1" in ended["control"]
+
+
+def test_smallest_step_has_bounds_that_hold_for_all_steps():
+    logs = np.array([[0.0, 0.1, 1.0], [0.0, 0.3, 1.2], [0.0, 0.2, 1.4]])
+    found = features.smallest_ratio(np.exp(logs))
+    half = stats.t.ppf(1 - 0.025 / 2, 2) * 0.1 / math.sqrt(3)
+    assert (found.value, found.n) == (pytest.approx(math.exp(0.2)), 3)
+    assert (found.low, found.high) == (pytest.approx(math.exp(0.2 - half)), pytest.approx(math.exp(0.2 + half)))
 
 
 def test_a_rank_that_falls_once_contradicts_its_increase_over_kappa():
@@ -191,7 +297,7 @@ def test_a_rank_that_falls_once_contradicts_its_increase_over_kappa():
         return rank(run) * (0.5 if run.kappa == 16 and run.schedule != AWARE else 1)
 
     found = row("beos_soft_rank_rises", participation_ratio=dented)
-    assert (found["verdict"], found["value"]) == (Verdict.CONTRADICTED, pytest.approx(0.75))
+    assert (found["verdict"], found["value"]) == (Verdict.CONTRADICTED, pytest.approx(0.75, rel=0.01))
 
 
 @pytest.mark.parametrize("data", ["digits", "fashion_mnist"])
@@ -200,27 +306,26 @@ def test_increase_over_kappa_is_claimed_on_mnist_only(data):
     assert found["verdict"] == Verdict.INCONCLUSIVE and f"trained on {data}" in found["note"]
 
 
-def test_a_sharpness_that_does_not_fall_contradicts_its_regularisation():
-    assert verdict("beos_sharpness", sharpness=lambda run: run.jitter * 40 / (1 + run.kappa / 40)) == "contradicted"
-
-
-def test_a_sharpness_that_rises_in_training_contradicts_its_fall():
-    assert verdict("beos_sharpness_falls", sharpness=lambda run: run.jitter * 30) == Verdict.CONTRADICTED
+@pytest.mark.parametrize("reading", ["", "_norm1"])
+def test_a_sharpness_that_does_not_fall_contradicts_its_regularisation(reading):
+    flat = row(f"beos_sharpness{reading}", sharpness=lambda run: run.jitter * 40 / (1 + run.kappa / 40))
+    assert flat["verdict"] == Verdict.CONTRADICTED
+    assert verdict(f"beos_sharpness_falls{reading}", sharpness=lambda run: run.jitter * 30) == Verdict.CONTRADICTED
 
 
 def test_final_sharpness_that_has_not_converged_is_counted():
     table = sweep()
     last = (table["quantity"] == "sharpness") & (table["seed"] == 7) & (table["step"] == 20) & (table["c"] == 32)
     found = rows("beos_sharpness", beos_fig3=table.assign(converged=~last)).iloc[0]
-    assert "1 of 30 final values have not converged" in found["note"]
+    assert "1 of 60 final values have not converged" in found["note"]
 
 
 def test_cosines_decide_each_side_of_the_edge():
     def same(run):
         return 0.06 * run.jitter
 
-    assert verdict("beos_cosine_below", update_cosine=same) == Verdict.CONTRADICTED
-    assert verdict("beos_cosine_beyond", update_cosine=same) == Verdict.CONTRADICTED
+    for claim in ("below", "below_norm1", "beyond", "beyond_norm1"):
+        assert verdict(f"beos_cosine_{claim}", update_cosine=same) == Verdict.CONTRADICTED
 
 
 # --- 9: matched learning rates ----------------------------------------------------------------------------------------
@@ -236,14 +341,30 @@ def test_fates_between_tested_rates_are_open():
 
 
 def test_a_grid_too_coarse_to_compare_at_matched_rates_cannot_decide():
-    def sharp(run):  # r = 2 fails at 6.4; of r = 0 only 4, where it survives, and 16, where it fails, were tested
-        return run.jitter * (4.0 if run.network == FLAT else 10.0)
+    def sharp(
+        run,
+    ):  # r = 2 survives 1.6 and fails at 6.4; of r = 0 only 4, where it fails, and 1, where not, were tested
+        return 16.0 if run.network == FLAT else 10.0
 
     def at_the_same(run):
         return "dead_step" if run.kappa == 32 else None
 
     found = row("beos_matched_rates", fails=at_the_same, at_start=sharp, kappas=(0.5, 8.0, 32.0))
-    assert found["verdict"] == Verdict.INCONCLUSIVE and found["ci_low"] < 0 <= found["ci_high"]
+    assert (found["verdict"], found["ci_low"], found["ci_high"]) == (Verdict.INCONCLUSIVE, 0.0, 1.0)
+
+
+def test_networks_that_fail_alike_contradict_the_part_of_the_pattern_at_matched_rates():
+    alike = {"fails": lambda run: "dead_step" if run.kappa == 48 else None, "at_start": lambda run: 10.0}
+    found = row("beos_matched_rates", **alike)
+    assert (found["value"], found["verdict"]) == (0.0, Verdict.CONTRADICTED)
+
+
+def test_learning_rates_of_a_scaling_are_looked_up_without_one_by_seed():
+    found = row("beos_equal_rate_rel1", at_start=lambda run: 40.0 if run.scaling == "rel1" else 10.0)
+    assert found["value"] == 0.0 and "at kappa 8" in found["note"]  # a quarter of the rate: kappa 8 trains
+    found = row("beos_equal_rate_norm1", at_start=lambda run: 0.1 if run.scaling == "norm1" else 10.0)
+    assert found["verdict"] == Verdict.INCONCLUSIVE
+    assert "66.7 times smaller, kappa = 3.2e+03 is needed" in found["note"]
 
 
 def test_matched_shares_need_a_common_range():
@@ -255,11 +376,11 @@ def test_matched_shares_need_a_common_range():
 
 def test_a_gain_in_kappa_that_is_a_loss_in_learning_rates_is_contradicted():
     def sharp(run):
-        return run.jitter * (1.0 if run.network == FLAT else 10.0)
+        return sharpness_at_start(run) * (0.05 if run.network == FLAT else 1)
 
     found = rows(*MATCHED, beos_fig1=sweep(at_start=sharp))
     assert set(found["verdict"]) == {Verdict.CONTRADICTED}
-    assert found.loc["beos_gain_in_learning_rate", "value"] == pytest.approx(0.1)
+    assert found.loc["beos_gain_in_learning_rate", "value"] == pytest.approx(0.1, rel=0.02)
 
 
 def test_a_gain_that_is_smaller_in_learning_rates_but_real_keeps_claim_9():
@@ -269,8 +390,8 @@ def test_a_gain_that_is_smaller_in_learning_rates_but_real_keeps_claim_9():
     found = rows(*MATCHED, beos_fig1=sweep(at_start=sharper))
     assert found.loc["beos_matched_rates", "verdict"] == Verdict.CONFIRMED
     smaller = found.loc["beos_gain_in_learning_rate"]
-    assert (smaller["verdict"], smaller["value"]) == (Verdict.CONTRADICTED, pytest.approx(0.8))
-    assert "r = 0: 8, 8, 8, 8, 8; r = 2: 32, 32, 32, 32, 32" in smaller["note"]
+    assert (smaller["verdict"], smaller["value"]) == (Verdict.CONTRADICTED, pytest.approx(0.8, rel=0.02))
+    assert "r = 0: 8, 8, 8" in smaller["note"] and "r = 2: 32, 32, 32" in smaller["note"]
 
 
 # --- what the pre-study did not confirm -------------------------------------------------------------------------------
@@ -291,9 +412,6 @@ def test_ranks_that_are_higher_at_r0_contradict_the_pattern(quantity):
     for name, claim in claims.items():
         expected = Verdict.CONTRADICTED if name == quantity else Verdict.CONFIRMED
         assert found.loc[claim, "verdict"] == expected
-    assert found.loc[claims[quantity], "note"].startswith("by kappa 0.5: ")
-    assert ", 8: " in found.loc[claims[quantity], "note"]
-    assert "16: " not in found.loc[claims[quantity], "note"]  # there r = 0 fails
 
 
 def test_a_rank_that_peaks_early_on_fashion_mnist_is_contradicted():
@@ -302,11 +420,11 @@ def test_a_rank_that_peaks_early_on_fashion_mnist_is_contradicted():
 
     assert verdict("beos_fashion_soft_rank", participation_ratio=peaked) == Verdict.CONTRADICTED
     without = row("beos_fashion_soft_rank", groups=GROUPS)
-    assert without["verdict"] == Verdict.INCONCLUSIVE and "no network with r = 2 on fashion_mnist" in without["note"]
+    assert without["verdict"] == Verdict.INCONCLUSIVE and "no runs of r = 2, Fashion-MNIST, rel1" in without["note"]
 
 
 def test_equal_accuracies_contradict_a_gain():
-    changes = {"test_accuracy": lambda run: 0.9 + 0.001 * (run.seed - 9)}
+    changes = {"test_accuracy": lambda run: 0.9 + 0.05 * (run.jitter - 1)}
     assert verdict("beos_pattern_accuracy", **changes) == Verdict.CONTRADICTED
     assert verdict("beos_beyond_accuracy", **changes) == Verdict.CONTRADICTED
 
@@ -320,6 +438,7 @@ def test_equal_accuracies_contradict_a_gain():
         ("beos_none_fails_r0", 32.0), ("beos_none_fails_r2", 32.0), ("beos_rel1_finite_r2", 32.0),
         ("beos_rel1_finite_r0", 32.0), ("beos_rel1_accuracy_r2", 32.0), ("beos_beyond_share", 32.0),
         ("beos_soft_rank", 32.0), ("beos_soft_rank", 0.5), ("beos_soft_rank_rises", 16.0), ("beos_sharpness", 0.5),
+        ("beos_pattern_stable_rank", 8.0), ("beos_pattern_accuracy", 8.0), ("beos_equal_rate_norm1", 32.0),
         ("beos_cosine_below", 0.5), ("beos_cosine_beyond", 32.0), ("beos_beyond_accuracy", 32.0),
         ("beos_sharpness_falls", 32.0),
     ],

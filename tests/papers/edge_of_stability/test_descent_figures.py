@@ -128,6 +128,15 @@ def test_networks_that_all_fail_at_once_are_drawn(name):
 # --- Figure 1 ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_end_at_the_largest_kappa_of_all_scalings_and_the_table_has_the_rest(name):
+    records = broken(kappas=(0.5, 32.0, 768.0))
+    records.attrs["provenance"]["spec"] |= {"kappas": [0.5, 32.0], "shown": [0.5, 32.0]}
+    found = FIGURES[name].tabulate(records)
+    outcomes = found[found["panel"] == "trained"]
+    assert (768.0 in set(outcomes["x"])) == (name == "beos_table1")
+
+
 def test_shares_of_seeds_that_trained_diverged_and_died_add_up_and_their_count_is_that_of_the_seeds():
     found = table("beos_fig1")
     assert values(found, "trained", DYING) == [1, 1, 1, 0] and values(found, "dead", DYING) == [0, 0, 0, 1]

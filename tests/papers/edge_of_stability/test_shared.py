@@ -10,7 +10,6 @@ import pytest
 
 from featurespeed.papers.edge_of_stability import shared as beyond
 from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Key, runs
-from featurespeed.sweeps.transfer import over_seeds
 from tests.papers.edge_of_stability.cases import LAYERS, QUADRATIC, SMALL, Case, broken, never, participation
 
 
@@ -130,14 +129,15 @@ def test_mean_leaves_out_networks_that_failed_and_says_how_many_are_left():
     assert (single.value, single.n, none.n) == (4.0, 1, 0) and np.isnan([single.low, none.value]).all()
 
 
-def test_ratio_and_growth_are_those_of_means_and_unknown_where_a_network_failed():
-    own = runs(table(), QUADRATIC, "rel1")
-    ranks = own.final("participation_ratio")
-    high, low = own.at(ranks, 32), own.at(ranks, 0.5)
-    assert beyond.ratio(high, low) == pytest.approx(high.mean() / low.mean())
-    assert np.isnan(beyond.ratio(own.at(ranks, 48), low)) and np.isnan(beyond.increasing(ranks))
-    assert beyond.increasing(ranks[:, :3]) > 1 > beyond.increasing(ranks[:, 2::-1])
-    assert over_seeds(lambda chosen: beyond.ratio(high, low, chosen), 3).low > 3
+def test_trained_is_a_loss_below_chance_at_the_end():
+    """A loss that has exploded without an overflow is none, nor is a network that failed."""
+    assert (own_trained() == [[True, True, True, False]] * 3).all()
+    lost = own_trained(formulas={"training_loss": lambda run, step: 1000.0 if run.kappa == 8 else 0.1})
+    assert (lost == [[True, False, True, False]] * 3).all()
+
+
+def own_trained(**changes) -> np.ndarray:
+    return runs(broken(**changes), QUADRATIC, "rel1").trained
 
 
 def test_networks_that_all_train_have_no_failures():

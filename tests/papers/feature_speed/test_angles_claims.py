@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurespeed.ledger.engine import STATISTICS, Undecidable
+from featurespeed.ledger.engine import STATISTICS, Undecidable, Verdict, decide
 from featurespeed.papers.feature_speed.angles import claims
 from featurespeed.papers.feature_speed.angles.published import read_published
+from tests.papers.cases import criteria_of
 from tests.papers.feature_speed.cases import planted
+
+CRITERIA = criteria_of("fsf_angles")
 
 
 @pytest.fixture
@@ -30,11 +33,17 @@ def at_published_points(noise: np.random.Generator, offset: float) -> dict[str, 
     return {name: planted(rows) for name, rows in tables.items()}
 
 
-def test_published_points_are_met_by_themselves_and_missed_from_afar(noise):
-    share, rotated = (STATISTICS[f"share of published points with |z| <= 3{end}"] for end in ("", ", series rotated"))
-    assert share(at_published_points(noise, 0.0)).value == 1.0
-    assert share(at_published_points(noise, 0.5)).value < 0.2
-    assert rotated(at_published_points(noise, 0.0)).value < 0.2
+@pytest.mark.parametrize(("figure", "points"), [("1a", 25), ("1b", 15)])
+def test_published_points_are_met_by_themselves_and_missed_from_afar(noise, figure, points):
+    name = f"share of the published points of Fig. {figure} with |z| <= 3"
+    criterion = next(c for c in CRITERIA if c.compute == name)
+    at_home, afar = at_published_points(noise, 0.0), at_published_points(noise, 0.5)
+    met = STATISTICS[name](at_home)
+    assert (met.value, met.n) == (1.0, points)
+    # All points met can confirm the claim: the threshold lies below the lower end for n of n.
+    assert decide(met, criterion.threshold) is Verdict.CONFIRMED
+    assert decide(STATISTICS[name](afar), criterion.threshold) is Verdict.CONTRADICTED
+    assert decide(STATISTICS[criterion.control.compute](at_home), criterion.threshold) is Verdict.CONTRADICTED
 
 
 def test_comparison_gives_the_z_of_each_point(noise):
@@ -54,12 +63,17 @@ def test_points_of_another_width_are_undecidable(noise):
 
 
 def test_collapse_against_c_is_told_from_no_collapse(noise):
+
+    def angle(c: float) -> float:
+        return np.arctan(c) + 0.01 * noise.standard_normal()
+
     rows = [
-        {"depth": L, "series": f"L={L}", "branch_scale": b, "c": L**0.5 * b, "seed": s, "value": np.arctan(L**0.5 * b)}
+        {"depth": L, "series": f"L={L}", "branch_scale": b, "c": L**0.5 * b, "seed": s, "value": angle(L**0.5 * b)}
         for L in (30, 100, 500)
         for b in np.geomspace(1e-3, 1, 40)
         for s in range(5)
     ]
     tables = {"fsf_fig1c": planted(rows)}
-    assert STATISTICS["largest gap between the curves of Fig. 1c, against c"](tables).value < 0.02
-    assert STATISTICS["largest gap between the curves of Fig. 1c, against beta"](tables).value > 0.3
+    against_c = STATISTICS["largest gap between the curves of Fig. 1c, against c"](tables)
+    assert against_c.value < 0.03 and against_c.ci_low == 0.0 and against_c.n == 5
+    assert STATISTICS["largest gap between the curves of Fig. 1c, against beta"](tables).ci_low > 0.3

@@ -1,5 +1,6 @@
 """The first paper's ledger: its criteria are complete, a small run is judged, no statistic lies idle."""
 
+from featurespeed.ledger.criteria import Kind
 from featurespeed.ledger.engine import STATISTICS, StageTables, Verdict, ledger
 from featurespeed.pipeline.registry import ARTEFACTS, ROOMS
 from featurespeed.records import read_table
@@ -33,11 +34,20 @@ def test_every_computed_claim_has_a_control_of_its_own_and_no_statistic_lies_idl
     assert used == OF_THIS_PAPER
 
 
+def test_central_claims_are_the_five_of_the_abstract():
+    assert {criterion.claim_id for criterion in CRITERIA if criterion.kind is Kind.CENTRAL} == {
+        "fsf_thm21_mlp_trained", "fsf_thm32_limit", "fsf_fig1a_mlp_exponent", "fsf_fig1b_resnet_one", "fsf_fig2a_fsc",
+    }  # fmt: skip
+
+
 def test_small_run_is_judged_without_an_error_and_confirms_no_comparison_with_the_paper(smoke_results):
     tables = StageTables(sorted((smoke_results / "stages").glob("*.parquet")), read_table)
     claims, _ = ledger(CRITERIA, tables, "smoke")
     verdicts = claims.set_index("claim_id")["verdict"]
     assert verdicts["fsf_thm21_mlp"] == verdicts["fsf_prop62"] == Verdict.CONFIRMED
-    assert verdicts["fsf_fig1_published"] == verdicts["fsf_discrepancy_fig2b_level"] == Verdict.INCONCLUSIVE
-    assert verdicts["fsf_thm21_mlp_trained"] == verdicts["fsf_thm21_convnet"] == Verdict.CONFIRMED
+    for claim in ("fsf_fig1a_published", "fsf_fig1b_published", "fsf_discrepancy_fig2b_level"):
+        assert verdicts[claim] == Verdict.INCONCLUSIVE
+    # Ten steps hardly train, and the run may say nothing of training; the formula holds in it all the same.
+    trained = claims.set_index("claim_id").loc[["fsf_thm21_mlp_trained", "fsf_thm21_convnet"]]
+    assert (trained["value"] < 1e-10).all()
     assert set(verdicts[verdicts == Verdict.NOT_RUN].index) == {"fsf_thm21_transformer"}

@@ -1,18 +1,33 @@
-"""Claims on Tables 1 and 2: a wrong exponent is seen under the ledger's own threshold."""
+"""Claims on Tables 1 and 2: stated exponents are confirmed, those of another scaling are contradicted."""
 
 import numpy as np
+import pytest
 
-from featurespeed.ledger.criteria import Threshold
-from featurespeed.ledger.engine import Verdict, decide
-from featurespeed.ledger.evidence import largest_deviation
-from featurespeed.statistics import Interval
+from featurespeed.ledger.engine import STATISTICS, Verdict, decide
+from featurespeed.papers.feature_speed.tables.claims import largest_exponent_gap
+from featurespeed.scalings import Scaling
 from tests.papers.cases import criteria_of
+from tests.papers.feature_speed.test_tables import scaling_records
 
-CRITERIA = criteria_of("fsf_tables")
+RATES = [c for c in criteria_of("fsf_tables") if c.claim_id.endswith(("_rates", "_sigma_readout"))]
 
 
-def test_a_wrong_exponent_is_contradicted_under_the_ledgers_own_threshold():
-    threshold = next(c.threshold for c in CRITERIA if c.claim_id == "fsf_table1_fsc_eta_hid")
-    assert threshold == Threshold(-np.inf, 0.25)
-    planted = {"m": Interval(0.5, 0.45, 0.55, 9, "planted"), "L": Interval(0.0, -0.1, 0.1, 9, "planted")}
-    assert decide(largest_deviation(planted, {"m": 0.0, "L": 0.0}), threshold) is Verdict.CONTRADICTED
+@pytest.fixture(scope="module")
+def tables() -> dict:
+    """Power laws with the stated exponents."""
+    mlp = [str(scaling) for scaling in Scaling if scaling != Scaling.RESNET_FSC]
+    return {"fsf_table1": scaling_records(tuple(mlp)), "fsf_table2": scaling_records((str(Scaling.RESNET_FSC),))}
+
+
+@pytest.mark.parametrize("criterion", RATES, ids=lambda c: c.claim_id)
+def test_stated_exponents_are_confirmed_and_those_of_another_scaling_contradicted(tables, criterion):
+    assert decide(STATISTICS[criterion.compute](tables), criterion.threshold) is Verdict.CONFIRMED
+    assert decide(STATISTICS[criterion.control.compute](tables), criterion.threshold) is Verdict.CONTRADICTED
+
+
+def test_one_wrong_exponent_among_many_is_found_and_named():
+    noise = np.random.default_rng(0).normal(0, 0.05, size=(2, 12, 4))
+    measured = {"a": noise[0], "b": noise[1] + np.array([0, -0.5, 0, 0])}
+    found = largest_exponent_gap(measured, dict.fromkeys(measured, np.zeros(4)))
+    assert found.ci_low < 0.5 < found.ci_high and found.ci_low > 0.4
+    assert found.note.startswith("largest at b in L: exponent -0.")

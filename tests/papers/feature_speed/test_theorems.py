@@ -39,22 +39,25 @@ def test_table_follows_the_schema_and_repeats_exactly(table):
 
 
 @pytest.mark.parametrize("series", ["MLP", "ResNet"])
-def test_formula_holds_along_training_and_not_between_layers(table, series):
+def test_formula_holds_along_training_and_not_between_steps(table, series):
     errors = values(table, "formula", series=series)
     assert len(errors) == SPEC.seeds * (SPEC.training_steps + 1)
     assert errors.max() < 1e-12
-    assert values(table, "formula, shuffled", series=series).min() > 1e-2
+    between = values(table, "formula, the step before", series=series)
+    assert len(between) == SPEC.seeds * SPEC.training_steps and between.min() > 1e-4
 
 
-def test_loss_falls_at_the_speed_of_the_loss_decay(table):
+def test_loss_falls_at_the_speed_of_the_loss_decay_under_its_own_descent_only(table):
     np.testing.assert_allclose(values(table, "loss velocity"), -1.0, rtol=1e-12)
+    assert (abs(values(table, "loss velocity, another network") + 1) > 1e-2).all()
 
 
 @pytest.mark.parametrize("series", ["MLP", "ResNet"])
-def test_kernel_bounds_the_cosine_and_its_top_eigenvector_is_aligned(table, series):
+def test_kernel_bounds_the_cosine_of_its_own_backward_pass(table, series):
     condition, cosine = (values(table, "kernel", series=series, quantity=q) for q in ("kernel_condition", "cos_bfa"))
     assert (condition <= cosine).all()
-    np.testing.assert_allclose(values(table, "kernel, top eigenvector", series=series), 1.0, rtol=1e-9)
+    another = values(table, "kernel, another network", series=series)
+    assert (another < cosine).all()
 
 
 @pytest.mark.parametrize("series", ["MLP", "ResNet"])
@@ -65,10 +68,12 @@ def test_automatic_scaling_makes_the_sensitivity_one(table, series):
 
 def test_backward_speed_formula_needs_a_linear_loss(table):
     assert values(table, "backward speed, linear loss", quantity="formula_error").max() < 1e-10
-    assert values(table, "backward speed, quadratic loss", quantity="formula_error").min() > 0.1
+    errors = values(table, "backward speed, quadratic loss", quantity="formula_error")
+    assert errors.min() > 1e-3 and np.ptp(errors) > 1e-3
     assert (values(table, "backward speed, linear loss", quantity="backward_speed_angle") < math.pi / 2).all()
     # y = 1.5 f_L turns the sign of 1 + f_L/(f_L - y): the angle is obtuse
-    assert (values(table, "backward speed, quadratic loss", quantity="backward_speed_angle") > math.pi / 2).all()
+    near = values(table, "backward speed, quadratic loss, near target", quantity="backward_speed_angle")
+    assert (near > math.pi / 2).all()
 
 
 @pytest.mark.parametrize("run", ["rescaled layers", "reparameterized"])
@@ -79,16 +84,20 @@ def test_only_homogeneity_minus_two_is_invariant(table, run):
         assert values(table, case, series=f"homogeneity -{p}").min() > 1e-3
 
 
-def test_forward_pass_grows_by_sqrt2_a_layer_with_the_printed_std(table):
-    kept, printed = (values(table, "forward growth", series=s) for s in ("sqrt(2/m)", "2/sqrt(m)"))
-    np.testing.assert_allclose(printed - kept, 0.5, rtol=1e-9)
+def test_forward_pass_grows_by_sqrt2_a_layer_with_the_printed_std():
+    spec = SPEC.model_copy(update={"width": 200})
+    rows = pd.DataFrame([row for seed in range(8) for row in theorems.forward_growth(spec, seed)])
+    growth = rows.pivot_table(index="seed", columns="series", values="value")
+    np.testing.assert_allclose(growth["sqrt(2/m)"].mean(), 0.0, atol=0.05)
+    np.testing.assert_allclose(growth["2/sqrt(m)"].mean(), 0.5, atol=0.05)
+    assert np.ptp(growth["2/sqrt(m)"] - growth["sqrt(2/m)"]) > 1e-3  # networks of their own
 
 
-def test_zero_readout_rates_differ_by_the_square_root_of_the_depth(table):
-    for depth in SPEC.depths:
-        plain = values(table, "zero readout", series="1/(m |b|^2)", depth=depth)
-        scaled = values(table, "zero readout", series="sqrt(L)/(m |b|^2)", depth=depth)
-        np.testing.assert_allclose(plain / scaled, math.sqrt(depth), rtol=1e-4)
+@pytest.mark.parametrize("factor", [2.0, 8.0])
+def test_sensitivity_after_the_first_step_is_inverse_to_its_rate(factor):
+    one, other = (theorems.after_first_step(SPEC, "case", 0, 6, f) for f in (1.0, factor))
+    np.testing.assert_allclose(one.feature_sensitivity[-3] / other.feature_sensitivity[-3], factor, rtol=1e-4)
+    np.testing.assert_allclose(one.cos[-3], other.cos[-3], rtol=1e-4)
 
 
 def test_a_factor_common_to_all_rates_leaves_the_angle_alone(table):
@@ -97,8 +106,9 @@ def test_a_factor_common_to_all_rates_leaves_the_angle_alone(table):
 
 
 def test_masked_feature_moves_less(table):
-    f, g, own = (values(table, "node", series=s) for s in ("f", "g", "g, readout on g"))
-    assert (g < f).all() and (g < own).all()
+    names = ("f", "g", "g, readout on g", "f, layer before")
+    f, g, own, before = (values(table, "node", series=name) for name in names)
+    assert (g < f).all() and (g < own).all() and len(before) == SPEC.seeds
 
 
 def test_finite_step_errs_by_switching_relus_and_not_by_rounding():

@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 
 from featurespeed.papers.super_consistency.bridge import analysis as bridge
-from featurespeed.papers.super_consistency.bridge.analysis import Prediction
-from featurespeed.sweeps.transfer import Losses
 from tests.sweeps.cases import sweep_table
 
 WIDTHS = (8, 16, 32, 128)
@@ -21,42 +19,58 @@ def best_at(optimum, label: str, size: int, rate: float, step: int, seed: int) -
     return 0.1 + 0.1 * math.log2(rate / optimum(label, size)) ** 2 + math.exp(-step / 20)
 
 
+CURVATURE = {
+    "sharpness": lambda label, size, rate, step, seed: 2.0 / rate,
+    "feature_sensitivity": lambda label, size, rate, step, seed: size**-0.5,
+    "feature_speed_rms": lambda label, size, rate, step, seed: 3.0,
+    "bfa": lambda label, size, rate, step, seed: math.acos(0.1 + 0.001 * size),
+}
+
+
 def table(**changes) -> pd.DataFrame:
     """Best rate and 1/S grow like the square root of the width; the layer before the readout is the only one with S."""
     settings = {
         "loss": lambda *place: best_at(lambda _, size: (size / 8) ** 0.5, *place),
-        "curvature": {
-            "sharpness": lambda label, size, rate, step, seed: 2.0 / rate,
-            "feature_sensitivity": lambda label, size, rate, step, seed: size**-0.5,
-            "feature_speed_rms": lambda label, size, rate, step, seed: 3.0,
-            "bfa": lambda label, size, rate, step, seed: math.acos(0.1 + 0.001 * size),
-        },
+        "curvature": CURVATURE,
         "labels": ("muP",), "widths": WIDTHS, "rates": (0.5, 1.0, 2.0, 4.0, 8.0),
     }  # fmt: skip
     return sweep_table(**(settings | changes))
 
 
-def losses(*best: float, rates=(1.0, 2.0, 4.0, 8.0, 16.0), seeds: int = 2) -> Losses:
-    """Sizes whose best learning rates are ``best``."""
-    values = np.abs(np.log2(np.array(rates)[None, :] / np.array(best)[:, None])) + 0.1
-    return Losses(np.arange(len(best)), np.array(rates), np.stack([values] * seeds))
-
-
-def test_a_sensitivity_that_falls_by_four_predicts_two_steps_up():
-    assert bridge.predicted_shift(np.array([[4.0, 2.0, 1.0], [4.0, 7.0, 1.0]])) == pytest.approx(2.0)
-
-
-def test_prediction_is_that_of_the_geometric_mean_over_seeds():
-    assert bridge.predicted_shift(np.array([[8.0, 1.0], [2.0, 1.0]])) == pytest.approx(2.0)
-    assert bridge.predicted_shift(np.array([[8.0, 1.0], [2.0, 1.0]]), [0, 0]) == pytest.approx(3.0)
+def table_curvature(sensitivity) -> dict:
+    """The quantities of :func:`table` with another sensitivity."""
+    return CURVATURE | {"feature_sensitivity": sensitivity}
 
 
 def test_planted_sensitivity_predicts_the_planted_shift_and_the_speed_does_not():
     own = bridge.network(table(), "muP")
-    assert own.losses.shift() == 2.0
-    assert bridge.prediction([own], "feature sensitivity").errors() == pytest.approx([0.0])
-    assert bridge.prediction([own], "feature speed").errors() == pytest.approx([2.0])
-    assert bridge.prediction([own], None).errors() == pytest.approx([2.0])
+    assert own.span == 16 and own.shifts() == pytest.approx([2.0] * 3, abs=0.1)
+    assert bridge.prediction_errors([own], "feature sensitivity") == pytest.approx(np.zeros((3, 1)), abs=0.1)
+    assert bridge.prediction_errors([own], "feature speed") == pytest.approx(np.full((3, 1), -2.0), abs=0.1)
+    assert bridge.prediction_errors([own], None) == pytest.approx(np.full((3, 1), -2.0), abs=0.1)
+
+
+def test_a_sensitivity_that_falls_by_four_predicts_two_steps_up_in_every_seed():
+    curvature = table_curvature(lambda label, size, rate, step, seed: size ** -(0.5 + 0.25 * seed))
+    own = bridge.network(table(curvature=curvature), "muP")
+    assert bridge.predicted_shifts(own, "feature sensitivity") == pytest.approx([2.0, 3.0, 4.0])
+
+
+def test_mispaired_predictions_use_the_exponent_of_the_next_network_over_the_own_span():
+    labels = ("muP", "NTP")
+    falling = table_curvature(lambda label, size, rate, step, seed: size ** (-0.5 if label == "NTP" else 0.0))
+    rows = table(labels=labels, widths={"muP": (8, 16, 32), "NTP": WIDTHS}, curvature=falling)
+    first, second = (bridge.network(rows, label) for label in labels)
+    assert bridge.predicted_shifts(first, "feature sensitivity", second) == pytest.approx([1.0] * 3)
+    found = bridge.prediction_errors([first, second], "feature sensitivity", mispaired=True)
+    assert found == pytest.approx(np.column_stack([1.0 - first.shifts(), 0.0 - second.shifts()]))
+
+
+def test_a_quantity_without_a_logarithm_predicts_nothing():
+    curvature = table_curvature(lambda label, size, rate, step, seed: -1.0)
+    own = bridge.network(table(curvature=curvature), "muP")
+    with pytest.raises(ValueError, match="must be positive and finite for an exponent, found -1"):
+        bridge.prediction_errors([own], "feature sensitivity")
 
 
 def test_only_the_node_before_the_readout_counts_also_when_depths_differ():
@@ -89,27 +103,6 @@ def test_rate_is_the_measured_one_nearest_to_the_best_where_nothing_fails():
     assert bridge.network(table(loss=fails, measured={"muP": (4.0,)}), "muP").rate() is None
 
 
-def test_largest_error_is_open_where_the_best_rate_may_lie_beyond_the_grid():
-    inside = Prediction([np.array([[4.0, 1.0]] * 2)], [losses(2.0, 8.0)]).largest_interval()
-    assert (inside.value, inside.low, inside.high) == (0.0, 0.0, 0.0)
-    beyond = Prediction([np.array([[4.0, 1.0]] * 2)], [losses(2.0, 16.0)]).largest_interval()
-    assert (beyond.value, beyond.low, beyond.high) == (1.0, 1.0, np.inf)
-    nothing = Prediction([None], [losses(8.0, 1.0)])
-    assert nothing.largest_bounds() == (3.0, np.inf)
-
-
-def test_mispaired_predictions_are_those_of_the_next_network():
-    starts = [np.array([[1.0, 1.0]] * 2), np.array([[4.0, 1.0]] * 2)]
-    right = Prediction(starts, [losses(2.0, 2.0), losses(2.0, 8.0)])
-    assert right.errors().tolist() == [0.0, 0.0]
-    assert right.mispaired().errors().tolist() == [2.0, 2.0]
-
-
-def test_network_without_a_best_rate_has_no_error():
-    dead = Losses(np.array([1, 2]), np.array([1.0, 2.0]), np.full((2, 2, 2), np.inf))
-    assert np.isnan(Prediction([None], [dead]).largest_interval().value)
-
-
 def test_share_held_is_linear_between_steps_and_a_failed_step_is_not_held():
     steps = np.array([0, 100])
     assert bridge.share_held(steps, np.array([0.0, 0.3])) == pytest.approx(0.5, abs=0.02)
@@ -121,15 +114,26 @@ def test_share_held_counts_what_comes_back():
     assert bridge.share_held(np.array([0, 50, 100]), np.array([0.3, 0.0, 0.0])) == pytest.approx(0.75, abs=0.02)
 
 
-def test_cells_correlate_where_both_spreads_rise_and_not_with_the_wrong_network():
-    sizes, time = np.array([1.0, 2.0]), np.arange(5.0)
-    rising, flat = (1 + np.outer(sizes, slope * time)[None] for slope in (1.0, 0.0))
-    rising, flat = (np.repeat(values, 2, axis=0) for values in (rising, flat))
-    falling = rising[..., ::-1]
+def test_steepness_is_the_absolute_exponent_at_every_step():
+    sizes = np.array([1.0, 2.0, 4.0])
+    values = np.stack([sizes[:, None] ** np.array([-1.0, 0.0, 0.5]), np.full((3, 3), -1.0)])
+    found = bridge.steepness(sizes, values)
+    assert found[0] == pytest.approx([1.0, 0.0, 0.5]) and np.isnan(found[1]).all()
+
+
+def test_mean_along_training_is_weighted_by_the_steps_between_probes():
+    assert bridge.along(np.array([0, 10, 100]), np.array([[1.0, 0.0, 0.0]])) == pytest.approx([0.05])
+
+
+def test_cells_correlate_seed_by_seed_where_both_are_steep_and_not_with_the_wrong_network():
+    time = np.arange(6.0)
+    rising, falling = np.stack([time, 2 * time]), np.stack([time[::-1], time[::-1]])
     pairs = [(rising, rising), (falling, falling)]
-    assert bridge.cell_correlation(pairs) == pytest.approx(1.0)
-    assert bridge.cell_correlation(pairs, partners=[1, 0]) == pytest.approx(-1.0)
-    assert np.isnan(bridge.cell_correlation([(flat, rising)]))
+    assert bridge.cell_correlations(pairs) == pytest.approx([1.0, 1.0])
+    assert (bridge.cell_correlations(pairs, mispaired=True) < 0).all()
+    few = [(own.copy(), other) for own, other in pairs]
+    few[0][0][1, :4] = np.nan
+    assert np.isnan(bridge.cell_correlations(few)).tolist() == [False, True]
 
 
 def test_decay_pair_is_compared_at_common_widths_and_a_common_rate():

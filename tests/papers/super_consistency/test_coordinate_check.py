@@ -9,7 +9,7 @@ from torch.nn import functional
 from featurespeed.data.store import ImageData
 from featurespeed.papers.super_consistency.coordinate_check import measuring as coordinates
 from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows
-from featurespeed.parameterization import LayerRole
+from featurespeed.parameterization import Form, LayerRole
 from featurespeed.probes.coordinate_check import compare, feature_update, member_rms, snapshot
 from tests.conftest import load_script
 from tests.training.cases import CLASSES, CONVNET, MLP, RESIDUAL_CONVNET, images, initialised, make_spec
@@ -149,3 +149,13 @@ def test_losses_of_the_first_step_agree_with_a_hand_written_network(data):
     step = -0.1 * 32 * (probe.flatten(1) @ flat.T / flat.shape[1]) @ by_h
     rows = coordinate_rows(spec, data, torch.device("cpu"), 6)
     assert value(rows, quantity="update_rms", series="input") == pytest.approx(step.square().mean().sqrt().item())
+
+
+def test_both_forms_of_one_seed_train_alike_and_those_of_different_seeds_do_not(data):
+    script = load_script("parameterizations")
+    jobs = {form: make_spec(model=MLP, learning_rates=[0.1], seeds=3, steps=4, batch_size=8, dtype="float64", form=form)
+            for form in Form}  # fmt: skip
+    rows = list(script.form_rows(jobs, "sgd", data, torch.device("cpu")))
+    values = {case: [row["value"] for row in rows if row["case"] == case] for case in {row["case"] for row in rows}}
+    assert max(values["forms"]) < 1e-12 and min(values["forms of different seeds"]) > 1e-3
+    assert [row["seed"] for row in rows] == [0, 1, 2] * 2

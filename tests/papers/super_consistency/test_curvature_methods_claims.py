@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from featurespeed.ledger.engine import STATISTICS, Undecidable, Verdict, ledger
-from featurespeed.papers.super_consistency.curvature_methods import claims as curvature
+from featurespeed.ledger.lint import faults
+from featurespeed.papers.super_consistency.curvature_methods import claims_along_training as along
 from featurespeed.papers.super_consistency.curvature_methods.claims import ARTEFACT
 from featurespeed.records import frame
-from tests.papers.cases import criteria_of
+from tests.papers.cases import criteria_of, statistics_of, used_by
 
 CRITERIA = [c for c in criteria_of("sc_curvature_methods") if c.artefact == ARTEFACT]
 STARTS, STEPS = 25, range(0, 160, 10)
@@ -54,15 +55,16 @@ def test_measurements_as_claimed_confirm_every_claim():
 
 
 def test_statistics_and_criteria_name_each_other():
-    used = {c.compute for c in CRITERIA} | {c.control.compute for c in CRITERIA}
-    assert used == {name for name, function in STATISTICS.items() if function.__module__ == curvature.__name__}
+    assert used_by(criteria_of("sc_curvature_methods")) == statistics_of("sc_curvature_methods")
 
 
-def test_one_silent_miss_of_ours_contradicts_and_one_that_is_flagged_does_not():
-    missed = plant(0.02, series="Lanczos, warm", step=50, seed=3)
+def test_silent_misses_of_ours_contradict_and_those_that_are_flagged_do_not():
+    missed = plant(0.02, series="Lanczos, warm", seed=(3, 4, 5))  # 48 of 1200
     assert verdicts(missed)["sc_methods_silent"] == Verdict.CONTRADICTED
     flagged = missed.assign(converged=~missed["value"].eq(0.02) | missed["series"].ne("Lanczos, warm"))
     assert verdicts(flagged)["sc_methods_silent"] == Verdict.CONFIRMED
+    few = plant(0.02, series="Lanczos, warm", seed=3, step=tuple(STEPS)[:8])  # 8 of 1200 may be more than 1%
+    assert verdicts(few)["sc_methods_silent"] == Verdict.INCONCLUSIVE
 
 
 def test_misses_in_a_twentieth_of_the_calls_contradict_the_accuracy():
@@ -109,3 +111,68 @@ def test_a_run_without_a_dominant_negative_eigenvalue_or_with_few_starts_cannot_
         STATISTICS[name]({ARTEFACT: positive})
     with pytest.raises(Undecidable, match="5 measurements: at least 6"):
         STATISTICS[name]({ARTEFACT: table[(table["seed"] < 5) & (table["step"] < 10)]})
+
+
+# --- curvature along training -----------------------------------------------------------------------------------------
+
+LAWS = [c for c in criteria_of("sc_curvature_methods") if c.artefact == along.ARTEFACT]
+BOUNDED = {
+    "gauss_newton_eigenvalue": 0.9,
+    "residual_eigenvalue": 0.2,
+    "directional_sharpness": 0.8,
+    "layer_sharpness": 0.7,
+}  # of the sharpness
+SCALES = {"muP": 1.0, "NTP": 3.0}  # a bound of one network must not hold for the other
+
+
+def curvatures() -> pd.DataFrame:
+    """Two networks whose sharpness grows; everything is the given share of it."""
+    rows = []
+    for series, scale in SCALES.items():
+        base = {"series": series, "learning_rate": 0.1, "width": 8, "depth": 2, "input_dim": 64, "output_dim": 10}
+        base |= {"estimator": "Lanczos"}
+        for seed in range(2):
+            for step in (0, 10, 20):
+                own = base | {"seed": seed, "step": step}
+                top = scale * (1 + 0.1 * seed + 0.05 * step)
+                rows += [own | {"quantity": "sharpness", "index": k, "value": top / k} for k in (1, 2)]
+                for quantity, share in BOUNDED.items():
+                    layers = (1, 2) if quantity == "layer_sharpness" else (0,)
+                    rows += [own | {"quantity": quantity, "layer": k, "index": 1, "value": share * top} for k in layers]
+                error = {"case": "sharpness", "quantity": "warm_start_disagreement", "value": 1e-7 * (1 + step + seed)}
+                rows.append(own | error)
+    return frame(rows)
+
+
+def of_laws(table: pd.DataFrame) -> dict[str, str]:
+    claims, _ = ledger(LAWS, {along.ARTEFACT: table}, "planted")
+    return dict(zip(claims["claim_id"], claims["verdict"], strict=True))
+
+
+def test_bounds_hold_for_a_network_itself_and_not_for_the_other_one():
+    assert len(LAWS) == 4 and set(of_laws(curvatures()).values()) == {Verdict.CONFIRMED}
+    assert faults(LAWS, {along.ARTEFACT: curvatures()}) == []
+
+
+@pytest.mark.parametrize(
+    ("claim", "quantity", "factor"),
+    [
+        ("sc_sharpness_parts", "residual_eigenvalue", 0.1),
+        ("sc_sharpness_directional", "directional_sharpness", 1.3),
+        ("sc_sharpness_layers", "layer_sharpness", 1.5),
+    ],
+)
+def test_one_value_beyond_its_bound_contradicts(claim, quantity, factor):
+    table = curvatures()
+    one = (table["quantity"] == quantity) & (table["step"] == 10) & (table["seed"] == 1) & (table["layer"] <= 1)
+    found = of_laws(table.assign(value=table["value"].where(~one, factor * table["value"])))
+    assert {name for name, verdict in found.items() if verdict == Verdict.CONTRADICTED} == {claim}
+
+
+def test_networks_that_are_alike_or_alone_leave_the_bounds_unconfirmed():
+    table = curvatures()
+    for other in (table[table["series"] == "muP"], pd.concat([table[table["series"] == "muP"].assign(series=name)
+                                                              for name in SCALES])):  # fmt: skip
+        found = of_laws(other)
+        assert found.pop("sc_sharpness_warm") == Verdict.CONFIRMED
+        assert set(found.values()) == {Verdict.INCONCLUSIVE}

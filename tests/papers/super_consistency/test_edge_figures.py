@@ -64,9 +64,9 @@ def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, stati
 
 def test_trajectories_follow_the_probe_steps_and_not_the_eigenvalue():
     found = table("sc_fig11")
-    own = found[(found["panel"] == "trajectory | NTP") & (found["series"] == "N=32")].sort_values("order")
+    own = found[(found["panel"] == "trajectory | NTP") & (found["series"] == "N=128")].sort_values("order")
     assert own["order"].tolist() == list(range(12))
-    assert own["x"].tolist() == pytest.approx([1.01] * 4 + [0.505] * 8)
+    assert own["x"].tolist() == pytest.approx([0.101] * 4 + [0.0505] * 8)
     assert own["y"].is_monotonic_decreasing
     rises = values(found, sc_edge_tables.RISE, "muP")
     assert rises == pytest.approx([2.0] * 5)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from featurespeed.drawing.plotting import GUIDE
 from featurespeed.drawing.width_curves import shown
 from featurespeed.drawing.width_rows import EDGE as EDGE_SERIES
 from tests.papers.cases import drawing_of
@@ -93,13 +94,31 @@ def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, stati
 
 def test_distances_and_their_fits_are_in_the_table_and_begin_after_the_warm_up():
     found = table("sc_fig03")
-    expected = 0.004 * 1.01 * (1 / math.sqrt(8) - 1 / math.sqrt(128))
+    expected = 0.004 * 1.02 * (1 / math.sqrt(8) - 1 / math.sqrt(128))
     distances = values(found, "distance | training loss", "N=8")
     assert distances == pytest.approx([expected * step for step in range(10, 101, 10)], rel=0.02)
     assert values(found, "law | training loss", "N=8", "x") == [20, 100]
     assert values(found, "law | training loss", "N=8") == pytest.approx([20 * expected, 100 * expected], rel=0.05)
     assert values(found, "exponent in time", "training loss") == pytest.approx([1.0] * 4, abs=0.05)
     assert "N=128" not in set(found.loc[found["panel"].str.startswith("distance |"), "series"])
+
+
+def test_noise_floor_is_tabulated_drawn_and_named():
+    found = table("sc_fig03")
+    floors = values(found, "noise floor | training loss", "N=8")
+    spread = np.std([1.00, 1.01, 1.02, 1.03, 1.04], ddof=1) / math.sqrt(5)
+    gaps = [0.004 * step * (1 / math.sqrt(8) - 1 / math.sqrt(128)) for step in range(10, 101, 10)]
+    assert floors == pytest.approx([spread * gap for gap in gaps])
+    figure = draw("sc_fig03", found)
+    dashed = [line for line in figure.axes[1].lines if line.get_color() == GUIDE]
+    assert sum(len(line.get_xdata()) > 0 for line in dashed) == 4
+    assert any("noise floor" in text.get_text() for legend in figure.legends for text in legend.get_texts())
+
+
+def test_too_few_seeds_for_a_jackknife_print_the_exponent_without_an_interval():
+    found = FIGURES["sc_fig03"].tabulate(spectra())
+    row = found[(found["panel"] == "statistic") & (found["series"] == "exponent in time | sharpness")].iloc[0]
+    assert np.isnan([row.y_low, row.y_high]).all() and "[nan" not in texts(draw("sc_fig03", found))
 
 
 def test_exponent_in_the_width_is_drawn_over_the_widths_that_gave_it():

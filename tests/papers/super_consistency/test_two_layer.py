@@ -65,9 +65,35 @@ def test_a_run_that_diverges_ends_with_its_step():
 
 def test_theory_stage_computes_every_case():
     table = load_script("two_layer_theory").main(TwoLayerTheorySpec.model_validate(THEORY))
-    assert set(table["case"]) == {"laws", "bound", "dense", "edge", "initialisation", "limit", "softmax"}
+    assert set(table["case"]) == {
+        "laws", "other laws", "bound", "dense", "edge", "initialisation", "limit", "softmax"
+    }  # fmt: skip
     errors = table[(table["case"] == "laws") & table["series"].isin(["one step", "free running"])]
     assert errors["value"].max() < 1e-13
+    other = table[table["case"] == "other laws"]
+    assert (
+        len(other) == len(errors) / 2
+        and other.groupby(["parameterization", "width", "seed"])["value"].max().min() > 0.01
+    )
     edge = table[(table["case"] == "edge") & (table["series"] == "sharpness over 2/learning rate")]
     assert 0 < edge["value"].max() <= 1 + 1e-9
     assert (table[table["series"] == "sharpness over its least"]["value"] > 1 - 1e-5).all()
+
+
+def test_bound_and_parts_of_the_next_network_are_told_from_its_own():
+    table = load_script("two_layer_theory").main(TwoLayerTheorySpec.model_validate(THEORY))
+    dense = table[table["case"] == "dense"].set_index(["parameterization", "width", "seed", "step"])
+    values = {series: rows["value"] for series, rows in dense.groupby("series")}
+    assert (values["H = G + R of the next network"] > 1e-3).all()
+    assert (values["H = G + R, residual f - y"] < 1e-14).all()
+    # The closed form of the next network is off by what its sharpness differs; its own is exact.
+    assert (values["sharpness from (w, e, v) of the next network"] > 1e-3).all()
+    assert (values["sharpness from (w, e, v)"] < 1e-12).all()
+    first = values["bound"].xs(0, level="step")
+    assert first.nunique() == len(first) == 2 * 2 * 2
+
+
+def test_trajectories_of_ntp_are_compared_with_the_limit_of_mup_too():
+    table = load_script("two_layer_theory").main(TwoLayerTheorySpec.model_validate(THEORY))
+    found = table[table["case"] == "limit"].groupby("parameterization")["series"].unique().map(set)
+    assert found["NTP"] - found["MUP"] == {"from infinite width of muP"}

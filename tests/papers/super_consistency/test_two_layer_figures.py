@@ -76,6 +76,19 @@ def test_sharpening_factor_is_the_ratio_of_the_ends(records):
     assert table[table["series"] == "guide 2/eta_0"]["y"].unique().tolist() == pytest.approx([2 / 0.3, 2.0])
 
 
+def test_exponent_of_the_rise_is_one_fit_a_seed():
+    ends = [(seed, width, step) for seed in (0, 1) for width in (8, 16, 32) for step in (0, 40)]
+    rows = pd.DataFrame(ends, columns=["seed", "width", "step"]).assign(learning_rate=0.5, quantity="sharpness")
+    rise = 3.0 * (1 + rows["seed"]) * rows["width"] ** -0.5
+    rows = rows.assign(value=(1 + rise).where(rows["step"] == 40, 1.0))
+    both = pd.concat([rows, rows.assign(quantity="gauss_newton_eigenvalue")])
+    table = pd.concat(sc_theory_tables._ends(both, "NTP"))
+    assert table[table["panel"] == "statistic | sharpening"]["y"].item() == pytest.approx(-0.5)
+    fallen = both.assign(value=both["value"].where((both["seed"] == 0) | (both["step"] == 0), 0.9))
+    table = pd.concat(sc_theory_tables._ends(fallen, "NTP"))
+    assert not (table["panel"] == "statistic | sharpening").any()
+
+
 def test_toy_draws_cycling_runs_hollow_and_diverged_ones_as_crosses(records):
     table = tabulate("fig10", records["fig10"])
     flags = table[table["panel"].str.startswith("terminal")].set_index(["panel", "series", "x"])["flag"]

@@ -1,8 +1,8 @@
 """How far past their edge of stability the ConvNets of arXiv:2402.17457 train under scaled gradients (ours).
 
 The scalings and the width pattern are our reconstruction of arXiv:2502.13110; the networks are muP ConvNets. A learning
-rate is kappa times the edge at initialisation; the largest kappa at which all networks up to it train says how far a
-scaling reaches, and its logarithm to base 2 compares in steps of the grid. ``chosen`` are the seeds that count.
+rate is kappa times the edge at initialisation; the largest kappa up to which a network trains says how far a scaling
+reaches, and its logarithm to base 2 compares in steps of the grid, seed by seed. ``chosen`` are the seeds that count.
 """
 
 from __future__ import annotations
@@ -17,21 +17,12 @@ from featurespeed.papers.edge_of_stability.bridge.spec import NETWORKS, SCALINGS
 from featurespeed.papers.edge_of_stability.bridge.spec import QUADRATIC as QUADRATIC  # for who looks for it here
 from featurespeed.papers.edge_of_stability.bridge.spec import UNIFORM as UNIFORM
 from featurespeed.papers.edge_of_stability.shared import Runs
-from featurespeed.statistics import Interval
+from featurespeed.statistics import Interval, mean_interval
 from featurespeed.sweeps.transfer import ALL, Chosen, over_seeds
 
 BEYOND = "beyond_share"
 FAR = 1.0  # steps of 2 in the largest kappa that count as going past the edge
-
-
-def trained(runs: Runs) -> np.ndarray:
-    """Whether a network trained, ``[S, K]``: it neither diverged nor died, and its loss ends below chance.
-
-    Chance is the cross-entropy of equal probabilities, log of the number of classes, against the last record of the
-    training loss. Stricter than :func:`featurespeed.sweeps.transfer.late_losses`, which lets a network pass for its
-    accuracy: here one whose loss has exploded without an overflow must count as failed.
-    """
-    return runs.finite & (runs.final("training_loss") < np.log(runs.rows["output_dim"].max()))
+MOST_OPEN = 0.2  # share of the seeds that may lie at an end of the grid
 
 
 @dataclass(frozen=True)
@@ -69,9 +60,24 @@ class Reach:
         return self.place() in (-1, len(self.kappas) - 1)
 
     def interval(self) -> Interval:
-        """:meth:`largest` with the bootstrap over seeds, open where the grid ends too early."""
+        """For the figure: :meth:`largest` with the bootstrap over seeds, open where the grid ends too early."""
         low, high = (over_seeds(lambda chosen, k=k: self.bounds(chosen)[k], len(self.seeds)) for k in (0, 1))
         return Interval(self.largest(), low.low, high.high, low.n, low.estimator)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Of each seed: index of the largest kappa up to which its network trains, ``[S]``; -1 if there is none."""
+        return np.cumprod(self.trained, axis=1).sum(1) - 1
+
+    @property
+    def of_each(self) -> np.ndarray:
+        """That kappa of each seed, ``[S]``; half of the smallest one if its network fails there."""
+        return np.where(self.places >= 0, self.kappas[self.places], self.kappas[0] / 2)
+
+    @property
+    def open(self) -> np.ndarray:
+        """Whether the grid ends too early for a seed, ``[S]``: its largest kappa is only a bound."""
+        return np.isin(self.places, (-1, len(self.kappas) - 1))
 
     def of_seeds(self, seeds: np.ndarray) -> Reach:
         """The same for some seeds, by their numbers."""
@@ -80,31 +86,61 @@ class Reach:
 
 def reach(runs: Runs) -> Reach:
     """:class:`Reach` of the runs of one network under one scaling."""
-    return Reach(runs.kappas, runs.seeds, trained(runs))
+    return Reach(runs.kappas, runs.seeds, runs.trained)
 
 
-def gain(one: Reach, other: Reach) -> Interval:
-    """``log2(largest kappa of one / of the other)`` with the bootstrap over the seeds that both have.
+@dataclass(frozen=True)
+class Gain:
+    """What one network reaches over another, seed by seed.
 
-    Open where a grid ends too early (:meth:`Reach.bounds`).
-
-    Raises:
-        ValueError: fewer than two seeds in common.
+    Attributes:
+        one, other: their log2 of the largest kappa, ``[S]``: of the seeds that both have.
+        open: whether a grid ends too early to know it, ``[S]``.
     """
-    seeds = np.intersect1d(one.seeds, other.seeds)
-    one, other = one.of_seeds(seeds), other.of_seeds(seeds)
 
-    def bounds(chosen: Chosen) -> tuple[float, float]:
-        with np.errstate(divide="ignore"):  # log2(0): below every kappa of the grid
-            (low, high), (other_low, other_high) = (np.log2(r.bounds(chosen)) for r in (one, other))
-        return float(low - other_high), float(high - other_low)
+    one: np.ndarray
+    other: np.ndarray
+    open: np.ndarray
 
-    low, high = (over_seeds(lambda chosen, k=k: bounds(chosen)[k], len(seeds)) for k in (0, 1))
-    return Interval(float(np.log2(one.largest() / other.largest())), low.low, high.high, len(seeds), low.estimator)
+    @classmethod
+    def of(cls, one: Reach, other: Reach) -> Gain:
+        """Of the seeds that both have."""
+        seeds = np.intersect1d(one.seeds, other.seeds)
+        one, other = one.of_seeds(seeds), other.of_seeds(seeds)
+        return cls(np.log2(one.of_each), np.log2(other.of_each), one.open | other.open)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The difference, in steps of 2, ``[S]``."""
+        return self.one - self.other
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether more than a fifth of the seeds lie at an end of the grid."""
+        return bool(self.open.mean() > MOST_OPEN)
+
+    def interval(self) -> Interval:
+        """Mean over seeds with its t interval; seeds that all agree tell it to within a step of the grid.
+
+        Raises:
+            ValueError: fewer than two seeds.
+        """
+        found = mean_interval(self.steps)
+        margin = 0.0 if found.low < found.high else 1.0
+        sample = (*self.one.tolist(), *self.other.tolist())
+        return Interval(
+            found.value, found.low - margin, found.high + margin, found.n, "mean of differences, t interval", sample
+        )
+
+
+def beyond_at_reach(runs: Runs) -> np.ndarray:
+    """Share of steps beyond the edge at each seed's own largest kappa, ``[S]``; NaN where no kappa trains."""
+    own, shares = reach(runs), runs.over_training(BEYOND)
+    return np.where(own.places >= 0, shares[np.arange(len(shares)), own.places], np.nan)
 
 
 def share_beyond(runs: Runs, kappa: float) -> Interval:
-    """Share of steps beyond the edge of the minibatch at one kappa: mean over seeds, with the bootstrap over them."""
+    """For the figure: share of steps beyond the edge at one kappa, mean over seeds with the bootstrap over them."""
     return shared.mean_interval(runs.at(runs.over_training(BEYOND), kappa))
 
 

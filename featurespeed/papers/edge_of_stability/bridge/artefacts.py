@@ -24,8 +24,9 @@ ARTEFACTS = (
             "not. Left of each pair equal numbers of channels, right a quadratic pattern with as many weights. "
             "Below, left: the largest κ up to which all seeds train, with the share of steps beyond the edge of the "
             "minibatch's own quadratic model. Below, right: what a scaling gains over none, and r = 2 over r = 0, in "
-            "steps of 2; in the shaded region the claims hold. An open end or a hollow symbol says that the grid of "
-            "κ ends too early. Scalings and networks are ours: the abstract speaks of MLPs."
+            "steps of 2, mean over seeds of each one's own largest κ; in the shaded region the claims hold. An open "
+            "end or a hollow symbol says that the grid of κ ends too early. Scalings and networks are ours: the "
+            "abstract speaks of MLPs."
         ),
         settings=(
             Setting(
@@ -41,7 +42,7 @@ ARTEFACTS = (
             Setting("κ", NOT_KNOWN, "spec:kappas"),
             Setting("Images of the curvature", NOT_KNOWN, "spec:curvature_images"),
             Setting("Seeds", NOT_KNOWN, "spec:seeds"),
-            Setting("Bars", NOT_KNOWN, "text:95%, bootstrap over seeds; up to 3 of them the range over all resamples"),
+            Setting("Bars", NOT_KNOWN, "text:95%, bootstrap over seeds; gains: t interval, paired"),
         ),
     ),
 )

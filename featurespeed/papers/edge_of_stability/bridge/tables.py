@@ -10,7 +10,7 @@ import pandas as pd
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.papers.edge_of_stability import shared
 from featurespeed.papers.edge_of_stability.bridge import analysis
-from featurespeed.papers.edge_of_stability.bridge.analysis import BEYOND, QUADRATIC, SCALINGS, UNIFORM, Reach
+from featurespeed.papers.edge_of_stability.bridge.analysis import BEYOND, QUADRATIC, SCALINGS, UNIFORM, Gain
 from featurespeed.papers.edge_of_stability.shared import Runs
 from featurespeed.statistics import Interval
 
@@ -48,10 +48,9 @@ def tabulate_beos_bridge(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trains(runs: Runs) -> pd.DataFrame:
-    trained = analysis.trained(runs)
     rows = []
     for place, kappa in enumerate(runs.kappas):
-        share = Interval(float(trained[:, place].mean()), np.nan, np.nan, len(trained), "share")
+        share = Interval(float(runs.trained[:, place].mean()), np.nan, np.nan, len(runs.seeds), "share")
         rows.append(_row(f"{TRAINS} | {runs.key.network}", runs.key.scaling, kappa, share))
     return _table(rows)
 
@@ -84,12 +83,11 @@ def _gains(found: Runs_) -> Iterator[dict[str, object]]:
     pairs += [(f"{QUADRATIC} over {UNIFORM}, {s}", (QUADRATIC, s), (UNIFORM, s)) for s in SCALINGS]
     for order, (name, one, other) in enumerate(pairs):
         if one in reaches and other in reaches:
-            yield _gain(name, reaches[one], reaches[other], order)
+            yield _gain(name, Gain.of(reaches[one], reaches[other]), order)
 
 
-def _gain(name: str, one: Reach, other: Reach, order: int) -> dict[str, object]:
-    flag = "grid edge" if one.at_edge or other.at_edge else ""
-    return _row(STATISTIC, name, 0, analysis.gain(one, other), order, flag)
+def _gain(name: str, gain: Gain, order: int) -> dict[str, object]:
+    return _row(STATISTIC, name, 0, gain.interval(), order, "grid edge" if gain.is_bound else "")
 
 
 def _row(panel: str, series: str, x: float, at: Interval, order: int = 0, flag: str = "") -> dict[str, object]:

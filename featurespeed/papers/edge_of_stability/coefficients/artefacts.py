@@ -20,12 +20,12 @@ ARTEFACTS = (
             "The abstract announces formulas for the first three Taylor coefficients of the minibatch loss; those "
             "used here are ours. Left: errors of c₀ to c₃ and of the identities between them on random networks in "
             "float64, one dot a gradient scaling (median; the line ends at the largest error), black the threshold; "
-            "formulas that are wrong on purpose are far above it. Right: error of the predicted change of the loss, "
-            "over its first-order part, against the step. Up to about 10⁻⁴ of the edge no unit crosses the kink of "
-            "its activation, and order p is off by a power p of the step (dashed: the same at all steps, if slopes "
-            "are held); beyond, orders 2 and 3 are as good as the kinks allow. Bottom: the change of the loss along "
-            "the scaled gradient at probe steps of training. At the edge, 1, the quadratic model is back at the loss "
-            "of before; where the measured loss is back stands in the panel."
+            "the coefficients of another network of the same architecture are far above it. Right: error of the "
+            "predicted change of the loss, over its first-order part, against the step. Up to about 10⁻⁴ of the edge "
+            "no unit crosses the kink of its activation, and order p is off by a power p of the step (dashed: the "
+            "same at all steps, if slopes are held); beyond, orders 2 and 3 are as good as the kinks allow. Bottom: "
+            "the change of the loss along the scaled gradient at probe steps of training. At the edge, 1, the "
+            "quadratic model is back at the loss of before; where the measured loss is back stands in the panel."
         ),
         settings=(
             Setting("Formulas", "abstract only: announced", "text:Gram-matrix recursion, ours"),

@@ -40,12 +40,16 @@ LABELS = {
     "backward feature identity": "$\\langle B_k,Z_k^{(1)}\\rangle=-\\Sigma_{j\\leq k}\\,\\xi_j|G_j|^2$",
     "Euler identity": "$\\langle W_k,G_k\\rangle=\\langle B_l,Z_l\\rangle$",
     "soft rank identity": "$\\lambda_{\\mathrm{dir}}=(\\mathrm{tr}\\,K/n)\\,/\\,\\mathrm{SR}_B$, MSE",
-    "c1, half of it": "$c_1/2$",
-    "c2 without N": "$c_2$ without $N$",
-    "c3 without T": "$c_3$ without $T$",
-    "identity with the wrong sign": "$\\langle B_k,Z_k^{(1)}\\rangle$, wrong sign",
+    "c1, another network's": "$c_1$",
+    "c2, another network's": "$c_2$",
+    "c3, another network's": "$c_3$",
+    "backward feature identity, another network's": "$\\langle B_k,Z_k^{(1)}\\rangle$",
 }
-GROUPS = {"against automatic differentiation": COEFFICIENTS, "identities": IDENTITIES, "wrong on purpose": CONTROLS}
+GROUPS = {
+    "against automatic differentiation": COEFFICIENTS,
+    "identities": IDENTITIES,
+    "of another network, must fail": CONTROLS,
+}
 GAP = 0.75  # between two groups, in rows
 PARTED = 10.0  # ratio of two errors from which on they differ
 MOST_STEPS = 5  # probe steps that are shown

@@ -22,11 +22,11 @@ class RandomNetworks(Spec):
 
     Attributes:
         architectures: draws of depth, widths, activation, scaling, loss and sizes of the batch.
-        networks: draws of weights and data for each of them.
+        networks: draws of weights and data for each of them; two at least, each the control of the one before.
     """
 
     architectures: Annotated[int, Field(ge=FEWEST_ARCHITECTURES, strict=True)]
-    networks: Count
+    networks: Annotated[int, Field(ge=2, strict=True)]
 
 
 class TaylorSpec(Spec):

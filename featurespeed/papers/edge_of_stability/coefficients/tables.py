@@ -17,10 +17,15 @@ IDENTITIES = (
     "curvature form of c2", "directional sharpness at most lambda_Xi", "backward feature identity", "Euler identity",
     "soft rank identity",
 )  # fmt: skip
-#: Wrong on purpose: their errors must be above the thresholds.
-CONTROLS = ("c1, half of it", "c2 without N", "c3 without T", "identity with the wrong sign")
+#: One side taken from another network: their errors must be above the thresholds. Those that are drawn.
+CONTROLS = (
+    "c1, another network's", "c2, another network's", "c3, another network's",
+    "backward feature identity, another network's",
+)  # fmt: skip
 EXACT, EXACT_C3 = 1e-12, 1e-10
-THRESHOLDS = dict.fromkeys((*COEFFICIENTS, *IDENTITIES, *CONTROLS), EXACT) | {"c3": EXACT_C3, "c3 without T": EXACT_C3}
+THRESHOLDS = dict.fromkeys((*COEFFICIENTS, *IDENTITIES, *CONTROLS), EXACT) | dict.fromkeys(
+    ("c3", "c3, another network's"), EXACT_C3
+)
 ORDERS = ("order 1", "order 2", "order 3")
 MEASURED, LINEAR = "measured", "measured, linear region"
 THRESHOLD, CROSSING, FAILED, NO_EDGE = "guide threshold", "loss is back", "failed", "no edge"

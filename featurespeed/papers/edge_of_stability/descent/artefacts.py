@@ -121,17 +121,17 @@ ARTEFACTS = (
             "Soft ranks of the last hidden features and the sharpness at the end of training, against κ. Above: all "
             "gradient scalings with a quadratic width pattern; below: rel1 with all patterns. Left: which seeds "
             "trained to the end; only they have values on the right, so a point is hollow where some failed. Bands "
-            "are ranges over seeds; printed is the ratio of the means at κ = 32 and 0.5 with its interval. The "
-            "abstract has better features, measured by a soft rank, and implicit regularisation of the sharpness; "
-            "here that is a rank that rises and a sharpness that falls with κ. Three ranks are shown because which "
-            "one is meant is not known."
+            "are ranges over seeds; printed is the ratio at κ = 32 and 0.5, a geometric mean over seeds, with its "
+            "interval. The abstract has better features, measured by a soft rank, and implicit regularisation of the "
+            "sharpness; here that is a rank that rises and a sharpness that falls with κ. Three ranks are shown "
+            "because which one is meant is not known."
         ),
         settings=(
             *_NETWORKS,
             *_TRAINING,
             *_PROBES,
             *_MORE_SEEDS,
-            Setting("Intervals", NOT_KNOWN, "text:bands: range over seeds; ratios: 95%, bootstrap over seeds"),
+            Setting("Intervals", NOT_KNOWN, "text:bands: range over seeds; ratios: 95%, t interval over seeds, paired"),
         ),
     ),
     Artefact(

@@ -1,67 +1,68 @@
 """What is learned beyond the edge: soft ranks of the last hidden features, sharpness, directions of updates, accuracy.
 
-Ratios are those of means over seeds, paired by seed, with the bootstrap over seeds.
+Ratios are paired by seed: geometric means over the seeds whose networks trained, with the t interval of the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, register
-from featurespeed.papers.edge_of_stability import shared
+from featurespeed.ledger.evidence import Tables, as_estimate, register
 from featurespeed.papers.edge_of_stability.descent.networks import (
     AWARE,
     BELOW,
     BEYOND,
+    FASHION,
     FLAT,
     KAPPA_G,
+    MODERATE,
+    NARROW,
     NONE,
     QUADRATIC,
+    READINGS,
     REL1,
     TABLE,
     complete,
     data_of,
     group,
+    joined,
     mean_estimate,
+    name_of,
     of_both,
-    of_seeds,
     ratio_estimate,
+    share_estimate,
+    trained,
 )
 from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, RANKS, Runs
-from featurespeed.sweeps.transfer import settings
+from featurespeed.statistics import Interval, exponential, mean_interval
 
 ALONG_TRAINING, AGAINST_KAPPA, COSINES = "beos_fig2", "beos_fig3", "beos_fig4"
 RANK, SHARPNESS = RANKS[0], "sharpness"
+TITLES = {RANK: "participation ratio", SHARPNESS: "sharpness"}
 RISING = (0.5, 2.0, 8.0, 16.0)  # kappas over which the participation ratio is to increase, on MNIST
-PEAK = 8.0  # kappa of the largest participation ratio on Fashion-MNIST, in our pre-study
-
-
-def _name(found: Runs) -> str:
-    return ", ".join(found.key[:2])
+ENOUGH = 0.5  # share of the seeds that must train without a scaling for a comparison with it
+AT_THE_EDGE = 1.0  # kappa_g
+LEARNED = 0.85  # test accuracy
+#: Figures 2 and 4 draw rel1 only; the runs with norm1 are in the table of all runs.
+ALONG = {scaling: ALONG_TRAINING if scaling == REL1 else TABLE for scaling in READINGS}
+UPDATES = {scaling: COSINES if scaling == REL1 else TABLE for scaling in READINGS}
 
 
 # --- soft rank and sharpness, beyond the edge over below --------------------------------------------------------------
 
 
-def _ratio(
-    quantity: str,
-    kappa: float,
-    initial: bool,
-    scaling: str = REL1,
-    artefact: str = AGAINST_KAPPA,
-    schedule: str = CONSTANT,
+def _over_below(
+    quantity: str, scaling: str, kappa: float = BEYOND, artefact: str = AGAINST_KAPPA, schedule: str = CONSTANT
 ) -> Callable[[Tables], Estimate]:
-    """A quantity after training at ``kappa`` over that at 0.5, r = 2; ``initial``: before training."""
+    """A quantity after training at ``kappa`` over that at 0.5, r = 2."""
 
     def compute(tables: Tables) -> Estimate:
         found = group(tables, artefact, QUADRATIC, scaling, (BELOW, kappa), schedule)
-        last = found.final(quantity)
-        values = np.where(np.isnan(last), np.nan, found.initial(quantity)) if initial else last
-        above, below = (found.at(values, k) for k in (kappa, BELOW))
-        return ratio_estimate(f"{_name(found)}, {quantity}", above, below, "" if initial else _hollow(found, quantity))
+        above, below = (trained(found, quantity, k) for k in (kappa, BELOW))
+        return ratio_estimate(f"{name_of(found)}, {quantity}", above, below, _hollow(found, quantity))
 
     return compute
 
@@ -73,48 +74,99 @@ def _hollow(found: Runs, quantity: str) -> str:
     return f"{hollow} of {len(rows)} final values have not converged" if hollow else ""
 
 
-for _initial, _when in ((False, "after training"), (True, "at initialisation")):
-    register(f"participation ratio at kappa 32 over 0.5, {_when}", _ratio(RANK, BEYOND, _initial))
-    register(f"sharpness at kappa 32 over 0.5, {_when}", _ratio(SHARPNESS, BEYOND, _initial))
-    register(
-        f"participation ratio at kappa_g 1.5 over 0.5, {_when}",
-        _ratio(RANK, KAPPA_G, _initial, NONE, AWARE, GEOMETRY_AWARE),
-    )
-
-
-# --- the participation ratio over kappa, by data set ------------------------------------------------------------------
-
-
-def _over_initial(kappa: float) -> Callable[[Tables], Estimate]:
-    """The sharpness after training over that at initialisation, r = 2 with rel1."""
+def _unscaled_over_below(quantity: str) -> Callable[[Tables], Estimate]:
+    """The same without a scaling, at kappa = 32 or else at the largest kappa below at which half of the seeds train."""
 
     def compute(tables: Tables) -> Estimate:
-        found = group(tables, ALONG_TRAINING, QUADRATIC, REL1, (kappa,))
-        after, before = (found.at(values, kappa) for values in (found.final(SHARPNESS), found.initial(SHARPNESS)))
-        return ratio_estimate(f"{_name(found)}, {SHARPNESS}", after, before)
+        found = group(tables, AGAINST_KAPPA, QUADRATIC, NONE, (BELOW,))
+        kappas = [k for k in found.kappas if 1 < k <= BEYOND and found.at(found.trained, k).mean() >= ENOUGH]
+        if not kappas:
+            raise Undecidable(f"{name_of(found)}: fewer than half of the networks train at every kappa above 1")
+        above, below = (trained(found, quantity, k) for k in (kappas[-1], BELOW))
+        return ratio_estimate(f"{name_of(found)}, {quantity}", above, below, f"kappa {kappas[-1]:g}")
 
     return compute
 
 
-for _kappa in (BELOW, BEYOND):
-    register(f"sharpness after training over that at initialisation, kappa {_kappa:g}", _over_initial(_kappa))
+def _over_none(quantity: str, scaling: str, kappa: float) -> Callable[[Tables], Estimate]:
+    """A quantity after training with a scaling over that without one, at equal kappa, r = 2."""
+
+    def compute(tables: Tables) -> Estimate:
+        scaled, plain = (group(tables, AGAINST_KAPPA, QUADRATIC, name, (kappa,)) for name in (scaling, NONE))
+        places, others = of_both(scaled, plain)
+        trains = plain.at(plain.trained, kappa)
+        if trains.mean() < ENOUGH:
+            raise Undecidable(
+                f"without a scaling {trains.sum()} of {len(trains)} networks train at kappa = {kappa:g}:"
+                " too few to compare with at equal kappa"
+            )
+        above, below = trained(scaled, quantity, kappa)[places], trained(plain, quantity, kappa)[others]
+        return ratio_estimate(f"{name_of(scaled)} and none, {quantity}", above, below)
+
+    return compute
 
 
-def _rising(backwards: bool) -> Callable[[Tables], Estimate]:
+for _quantity, _title in TITLES.items():
+    for _scaling in READINGS:
+        register(f"{_title} at kappa 32 over 0.5, {_scaling}", _over_below(_quantity, _scaling))
+        for _kappa in (BELOW, BEYOND):
+            register(
+                f"{_title} with {_scaling} over that without a scaling, kappa {_kappa:g}",
+                _over_none(_quantity, _scaling, _kappa),
+            )
+    register(f"{_title} at the largest kappa that trains over 0.5, none", _unscaled_over_below(_quantity))
+for _kappa in (AT_THE_EDGE, KAPPA_G):
+    register(
+        f"participation ratio at kappa_g {_kappa:g} over 0.5", _over_below(RANK, NONE, _kappa, AWARE, GEOMETRY_AWARE)
+    )
+
+
+# --- the sharpness along training, the participation ratio over kappa -------------------------------------------------
+
+
+def _over_initial(scaling: str, kappa: float) -> Callable[[Tables], Estimate]:
+    """The sharpness after training over that at initialisation, r = 2."""
+
+    def compute(tables: Tables) -> Estimate:
+        found = group(tables, ALONG[scaling], QUADRATIC, scaling, (kappa,))
+        after, before = trained(found, SHARPNESS, kappa), found.at(found.initial(SHARPNESS), kappa)
+        return ratio_estimate(f"{name_of(found)}, {SHARPNESS}", after, before)
+
+    return compute
+
+
+for _scaling in READINGS:
+    for _kappa in (BELOW, BEYOND):
+        register(
+            f"sharpness after training over that at initialisation, {_scaling}, kappa {_kappa:g}",
+            _over_initial(_scaling, _kappa),
+        )
+
+
+def smallest_ratio(values: np.ndarray) -> Interval:
+    """Smallest of the mean ratios of neighbours, ``[seeds, kappas]``, each a geometric mean over seeds.
+
+    Every mean log ratio has a t interval at the level ``1 - 0.05 / steps`` (Bonferroni), so that all of them hold
+    together, and the smallest mean lies between the smallest of the lower and of the upper bounds.
+    """
+    logs = np.diff(np.log(values), axis=1)
+    each = [mean_interval(step, 1 - 0.05 / logs.shape[1]) for step in logs.T]
+    ends = [min(getattr(step, end) for step in each) for end in ("value", "low", "high")]
+    found = Interval(*ends, len(values), "", tuple(logs.ravel().tolist()))
+    return exponential(found, f"smallest of {len(each)} mean ratios, simultaneous t intervals of the logs")
+
+
+def _rising(scaling: str) -> Callable[[Tables], Estimate]:
     """Smallest ratio of neighbours among the participation ratios at kappa = 0.5, 2, 8, 16; MNIST only."""
 
     def compute(tables: Tables) -> Estimate:
         data = data_of(tables, AGAINST_KAPPA, QUADRATIC)
         if data != "mnist":
             raise Undecidable(f"{AGAINST_KAPPA}: {QUADRATIC} was trained on {data}, the claim is on mnist only")
-        found = group(tables, AGAINST_KAPPA, QUADRATIC, REL1, RISING)
-        last = found.final(RANK)
-        values, left_out = complete(_name(found), *(found.at(last, kappa) for kappa in RISING))
-        by_kappa = np.stack(values[::-1] if backwards else values, 1)
+        found = group(tables, AGAINST_KAPPA, QUADRATIC, scaling, RISING)
+        values, left_out = complete(name_of(found), *(trained(found, RANK, kappa) for kappa in RISING))
         means = ", ".join(f"{k:g}: {own.mean():.3g}" for k, own in zip(RISING, values, strict=True))
-        return of_seeds(
-            lambda chosen: shared.increasing(by_kappa, chosen), len(by_kappa), f"means by kappa {means}", left_out
-        )
+        return as_estimate(smallest_ratio(np.stack(values, 1)), joined(f"means by kappa {means}", left_out))
 
     return compute
 
@@ -123,153 +175,110 @@ def _past_peak(above: float) -> Callable[[Tables], Estimate]:
     """Participation ratio at ``above`` over that at kappa = 8, of the network with r = 2 on Fashion-MNIST."""
 
     def compute(tables: Tables) -> Estimate:
-        found = group(tables, AGAINST_KAPPA, _on_fashion(tables), REL1, (above, PEAK))
-        last = found.final(RANK)
-        return ratio_estimate(_name(found), found.at(last, above), found.at(last, PEAK))
+        found = group(tables, AGAINST_KAPPA, FASHION, REL1, (above, MODERATE))
+        return ratio_estimate(name_of(found), trained(found, RANK, above), trained(found, RANK, MODERATE))
 
     return compute
 
 
-def _on_fashion(tables: Tables) -> str:
-    """Label of the network with a quadratic pattern on Fashion-MNIST."""
-    networks = settings(tables[AGAINST_KAPPA])["networks"]
-    for label, network in networks.items():
-        if network["pattern"] == 2 and data_of(tables, AGAINST_KAPPA, label) == "fashion_mnist":
-            return label
-    raise Undecidable(f"{AGAINST_KAPPA}: no network with r = 2 on fashion_mnist")
-
-
-for _backwards, _suffix in ((False, ""), (True, ", backwards")):
-    register(f"smallest step of the participation ratio over kappa{_suffix}", _rising(_backwards))
+for _scaling in (REL1, NONE):
+    register(f"smallest step of the participation ratio over kappa, {_scaling}", _rising(_scaling))
 for _kappa in (BELOW, BEYOND):
     register(f"participation ratio at kappa {_kappa:g} over 8, Fashion-MNIST", _past_peak(_kappa))
 
 
-# --- soft ranks of r = 2 over those of r = 0 --------------------------------------------------------------------------
+# --- soft ranks of one pattern over those of another ------------------------------------------------------------------
 
 
-def _pattern_rank(quantity: str, swapped: bool) -> Callable[[Tables], Estimate]:
-    """Geometric mean, over the kappas at which all networks of both finish, of the ratio of means, r = 2 over r = 0."""
+def _pattern_rank(quantity: str, one: str, other: str, artefact: str) -> Callable[[Tables], Estimate]:
+    """Soft rank of one network over that of another at kappa = 8, rel1."""
 
     def compute(tables: Tables) -> Estimate:
-        groups = [group(tables, AGAINST_KAPPA, network, REL1) for network in (QUADRATIC, FLAT)]
-        seeds_and_kappas = of_both(*groups)
-        ours, flat = (
-            found.final(quantity)[np.ix_(seeds, kappas)]
-            for found, seeds, kappas in zip(groups, seeds_and_kappas[:2], seeds_and_kappas[2:], strict=True)
-        )
-        finished = ~np.isnan(ours + flat).any(0)
-        if not finished.any():
-            raise Undecidable(
-                f"{AGAINST_KAPPA}: no kappa at which all networks of r = 2 and r = 0 are trained to the end"
-            )
-        ours, flat = ours[:, finished], flat[:, finished]
-        above, below = (flat, ours) if swapped else (ours, flat)
-        kappas = groups[0].kappas[seeds_and_kappas[2][finished]]
-        return of_seeds(
-            lambda chosen: _geometric(above[chosen].mean(0) / below[chosen].mean(0)),
-            len(ours), _each(kappas, above.mean(0) / below.mean(0)),
-        )  # fmt: skip
+        first, second = (group(tables, artefact, network, REL1, (MODERATE,)) for network in (one, other))
+        places, others = of_both(first, second)
+        above, below = trained(first, quantity, MODERATE)[places], trained(second, quantity, MODERATE)[others]
+        return ratio_estimate(f"{one} and {other}, rel1", above, below)
 
     return compute
 
 
-def _geometric(values: np.ndarray) -> float:
-    return float(np.exp(np.log(values).mean()))
-
-
-def _each(kappas: Sequence[float], values: np.ndarray) -> str:
-    return "by kappa " + ", ".join(f"{kappa:g}: {value:.3g}" for kappa, value in zip(kappas, values, strict=True))
-
-
 for _quantity in RANKS:
-    _rank = _quantity.replace("_", " ")
-    register(f"{_rank} of r = 2 over that of r = 0", _pattern_rank(_quantity, swapped=False))
-    register(f"{_rank} of r = 0 over that of r = 2", _pattern_rank(_quantity, swapped=True))
+    _title = _quantity.replace("_", " ")
+    register(f"{_title} of r = 2 over that of r = 0", _pattern_rank(_quantity, QUADRATIC, FLAT, AGAINST_KAPPA))
+for _quantity in RANKS[:2]:
+    _title = _quantity.replace("_", " ")
+    register(f"{_title} of r = 0 over that of its narrow network", _pattern_rank(_quantity, FLAT, NARROW, TABLE))
+register("entropy rank of the narrow network over that of r = 0", _pattern_rank(RANKS[2], NARROW, FLAT, TABLE))
 
 
 # --- directions of the updates ----------------------------------------------------------------------------------------
 
 
-def _cosine(kappa: float) -> Callable[[Tables], Estimate]:
-    """Cosine of the new update with the sum of all before it, mean over the steps, r = 2 with rel1."""
+def _cosine(scaling: str, kappa: float) -> Callable[[Tables], Estimate]:
+    """Cosine of the new update with the sum of all before it, mean over the steps, r = 2."""
 
     def compute(tables: Tables) -> Estimate:
-        found = group(tables, COSINES, QUADRATIC, REL1, (kappa,))
+        found = group(tables, UPDATES[scaling], QUADRATIC, scaling, (kappa,))
         means = np.where(found.finite, found.over_training("update_cosine"), np.nan)
-        return mean_estimate(f"{_name(found)}, kappa {kappa:g}", found.at(means, kappa))
+        return mean_estimate(f"{name_of(found)}, kappa {kappa:g}", found.at(means, kappa))
 
     return compute
 
 
-for _kappa in (BELOW, BEYOND):
-    register(f"cosine of new and cumulative updates, kappa {_kappa:g}", _cosine(_kappa))
+for _scaling in READINGS:
+    for _kappa in (BELOW, BEYOND):
+        register(f"cosine of new and cumulative updates, {_scaling}, kappa {_kappa:g}", _cosine(_scaling, _kappa))
 
 
 # --- test accuracy ----------------------------------------------------------------------------------------------------
 
 
-def accuracies(found: Runs) -> np.ndarray:
-    """Test accuracy after training, ``[S, K]``; a network that failed can only guess: 1 / classes."""
+def accuracies(found: Runs, kappa: float) -> np.ndarray:
+    """Test accuracy after training at one kappa, ``[S]``; a network that failed can only guess: 1 / classes."""
     chance = 1 / found.rows["output_dim"].max()
-    values = np.where(found.finite, found.final("test_accuracy"), chance)
+    values = found.at(np.where(found.finite, found.final("test_accuracy"), chance), kappa)
     if np.isnan(values).any():
-        raise Undecidable(f"{', '.join(found.key[:2])}: networks without a test accuracy")
+        raise Undecidable(f"{name_of(found)}: networks without a test accuracy")
     return values
 
 
-def _accuracy(scaling: str) -> Callable[[Tables], Estimate]:
+def _learned(scaling: str) -> Callable[[Tables], Estimate]:
+    """Share of the networks with r = 2 at kappa = 32 that have learned the task."""
+
     def compute(tables: Tables) -> Estimate:
         found = group(tables, TABLE, QUADRATIC, scaling, (BEYOND,))
-        failed = int((~found.at(found.finite, BEYOND)).sum())
-        note = f"{failed} of {len(found.seeds)} networks failed" if failed else ""
-        return mean_estimate(f"{QUADRATIC}, {scaling}", found.at(accuracies(found), BEYOND), note)
+        values = accuracies(found, BEYOND)
+        return share_estimate(values >= LEARNED, f"mean test accuracy {values.mean():.3f}")
 
     return compute
 
 
-for _scaling in (NONE, REL1):
-    register(f"test accuracy at kappa 32, r = 2, {_scaling}", _accuracy(_scaling))
-
-
-def _gain_of_pattern(sign: int) -> Callable[[Tables], Estimate]:
-    """Test accuracy of r = 2 minus that of r = 0, both with rel1, each at its best kappa."""
+def _gain_of_pattern(scaling: str) -> Callable[[Tables], Estimate]:
+    """Test accuracy of r = 2 minus that of r = 0 at kappa = 8."""
 
     def compute(tables: Tables) -> Estimate:
-        quadratic, flat = (group(tables, TABLE, network, REL1) for network in (QUADRATIC, FLAT))
-        first, second, *_ = of_both(quadratic, flat)
-        ours, other = accuracies(quadratic)[first], accuracies(flat)[second]
-        best = ", ".join(
-            f"{found.key.network}: {values.mean(0).max():.3f} at kappa {found.kappas[values.mean(0).argmax()]:g}"
-            for found, values in ((quadratic, ours), (flat, other))
-        )
-        return of_seeds(lambda chosen: sign * (_best(ours[chosen]) - _best(other[chosen])), len(ours), best)
+        found = [group(tables, TABLE, network, scaling, (MODERATE,)) for network in (QUADRATIC, FLAT)]
+        ours, flat = (accuracies(own, MODERATE)[places] for own, places in zip(found, of_both(*found), strict=True))
+        return mean_estimate(f"accuracy, {scaling}", ours - flat, f"means {ours.mean():.3f} and {flat.mean():.3f}")
 
     return compute
 
 
-def _gain_beyond(sign: int) -> Callable[[Tables], Estimate]:
-    """Test accuracy at kappa = 32 minus the best at smaller ones, r = 2 with rel1."""
+def _gain_beyond(network: str) -> Callable[[Tables], Estimate]:
+    """Test accuracy at kappa = 32 minus that at 8, rel1."""
 
     def compute(tables: Tables) -> Estimate:
-        found = group(tables, TABLE, QUADRATIC, REL1, (BEYOND,))
-        at, values = found.place(BEYOND), accuracies(found)
-        if not at:
-            raise Undecidable(f"{TABLE}: no kappa below {BEYOND:g}")
-        means = ", ".join(f"{k:g}: {m:.3f}" for k, m in zip(found.kappas, values.mean(0), strict=True))
-        return of_seeds(
-            lambda chosen: sign * float(values[chosen, at].mean() - _best(values[chosen, :at])),
-            len(values), f"by kappa {means}",
-        )  # fmt: skip
+        found = group(tables, TABLE, network, REL1, (MODERATE, BEYOND))
+        beyond, moderate = (accuracies(found, kappa) for kappa in (BEYOND, MODERATE))
+        note = f"means {beyond.mean():.3f} and {moderate.mean():.3f}"
+        return mean_estimate(name_of(found), beyond - moderate, note)
 
     return compute
 
 
-def _best(values: np.ndarray) -> float:
-    """Largest mean over seeds, ``[S, K]``."""
-    return float(values.mean(0).max())
-
-
-for _sign, _suffix in ((1, ""), (-1, ", swapped")):
-    register(f"accuracy gained by the pattern{_suffix}", _gain_of_pattern(_sign))
-    register(f"accuracy gained beyond the edge{_suffix}", _gain_beyond(_sign))
+for _scaling in (NONE, *READINGS):
+    register(f"share of networks that have learned the task, r = 2, {_scaling}", _learned(_scaling))
+for _scaling in (REL1, NONE):
+    register(f"accuracy gained by the pattern at kappa 8, {_scaling}", _gain_of_pattern(_scaling))
+for _network in (QUADRATIC, FLAT):
+    register(f"accuracy gained at kappa 32 over 8, {_network}", _gain_beyond(_network))

@@ -11,20 +11,26 @@ from collections.abc import Callable
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, register
+from featurespeed.ledger.evidence import Tables, as_estimate, register
 from featurespeed.papers.edge_of_stability.descent.networks import (
+    BEYOND,
     FEWEST_SEEDS,
     FLAT,
     MAP,
+    NARROW,
     NONE,
     QUADRATIC,
+    READINGS,
     REL1,
     group,
+    joined,
     of_both,
-    of_seeds,
+    share_estimate,
 )
 from featurespeed.papers.edge_of_stability.shared import Runs
-from featurespeed.sweeps.transfer import over_seeds
+from featurespeed.statistics import ratio_interval
+
+FURTHEST = 2.0  # ratio of two learning rates that still count as equal: one step of the grid of kappas
 
 
 def matched_shares(rates: np.ndarray, failed: np.ndarray, others: np.ndarray, fate: np.ndarray) -> np.ndarray:
@@ -55,62 +61,62 @@ def _bounds(rates: np.ndarray, failed: np.ndarray, common: np.ndarray) -> tuple[
     return float((below & above).mean()), float((below | above).mean())
 
 
-def _pair(tables: Tables, scaling: str) -> tuple[Runs, Runs, tuple[np.ndarray, ...]]:
-    flat, quadratic = (group(tables, MAP, network, scaling) for network in (FLAT, QUADRATIC))
-    return flat, quadratic, of_both(flat, quadratic)
+def _pair(tables: Tables, scaling: str, one: str, other: str) -> tuple[Runs, Runs, np.ndarray, np.ndarray]:
+    """Two groups with the places of the seeds that both have."""
+    first, second = (group(tables, MAP, network, scaling) for network in (one, other))
+    return first, second, *of_both(first, second)
 
 
-def _at_matched_rates(swapped: bool) -> Callable[[Tables], Estimate]:
-    """Failing share of r = 0 minus that of r = 2 at matched learning rates, rel1, mean over seeds.
+def _at_matched_rates(one: str, other: str) -> Callable[[Tables], Estimate]:
+    """Share of the seeds in which one network fails at more of the matched learning rates than another, rel1.
 
-    What is open counts half in the value; the interval goes from the lower end of the bootstrap over seeds of the least
-    difference to the upper end of that of the largest one.
+    A seed counts where that holds whatever becomes of the networks between the rates tested; where it may hold, it is
+    open.
     """
 
     def compute(tables: Tables) -> Estimate:
-        flat, quadratic, (first, second, *_) = _pair(tables, REL1)
+        first, second, places, others = _pair(tables, REL1, one, other)
         shares = np.array([
-            matched_shares(flat.rates[i], ~flat.finite[i], quadratic.rates[j], ~quadratic.finite[j])
-            for i, j in zip(first, second, strict=True)
+            matched_shares(first.rates[i], ~first.finite[i], second.rates[j], ~second.finite[j])
+            for i, j in zip(places, others, strict=True)
         ])  # fmt: skip
         shares = shares[~np.isnan(shares).any((1, 2))]
         if len(shares) < FEWEST_SEEDS:
-            raise Undecidable("the learning rates of r = 0 and r = 2 have no common range")
-        names = "failing shares {:.2f} to {:.2f} of r = 0, {:.2f} to {:.2f} of r = 2".format(*shares.mean(0).ravel())
-        above, below = (shares[:, 1], shares[:, 0]) if swapped else (shares[:, 0], shares[:, 1])
-        least, most = above[:, 0] - below[:, 1], above[:, 1] - below[:, 0]
-        low, high = (
-            over_seeds(lambda chosen, ends=ends: float(ends[chosen].mean()), len(ends)) for ends in (least, most)
-        )
-        return Estimate((low.value + high.value) / 2, low.low, high.high, low.n, names)
+            raise Undecidable(f"the learning rates of {one} and {other} have no common range")
+        names = "mean failing shares {:.2f} to {:.2f} and {:.2f} to {:.2f}".format(*shares.mean(0).ravel())
+        sure, possible = shares[:, 0, 0] > shares[:, 1, 1], shares[:, 0, 1] > shares[:, 1, 0]
+        return share_estimate(sure, names, possible)
 
     return compute
 
 
-def _at_equal_kappa(scaling: str, sign: int) -> Callable[[Tables], Estimate]:
-    """Failing share of r = 0 minus that of r = 2, mean over the kappas beyond the edge."""
+def _at_equal_kappa(one: str) -> Callable[[Tables], Estimate]:
+    """Share of the seeds in which one network fails at more kappas, beyond 1 and up to 32, than r = 2 does, none.
+
+    r = 2 itself is compared with that of the next seed.
+    """
 
     def compute(tables: Tables) -> Estimate:
-        flat, quadratic, (first, second, *kappas) = _pair(tables, scaling)
-        past = flat.kappas[kappas[0]] > 1
-        if not past.any():
-            raise Undecidable(f"{MAP}: no kappa above 1 with scaling {scaling}")
+        first, second, places, others = _pair(tables, NONE, one, QUADRATIC)
+        if one == QUADRATIC:
+            others = np.roll(others, -1)
+        kappas = [k for k in first.kappas if second.has(k) and 1 < k <= BEYOND]
+        if not kappas:
+            raise Undecidable(f"{MAP}: no kappa between 1 and {BEYOND:g} without a scaling")
         failed = [
-            ~found.finite[np.ix_(seeds, own[past])]
-            for found, seeds, own in ((flat, first, kappas[0]), (quadratic, second, kappas[1]))
+            np.stack([~found.at(found.finite, k)[seeds] for k in kappas], 1)
+            for found, seeds in ((first, places), (second, others))
         ]
         by_kappa = ", ".join(
-            f"{k:g}: {a:.0%} and {b:.0%}"
-            for k, a, b in zip(flat.kappas[kappas[0][past]], *(one.mean(0) for one in failed), strict=True)
+            f"{k:g}: {a:.0%} and {b:.0%}" for k, a, b in zip(kappas, *(own.mean(0) for own in failed), strict=True)
         )
-        difference = sign * (failed[0].mean(1) - failed[1].mean(1))
-        note = f"failing of r = 0 and r = 2 by kappa {by_kappa}"
-        return of_seeds(lambda chosen: float(difference[chosen].mean()), len(difference), note)
+        more = failed[0].sum(1) > failed[1].sum(1)
+        return share_estimate(more, f"failing of {one} and r = 2 by kappa {by_kappa}")
 
     return compute
 
 
-def _gain_in_units(sign: int) -> Callable[[Tables], Estimate]:
+def _gain_in_units(scaling: str) -> Callable[[Tables], Estimate]:
     """What r = 2 gains over r = 0 in absolute learning rates, over what it gains in kappa.
 
     A largest kappa that r = 2 survives and another one of r = 0 give the gain in kappa; with ``eta = 2 kappa /
@@ -118,17 +124,16 @@ def _gain_in_units(sign: int) -> Callable[[Tables], Estimate]:
     """
 
     def compute(tables: Tables) -> Estimate:
-        flat, quadratic, (first, second, *_) = _pair(tables, REL1)
+        flat, quadratic, first, second = _pair(tables, scaling, FLAT, QUADRATIC)
         sharpness = [
             2 * found.kappas[0] / found.rates[seeds, 0] for found, seeds in ((flat, first), (quadratic, second))
         ]
-        logs = sign * (np.log(sharpness[0]) - np.log(sharpness[1]))
         medians = "lambda_Xi(0), medians over seeds: {:.3g} of r = 0, {:.3g} of r = 2".format(
             *map(np.median, sharpness)
         )
         survived = "; ".join(f"{found.key.network}: {_survived(found)}" for found in (flat, quadratic))
         note = f"largest kappa survived with all smaller ones, by seed, {survived}"
-        return of_seeds(lambda chosen: float(np.exp(logs[chosen].mean())), len(logs), medians, note)
+        return as_estimate(ratio_interval(*sharpness), joined(medians, note))
 
     return compute
 
@@ -138,7 +143,43 @@ def _survived(found: Runs) -> str:
     return ", ".join(f"{found.kappas[count - 1]:g}" if count else "none" for count in counts)
 
 
-for _sign, _suffix in ((1, ""), (-1, ", swapped")):
-    register(f"failing at matched learning rates, r = 0 minus r = 2{_suffix}", _at_matched_rates(_sign < 0))
-    register(f"failing at equal kappa, none, r = 0 minus r = 2{_suffix}", _at_equal_kappa(NONE, _sign))
-    register(f"gain of r = 2 in learning rates over that in kappa{_suffix}", _gain_in_units(_sign))
+def _none_at_equal_rates(scaling: str) -> Callable[[Tables], Estimate]:
+    """Share of the networks without a scaling that fail at the learning rate of another scaling's at kappa = 32."""
+
+    def compute(tables: Tables) -> Estimate:
+        plain, scaled = group(tables, MAP, QUADRATIC, NONE), group(tables, MAP, QUADRATIC, scaling, (BEYOND,))
+        places, others = of_both(plain, scaled)
+        gaps = np.abs(np.log(plain.rates[places] / scaled.at(scaled.rates, BEYOND)[others, None]))
+        nearest = gaps.argmin(1)
+        if gaps.min(1).max() > np.log(FURTHEST):
+            factor = np.exp(np.median(gaps.min(1)))
+            kappa = plain.kappas[-1] * factor
+            raise Undecidable(
+                f"{MAP}: no run without a scaling is within a factor of {FURTHEST:g} of the learning rates of {scaling}"
+                f" at kappa = {BEYOND:g}; the nearest are {factor:.3g} times smaller, kappa = {kappa:.2g} is needed"
+            )
+        failed = ~plain.finite[places, nearest]
+        return share_estimate(failed, f"at kappa {', '.join(f'{k:g}' for k in np.unique(plain.kappas[nearest]))}")
+
+    return compute
+
+
+register(
+    "share of seeds in which r = 0 fails at more matched learning rates than r = 2, rel1",
+    _at_matched_rates(FLAT, QUADRATIC),
+)
+register(
+    "share of seeds in which r = 2 fails at more matched learning rates than its narrow network, rel1",
+    _at_matched_rates(QUADRATIC, NARROW),
+)
+register("share of seeds in which r = 0 fails at more kappas than r = 2, none", _at_equal_kappa(FLAT))
+register(
+    "share of seeds in which r = 2 fails at more kappas than that of the next seed, none", _at_equal_kappa(QUADRATIC)
+)
+for _scaling in (REL1, NONE):
+    register(f"gain of r = 2 in learning rates over that in kappa, {_scaling}", _gain_in_units(_scaling))
+for _scaling in READINGS:
+    register(
+        f"share of networks that fail at the learning rates of {_scaling} at kappa 32, r = 2, none",
+        _none_at_equal_rates(_scaling),
+    )

@@ -1,7 +1,6 @@
 """Who fails and who is trained to the end, how large a step can be, and how many steps are beyond the edge.
 
-Shares of networks have the bootstrap over seeds. Where all seeds agree it has no width: the note then gives the
-Clopper-Pearson interval of as many independent networks, which says what so few seeds can tell.
+Shares of networks have the Clopper-Pearson interval: each seed is one network.
 """
 
 from __future__ import annotations
@@ -19,17 +18,18 @@ from featurespeed.papers.edge_of_stability.descent.networks import (
     FLAT,
     KAPPA_G,
     MAP,
+    MODERATE,
     NONE,
     NORM1,
     QUADRATIC,
+    READINGS,
     REL1,
     TABLE,
     group,
     mean_estimate,
-    of_seeds,
+    share_estimate,
 )
 from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Runs
-from featurespeed.statistics import proportion_interval
 from featurespeed.sweeps.transfer import settings
 
 # --- shares of networks -----------------------------------------------------------------------------------------------
@@ -43,18 +43,15 @@ def _share(
     def compute(tables: Tables) -> Estimate:
         found = group(tables, artefact, network, scaling, (kappa,), schedule)
         finite = found.at(found.finite, kappa)
-        counted = ~finite if failed else finite
-        return of_seeds(lambda chosen: float(counted[chosen].mean()), len(counted), _fates(found, kappa, counted))
+        return share_estimate(~finite if failed else finite, _fates(found, kappa))
 
     return compute
 
 
-def _fates(found: Runs, kappa: float, counted: np.ndarray) -> str:
-    """How many diverged and died, what so few seeds can tell, and how far the loss rose."""
-    exact = proportion_interval(int(counted.sum()), len(counted))
+def _fates(found: Runs, kappa: float) -> str:
+    """How many diverged and died, and how far the loss rose."""
     diverged, dead = (int(found.at(fate, kappa).sum()) for fate in (found.diverged, found.dead))
-    note = f"of {len(counted)} networks {diverged} diverged, {dead} died"
-    note += f"; Clopper-Pearson interval of the share [{exact.low:.2f}, {exact.high:.2f}]"
+    note = f"of {len(found.seeds)} networks {diverged} diverged, {dead} died"
     rise = found.at(found.reached("largest_loss_ratio"), kappa)
     if np.isnan(rise).all():
         return note
@@ -66,7 +63,10 @@ for _network in (FLAT, QUADRATIC):
         register(
             f"share of networks that fail, {_network}, none, kappa {_kappa:g}", _share(True, _network, NONE, _kappa)
         )
-    register(f"share of networks trained to the end, {_network}, rel1", _share(False, _network, REL1, BEYOND))
+    for _scaling in READINGS:
+        register(
+            f"share of networks trained to the end, {_network}, {_scaling}", _share(False, _network, _scaling, BEYOND)
+        )
 register("share of networks trained to the end, r = 2, none", _share(False, QUADRATIC, NONE, BEYOND))
 register(
     "share of networks trained to the end, geometry-aware",
@@ -104,20 +104,31 @@ for _scaling in (REL1, NONE):
 # --- steps beyond the edge --------------------------------------------------------------------------------------------
 
 
-def _beyond(
-    kappa: float, scaling: str = REL1, artefact: str = MAP, schedule: str = CONSTANT
-) -> Callable[[Tables], Estimate]:
+def _beyond(scaling: str, kappa: float) -> Callable[[Tables], Estimate]:
     """Share of steps beyond the edge of the minibatch's own quadratic model, mean over the networks that finish."""
 
     def compute(tables: Tables) -> Estimate:
-        found = group(tables, artefact, QUADRATIC, scaling, (kappa,), schedule)
+        found = group(tables, MAP, QUADRATIC, scaling, (kappa,))
         shares = np.where(found.finite, found.over_training("beyond_share"), np.nan)
         return mean_estimate(f"{QUADRATIC}, {scaling}, kappa {kappa:g}", found.at(shares, kappa))
 
     return compute
 
 
-for _kappa in (BELOW, BEYOND):
-    register(f"share of steps beyond the edge, kappa {_kappa:g}", _beyond(_kappa))
+def _always_beyond(kappa: float) -> Callable[[Tables], Estimate]:
+    """Share of the networks with the geometry-aware schedule that finish, beyond the edge at every step."""
+
+    def compute(tables: Tables) -> Estimate:
+        found = group(tables, AWARE, QUADRATIC, NONE, (kappa,), GEOMETRY_AWARE)
+        shares = found.at(found.over_training("beyond_share"), kappa)
+        always = found.at(found.finite, kappa) & np.isclose(shares, 1.0)
+        return share_estimate(always, f"{np.nanmean(shares):.1%} of all steps are beyond the edge")
+
+    return compute
+
+
+for _scaling in READINGS:
+    register(f"share of steps beyond the edge, {_scaling}, kappa 32", _beyond(_scaling, BEYOND))
+register("share of steps beyond the edge, none, kappa 8", _beyond(NONE, MODERATE))
 for _kappa in (BELOW, KAPPA_G):
-    register(f"share of steps beyond the edge, kappa_g {_kappa:g}", _beyond(_kappa, NONE, AWARE, GEOMETRY_AWARE))
+    register(f"share of networks beyond the edge at every step, kappa_g {_kappa:g}", _always_beyond(_kappa))

@@ -1,7 +1,7 @@
-"""What the statistics of this paper share: which runs, which kappas, and what networks that failed leave.
+"""What the statistics of this paper share: which runs, which kappas, what networks that failed leave, premises.
 
 A network that failed (it diverged or died) has no final value. Statistics of final values use the seeds whose networks
-were trained to the end, say how many were not, and cannot decide with fewer than two of them.
+trained, say how many did not, and cannot decide with fewer than two of them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,31 @@ from collections.abc import Callable
 
 import numpy as np
 
-from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, as_estimate
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable
+from featurespeed.ledger.evidence import Tables, as_estimate, register_premise
+from featurespeed.ledger.evidence import mean_estimate as mean_of_seeds
 from featurespeed.papers.edge_of_stability import shared
-from featurespeed.papers.edge_of_stability.shared import CONSTANT, Runs
-from featurespeed.sweeps.transfer import over_seeds, settings
+from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Runs
+from featurespeed.statistics import proportion_interval, ratio_interval
+from featurespeed.sweeps.transfer import settings
 
 FLAT, QUADRATIC = "r = 0", "r = 2"
+NARROW = "r = 0, base width of r = 2"
+FASHION = "r = 2, Fashion-MNIST"
 NONE, NORM1, REL1 = "none", "norm1", "rel1"
+#: What the abstract's depth-wise scaling may be: our recommended one, and the one that cancels both norms.
+READINGS = (REL1, NORM1)
 BELOW, BEYOND = 0.5, 32.0  # kappa below the edge of stability, and the one that the claims are about
+MODERATE = 8.0  # kappa at which networks of all patterns train
 KAPPA_G = 1.5  # of the geometry-aware schedule: times the edge of the minibatch's own quadratic model
 FEWEST_SEEDS = 2
 MAP, TABLE, AWARE = "beos_fig1", "beos_table1", "beos_fig5"
+
+BEYOND_SHARE = 0.2  # of the steps: what counts as training beyond the edge
+TRAINED_SHARE = 0.8  # of the seeds: what counts as networks that train
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 def group(
@@ -39,25 +52,43 @@ def group(
     found = shared.runs(table, network, scaling, schedule)
     for kappa in kappas:
         if not found.has(kappa):
-            raise Undecidable(f"{artefact}: {name} was not run at kappa = {kappa:g}; there are {_listed(found.kappas)}")
+            raise Undecidable(f"{artefact}: {name} was not run at kappa = {kappa:g}; there are {listed(found.kappas)}")
     if len(found.seeds) < FEWEST_SEEDS:
         raise Undecidable(f"{artefact}: {name} has {len(found.seeds)} seed, at least {FEWEST_SEEDS} are needed")
     return found
 
 
-def of_both(first: Runs, second: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Seeds and kappas that two groups share, as indices: ``(seeds of first, of second, kappas of first, of second)``.
+def of_both(first: Runs, second: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds that two groups share, as indices ``(of first, of second)``.
 
     Raises:
-        Undecidable: fewer than 2 seeds, or no kappa, in common.
+        Undecidable: fewer than 2.
     """
     _, *seeds = np.intersect1d(first.seeds, second.seeds, return_indices=True)
-    same = np.isclose(first.kappas[:, None], second.kappas[None, :])
-    kappas = np.nonzero(same)
-    names = " and ".join(", ".join(found.key[:2]) for found in (first, second))
-    if len(seeds[0]) < FEWEST_SEEDS or not len(kappas[0]):
-        raise Undecidable(f"{names}: {len(seeds[0])} seeds and {len(kappas[0])} kappas in common")
-    return *seeds, *kappas
+    if len(seeds[0]) < FEWEST_SEEDS:
+        names = " and ".join(name_of(found) for found in (first, second))
+        raise Undecidable(f"{names}: {len(seeds[0])} seeds in common")
+    return seeds[0], seeds[1]
+
+
+def trained(found: Runs, quantity: str, kappa: float) -> np.ndarray:
+    """A quantity after training at one kappa, ``[S]``; NaN where the network failed or ended above chance."""
+    return found.at(np.where(found.trained, found.final(quantity), np.nan), kappa)
+
+
+def name_of(found: Runs) -> str:
+    """Network and scaling."""
+    return ", ".join(found.key[:2])
+
+
+def data_of(tables: Tables, artefact: str, network: str) -> str:
+    """Name of the data that a network was trained on: its own, or that of the artefact."""
+    run = settings(tables[artefact])
+    own = run.get("networks", {}).get(network, {}).get("data") or run["data"]
+    return own["name"]
+
+
+# --- estimates --------------------------------------------------------------------------------------------------------
 
 
 def complete(what: str, *values: np.ndarray) -> tuple[list[np.ndarray], str]:
@@ -69,35 +100,33 @@ def complete(what: str, *values: np.ndarray) -> tuple[list[np.ndarray], str]:
     there = ~np.isnan(np.stack(values)).any(0)
     left, missing = int(there.sum()), int((~there).sum())
     if left < FEWEST_SEEDS:
-        raise Undecidable(f"{what}: of {len(there)} seeds {left} were trained to the end, {FEWEST_SEEDS} are needed")
+        raise Undecidable(f"{what}: of {len(there)} seeds {left} trained, {FEWEST_SEEDS} are needed")
     note = f"{missing} of {len(there)} seeds left out, their networks failed" if missing else ""
     return [value[there] for value in values], note
 
 
 def ratio_estimate(what: str, above: np.ndarray, below: np.ndarray, note: str = "") -> Estimate:
-    """Ratio of the means over seeds of two lists ``[S]``, paired by seed; bootstrap over seeds."""
+    """Geometric mean over seeds of the ratio of two lists ``[S]``, paired by seed; t interval of its log."""
     (top, bottom), left_out = complete(what, above, below)
-    interval = over_seeds(lambda chosen: shared.ratio(top, bottom, chosen), len(top))
     means = f"means {top.mean():.3g} and {bottom.mean():.3g}"
-    return as_estimate(interval, joined(means, left_out, note))
+    return as_estimate(ratio_interval(top, bottom), joined(means, left_out, note))
 
 
 def mean_estimate(what: str, values: np.ndarray, note: str = "") -> Estimate:
-    """Mean over seeds of ``[S]``; bootstrap over seeds."""
+    """Mean over the seeds that have a value, ``[S]``; t interval."""
     (there,), left_out = complete(what, values)
-    return as_estimate(shared.mean_interval(there), joined(left_out, note))
+    return mean_of_seeds(there, joined(left_out, note))
 
 
-def of_seeds(statistic: Callable[[np.ndarray], float], seeds: int, *notes: str) -> Estimate:
-    """A statistic of chosen seeds; bootstrap over seeds."""
-    return as_estimate(over_seeds(statistic, seeds), joined(*notes))
+def share_estimate(sure: np.ndarray, note: str = "", possible: np.ndarray | None = None) -> Estimate:
+    """Share of the seeds of which something is true, ``[S]``; Clopper-Pearson interval.
 
-
-def data_of(tables: Tables, artefact: str, network: str) -> str:
-    """Name of the data that a network was trained on: its own, or that of the artefact."""
-    run = settings(tables[artefact])
-    own = run.get("networks", {}).get(network, {}).get("data") or run["data"]
-    return own["name"]
+    ``possible``: of which it may be true; what is open counts half, and the interval allows for both.
+    """
+    possible = sure if possible is None else possible
+    least, most = (proportion_interval(int(counted.sum()), len(counted)) for counted in (sure, possible))
+    sample = tuple(sure.astype(float).tolist())
+    return Estimate((least.value + most.value) / 2, least.low, most.high, len(sure), note, sample)
 
 
 def joined(*notes: str) -> str:
@@ -105,5 +134,66 @@ def joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _listed(kappas: np.ndarray) -> str:
+def listed(kappas: np.ndarray) -> str:
+    """Kappas, for a message."""
     return ", ".join(f"{kappa:g}" for kappa in kappas)
+
+
+# --- premises ---------------------------------------------------------------------------------------------------------
+
+Members = tuple[str, str, float, str]  # network, scaling, kappa, schedule
+
+#: Premise -> the networks that it is about. Their steps are means over all seeds, those that failed included.
+BEYOND_THE_EDGE: dict[str, Members] = {
+    "beyond the edge on a fifth of their steps (rel1, r = 2, kappa 32)": (QUADRATIC, REL1, BEYOND, CONSTANT),
+    "beyond the edge on a fifth of their steps (norm1, r = 2, kappa 32)": (QUADRATIC, NORM1, BEYOND, CONSTANT),
+    "beyond the edge on a fifth of their steps (rel1, r = 0, kappa 32)": (FLAT, REL1, BEYOND, CONSTANT),
+    "beyond the edge on a fifth of their steps (norm1, r = 0, kappa 32)": (FLAT, NORM1, BEYOND, CONSTANT),
+    "beyond the edge on a fifth of their steps (rel1, r = 2 on Fashion-MNIST, kappa 32)": (
+        FASHION, REL1, BEYOND, CONSTANT,
+    ),
+    "beyond the edge on a fifth of their steps (geometry-aware, r = 2, kappa_g 1.5)": (
+        QUADRATIC, NONE, KAPPA_G, GEOMETRY_AWARE,
+    ),
+}  # fmt: skip
+
+#: Premise -> the networks of which at least four in five must end with a training loss below chance.
+TRAINED: dict[str, Members] = {
+    "trained (rel1, r = 2, kappa 32)": (QUADRATIC, REL1, BEYOND, CONSTANT),
+    "trained (norm1, r = 2, kappa 32)": (QUADRATIC, NORM1, BEYOND, CONSTANT),
+    "trained (rel1, r = 2 on Fashion-MNIST, kappa 32)": (FASHION, REL1, BEYOND, CONSTANT),
+    "trained (geometry-aware, r = 2, kappa_g 1.5)": (QUADRATIC, NONE, KAPPA_G, GEOMETRY_AWARE),
+}
+
+
+def _members(tables: Tables, members: Members) -> tuple[Runs, float]:
+    network, scaling, kappa, schedule = members
+    artefact = MAP if schedule == CONSTANT else AWARE
+    return group(tables, artefact, network, scaling, (kappa,), schedule), kappa
+
+
+def _beyond_the_edge(members: Members) -> Callable[[Tables], Condition]:
+    def compute(tables: Tables) -> Condition:
+        found, kappa = _members(tables, members)
+        shares = found.at(found.over_training("beyond_share"), kappa)
+        if np.isnan(shares).all():
+            raise Undecidable(f"{name_of(found)}: no recorded steps")
+        mean = float(np.nanmean(shares))
+        return Condition(mean >= BEYOND_SHARE, f"{mean:.1%} of the steps")
+
+    return compute
+
+
+def _trained(members: Members) -> Callable[[Tables], Condition]:
+    def compute(tables: Tables) -> Condition:
+        found, kappa = _members(tables, members)
+        own = found.at(found.trained, kappa)
+        return Condition(own.mean() >= TRAINED_SHARE, f"{own.sum()} of {len(own)} networks end below chance")
+
+    return compute
+
+
+for _name, _networks in BEYOND_THE_EDGE.items():
+    register_premise(_name, _beyond_the_edge(_networks))
+for _name, _networks in TRAINED.items():
+    register_premise(_name, _trained(_networks))

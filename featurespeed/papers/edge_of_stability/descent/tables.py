@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
-from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Runs, all_runs, mean_interval, ratio
-from featurespeed.statistics import Interval, proportion_interval
+from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Runs, all_runs, mean_interval
+from featurespeed.statistics import Interval, proportion_interval, ratio_interval
 from featurespeed.sweeps import transfer
-from featurespeed.sweeps.transfer import over_seeds
 
 SEPARATOR = " | "
 STATISTIC = "statistic"
@@ -61,7 +60,7 @@ class Summary:
 
 def tabulate_fig1(records: pd.DataFrame) -> pd.DataFrame:
     """Stability: share of the seeds that trained, diverged and died, largest loss ratio, and share of steps beyond."""
-    return artefact_table(*(_table(_stability(run)) for run in _groups(records)))
+    return artefact_table(*(_table(_stability(run)) for run in _drawn(records)))
 
 
 def tabulate_fig2(records: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +99,7 @@ def tabulate_fig4(records: pd.DataFrame) -> pd.DataFrame:
 def tabulate_fig5(records: pd.DataFrame) -> pd.DataFrame:
     """The geometry-aware schedule along training, and the constant one of the same network and scaling."""
     _check(records, FIG5)
-    found = _groups(records)
+    found = _drawn(records)
     members = {run.key[:2] for run in found if run.key.schedule == GEOMETRY_AWARE}
     if not members:
         raise ValueError(NOTHING)
@@ -142,8 +141,17 @@ def _groups(records: pd.DataFrame) -> list[Runs]:
     return all_runs(records)
 
 
+def _drawn(records: pd.DataFrame) -> list[Runs]:
+    """All runs up to the largest kappa that the settings have for all scalings.
+
+    Beyond it a scaling may have runs that are there to be compared at equal learning rates.
+    """
+    far = (records["case"] == CONSTANT) & (records["c"] > max(transfer.settings(records)["kappas"]))
+    return _groups(records[~far])
+
+
 def _constant(records: pd.DataFrame) -> list[Runs]:
-    found = [run for run in _groups(records) if run.key.schedule == CONSTANT]
+    found = [run for run in _drawn(records) if run.key.schedule == CONSTANT]
     if not found:
         raise ValueError(NOTHING)
     return found
@@ -209,18 +217,18 @@ def _failure(run: Runs, place: int) -> str:
 
 
 def _ratios(found: Sequence[Runs], names: Sequence[str], high: float, low: float) -> Iterator[dict[str, object]]:
-    """Value at one kappa over that at another, of the seeds that trained at both; two of them at least."""
+    """Value at one kappa over that at another, of the seeds that trained at both, paired; two of them at least."""
     for run in found:
         if not run.has(high, low):
             continue
         for name in names:
-            both = np.stack([run.at(run.final(AT_THE_END[name]), kappa) for kappa in (high, low)])
+            values = np.where(run.trained, run.final(AT_THE_END[name]), np.nan)
+            both = np.stack([run.at(values, kappa) for kappa in (high, low)])
             above, below = both[:, np.isfinite(both).all(0)]
             if len(above) < 2:
                 continue
-            estimate = over_seeds(lambda chosen, a=above, b=below: ratio(a, b, chosen), len(above))
             series = SEPARATOR.join((f"{name}, {high:g} over {low:g}", *run.key))
-            yield _row(STATISTIC, series, 0.0, _of_interval(estimate))
+            yield _row(STATISTIC, series, 0.0, _of_interval(ratio_interval(above, below)))
 
 
 # --- rows along training ----------------------------------------------------------------------------------------------

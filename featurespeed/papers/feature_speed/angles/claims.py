@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,18 @@ from featurespeed.ledger.engine import Estimate, Undecidable, statistic
 from featurespeed.ledger.evidence import (
     Tables,
     as_estimate,
-    generator,
+    largest_estimate,
     mean_difference,
+    mean_estimate,
     register,
     select,
     slope,
 )
 from featurespeed.papers.feature_speed.angles.published import read_published
 from featurespeed.papers.feature_speed.shared import cosines
-from featurespeed.statistics import bootstrap_interval, coverage_interval, mean_interval, z_score
+from featurespeed.statistics import proportion_interval, z_score
+
+MET = 3.0  # a published point is met when |z| is at most this
 
 
 @statistic("exponent of cos theta in v, ResNet 1/sqrt(L)")
@@ -45,38 +49,38 @@ for _series in ("beta=1/L", "beta=1/sqrtL"):
     register(f"exponent of theta in L, {_series}", _depth_exponent(_series, of_angle=True))
 
 
-def _points_and_draws(tables: Tables, shift: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
-    """The published points, and the angles of our seeds there, ``[seeds, points]``; ``shift`` rotates the series."""
-    points = read_published()
+def _compared(tables: Tables, points: pd.DataFrame, shift: int = 0) -> pd.DataFrame:
+    """Columns ``mean, se, z, n`` of our seeds beside published points; ``shift`` rotates the series among them."""
     names = list(dict.fromkeys(points["series"]))
-    draws = []
+    rows = []
     for point in points.itertuples():
         series = names[(names.index(point.series) + shift) % len(names)]
-        rows = select(tables[f"fsf_fig{point.figure}"], series=series, estimator="sampler")
-        draws.append(_draws_at(rows, point.x))
-    shared = min(map(len, draws))
-    return points, np.column_stack([d[:shared] for d in draws])
+        draws = _draws_at(select(tables[f"fsf_fig{point.figure}"], series=series, estimator="sampler"), point.x)
+        rows.append((draws.mean(), draws.std(ddof=1) / len(draws) ** 0.5, len(draws)))
+    mean, se, n = map(np.array, zip(*rows, strict=True))
+    return points.assign(mean=mean, se=se, z=z_score(mean, se, points["y"], points["y_sd"], points["k"]), n=n)
 
 
 def compare_with_published(tables: Tables) -> pd.DataFrame:
-    """One row a published point: ``figure, series, x, y, y_sd, k``, and our ``mean, se, n, z`` over n seeds.
+    """One row a published point: ``figure, series, x, y, y_sd, k``, and our ``mean, se, z, n`` over n seeds.
 
     ``z = (mean - y) / sqrt(y_sd^2/k + se^2 + 0.0026^2)``.
 
     Raises:
         Undecidable: this run's width or depth is not that of the published figures.
     """
-    points, draws = _points_and_draws(tables)
-    mean, se = draws.mean(axis=0), draws.std(axis=0, ddof=1) / len(draws) ** 0.5
-    z = z_score(mean, se, points["y"], points["y_sd"], points["k"])
-    return points.assign(mean=mean, se=se, z=z, n=len(draws))
+    return _compared(tables, read_published())
 
 
-def _published_share(tables: Tables, shift: int) -> Estimate:
-    """Share of published points met with |z| <= 3; ``shift`` rotates the series among the points (control)."""
-    points, draws = _points_and_draws(tables, shift)
-    interval = coverage_interval(draws, points["y"], points["y_sd"], points["k"], generator())
-    return as_estimate(interval, f"{len(points)} points")
+def _published_share(figure: str, shift: int) -> Callable[[Tables], Estimate]:
+    """Share of a panel's published points that our means meet; ``shift`` rotates the series (control)."""
+
+    def compute(tables: Tables) -> Estimate:
+        points = read_published()
+        z = _compared(tables, points[points["figure"] == figure], shift)["z"]
+        return as_estimate(proportion_interval(int((z.abs() <= MET).sum()), len(z)), f"largest |z| {z.abs().max():.2f}")
+
+    return compute
 
 
 def _draws_at(rows: pd.DataFrame, x: str) -> np.ndarray:
@@ -90,10 +94,11 @@ def _draws_at(rows: pd.DataFrame, x: str) -> np.ndarray:
     return inside.groupby("seed")["value"].mean().to_numpy()
 
 
-register("share of published points with |z| <= 3", lambda tables: _published_share(tables, 0))
-
-
-register("share of published points with |z| <= 3, series rotated", lambda tables: _published_share(tables, 1))
+for _figure in ("1a", "1b"):
+    for _shift, _end in enumerate(("", ", series rotated")):
+        register(
+            f"share of the published points of Fig. {_figure} with |z| <= 3{_end}", _published_share(_figure, _shift)
+        )
 
 
 # --- estimators against each other ------------------------------------------------------------------------------------
@@ -106,7 +111,7 @@ def dense_minus_sampler(tables: Tables) -> Estimate:
     sampled = select(table, estimator="sampler").groupby(keys)["value"].mean()
     dense = select(table, estimator="jvp").groupby(keys)["value"].mean()
     gaps = (dense.loc[sampled.index] - sampled).groupby("depth").mean()
-    return as_estimate(mean_interval(gaps.to_numpy()))
+    return mean_estimate(gaps.to_numpy())
 
 
 @statistic("dense angle minus sampled angle of the next series")
@@ -114,14 +119,14 @@ def dense_minus_other_series(tables: Tables) -> Estimate:
     table = tables["fsf_fig1b"]
     dense = select(table, estimator="jvp", series="beta=1/sqrtL").set_index("depth")["value"]
     sampled = select(table, estimator="sampler", series="beta=0.5/sqrtL").groupby("depth")["value"].mean()
-    return as_estimate(mean_interval((dense.loc[sampled.index] - sampled).to_numpy()))
+    return mean_estimate((dense.loc[sampled.index] - sampled).to_numpy())
 
 
 def _finite_step_error(series: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
         rows = select(tables["fsf_fig1b"], series=series)
         by_net = rows.pivot_table(index=["depth", "seed"], columns="estimator", values="value")
-        return as_estimate(mean_interval((by_net["finite step"] - by_net["jvp"]).dropna().abs().to_numpy()))
+        return mean_estimate((by_net["finite step"] - by_net["jvp"]).dropna().abs().to_numpy())
 
     return compute
 
@@ -133,33 +138,38 @@ for _series in ("beta=1/sqrtL", "beta=1"):
 # --- Figure 1c and phi(c) ---------------------------------------------------------------------------------------------
 
 
-def _curve_gap(tables: Tables, abscissa: str) -> Estimate:
-    """Largest gap between the mean curves of two depths on their common range, up to branch scale 0.5."""
-    rows = select(tables["fsf_fig1c"], estimator="sampler")
-    rows = rows[(rows["branch_scale"] <= 0.5) & (rows["branch_scale"] > 0)]
-    seeds = sorted(rows["seed"].unique())
-    curves = [
-        (np.log(curve.columns.to_numpy()), curve.loc[seeds].to_numpy())
-        for _, group in rows.groupby("depth")
-        for curve in [group.pivot_table(index="seed", columns=abscissa, values="value")]
-    ]
-    if len(curves) < 2:
-        raise Undecidable("at least two depths are needed")
-    low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
-    grid = np.linspace(low, high, 30)
-    values = np.stack([[np.interp(grid, x, draw) for draw in draws] for x, draws in curves], axis=1)
-
-    def gap(sample: np.ndarray) -> float:
-        means = sample.mean(axis=0)
-        return float((means.max(axis=0) - means.min(axis=0)).max())
-
-    return as_estimate(bootstrap_interval(values, gap, generator()))
+ABSCISSAE = 12  # at which the curves of Fig. 1c are compared
 
 
-register("largest gap between the curves of Fig. 1c, against c", lambda tables: _curve_gap(tables, "c"))
+def _curves(rows: pd.DataFrame, abscissa: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Logarithm of the abscissa ``[points]`` and angles ``[seeds, points]`` of every depth, as many seeds for each."""
+    tables = [g.pivot_table(index="seed", columns=abscissa, values="value") for _, g in rows.groupby("depth")]
+    shared = min(map(len, tables))
+    return [(np.log(table.columns.to_numpy(dtype=float)), table.to_numpy()[:shared]) for table in tables]
 
 
-register("largest gap between the curves of Fig. 1c, against beta", lambda tables: _curve_gap(tables, "branch_scale"))
+def _curve_gap(abscissa: str) -> Callable[[Tables], Estimate]:
+    """Largest gap between the mean curves of two depths on their common range, up to branch scale 0.5.
+
+    Networks of different depths are independent: their differences, seed by seed, have t intervals.
+    """
+
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_fig1c"], estimator="sampler")
+        curves = _curves(rows[(rows["branch_scale"] <= 0.5) & (rows["branch_scale"] > 0)], abscissa)
+        if len(curves) < 2:
+            raise Undecidable("at least two depths are needed")
+        grid = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), ABSCISSAE)
+        values = [np.stack([np.interp(grid, x, draw) for draw in draws]) for x, draws in curves]
+        return largest_estimate(np.concatenate([one - other for one, other in combinations(values, 2)], axis=1))
+
+    return compute
+
+
+register("largest gap between the curves of Fig. 1c, against c", _curve_gap("c"))
+
+
+register("largest gap between the curves of Fig. 1c, against beta", _curve_gap("branch_scale"))
 
 
 @statistic("angle at L=30 minus angle at L=500, MLP")

@@ -7,62 +7,58 @@ from collections.abc import Callable
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable, statistic
-from featurespeed.ledger.evidence import Tables, as_estimate, generator, register, select
-from featurespeed.statistics import bootstrap_interval, mean_interval
+from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, register, select, slope
+from featurespeed.statistics import ratio_interval
+
+PUBLISHED_LEVEL = 10.4  # of the sensitivity in Fig. 2b, beta = 1/sqrt(L)
+PUBLISHED_RATIO = 10.4 / 7.75  # of the levels of the two series of Fig. 2b
 
 
-def _median_depth_exponent(artefact: str, series: str) -> Callable[[Tables], Estimate]:
-    """Exponent in L of the median sensitivity; bootstrap over seeds, because NTK's mean is infinite."""
+def _depth_exponent(artefact: str, series: str) -> Callable[[Tables], Estimate]:
+    """Exponent of the sensitivity in L, one fit a seed: of logarithms, for NTK's sensitivity has no mean."""
 
     def compute(tables: Tables) -> Estimate:
         rows = select(tables[artefact], series=series, estimator="sampler", quantity="feature_sensitivity")
-        by_depth = rows.pivot_table(index="seed", columns="depth", values="value")
-        by_depth = by_depth[[depth for depth in by_depth.columns if depth >= 10]]
-        if by_depth.shape[1] < 3:
-            raise Undecidable(f"{by_depth.shape[1]} depths from 10 on: at least 3 are needed for an exponent")
-        logs = np.log(by_depth.columns.to_numpy(dtype=float))
-
-        def exponent(draws: np.ndarray) -> float:
-            return float(np.polyfit(logs, np.log(np.median(draws, axis=0)), 1)[0])
-
-        return as_estimate(bootstrap_interval(by_depth.to_numpy(), exponent, generator()))
+        return slope(rows[rows["depth"] >= 10], "depth")
 
     return compute
 
 
 for _series in ("NTK", "MF+muP", "FSC"):
-    register(f"exponent of the median S in L, {_series}", _median_depth_exponent("fsf_fig2a", _series))
+    register(f"exponent of S in L, {_series}", _depth_exponent("fsf_fig2a", _series))
 
 
 for _series in ("beta=1/sqrtL", "beta=1/L"):
-    register(f"exponent of the median S in L, {_series}", _median_depth_exponent("fsf_fig2b", _series))
+    register(f"exponent of S in L, {_series}", _depth_exponent("fsf_fig2b", _series))
 
 
-def _level(tables: Tables, series: str) -> np.ndarray:
-    """Mean over depths of each seed's sensitivity in Fig. 2b."""
-    rows = select(tables["fsf_fig2b"], series=series, estimator="sampler", quantity="feature_sensitivity")
+def _levels(tables: Tables, artefact: str, series: str) -> np.ndarray:
+    """Median over the depths from 20 on of the sensitivity of each seed, ``[seeds]``."""
+    rows = select(tables[artefact], series=series, estimator="sampler", quantity="feature_sensitivity")
     if rows["width"].iloc[0] != 400:
         raise Undecidable("the published level belongs to m = 400")
-    return rows.groupby("seed")["value"].median().to_numpy()
+    return rows[rows["depth"] >= 20].groupby("seed")["value"].median().to_numpy()
 
 
-@statistic("level of S over the published level, Fig. 2b")
-def level_against_published(tables: Tables) -> Estimate:
-    return as_estimate(mean_interval(_level(tables, "beta=1/sqrtL") / 10.4))
+def _over_published_level(series: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: mean_estimate(_levels(tables, "fsf_fig2b", series) / PUBLISHED_LEVEL)
 
 
-def _level_ratio(numerator: str, denominator: str, published: float) -> Callable[[Tables], Estimate]:
-    def compute(tables: Tables) -> Estimate:
-        pair = np.column_stack([_level(tables, numerator), _level(tables, denominator)])
-        ratio = bootstrap_interval(pair, lambda d: float(d[:, 0].mean() / d[:, 1].mean() / published), generator())
-        return as_estimate(ratio)
-
-    return compute
+for _series in ("beta=1/sqrtL", "beta=1/L"):
+    register(f"level of S at {_series} over the level published for beta=1/sqrtL", _over_published_level(_series))
 
 
-register(
-    "ratio of the levels of Fig. 2b over the published ratio", _level_ratio("beta=1/sqrtL", "beta=1/L", 10.4 / 7.75)
-)
+def _over_published_ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
+    shared = min(len(above), len(below))
+    return as_estimate(ratio_interval(above[:shared], PUBLISHED_RATIO * below[:shared]))
 
 
-register("inverse ratio of the levels over the published ratio", _level_ratio("beta=1/L", "beta=1/sqrtL", 10.4 / 7.75))
+@statistic("ratio of the levels of Fig. 2b over the published ratio")
+def levels_of_both_series(tables: Tables) -> Estimate:
+    both = (_levels(tables, "fsf_fig2b", series) for series in ("beta=1/sqrtL", "beta=1/L"))
+    return _over_published_ratio(*both)
+
+
+@statistic("level of the MLP over that of the ResNet, over the published ratio")
+def level_of_the_mlp(tables: Tables) -> Estimate:
+    return _over_published_ratio(_levels(tables, "fsf_fig2a", "MF+muP"), _levels(tables, "fsf_fig2b", "beta=1/L"))

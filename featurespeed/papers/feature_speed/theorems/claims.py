@@ -12,24 +12,15 @@ from featurespeed.ledger.engine import Estimate, Undecidable, statistic
 from featurespeed.ledger.evidence import (
     Tables,
     as_estimate,
-    generator,
     identity,
     mean_difference,
+    mean_estimate,
     register,
     select,
     slope,
 )
 from featurespeed.papers.feature_speed.shared import cosines
-from featurespeed.statistics import (
-    bootstrap_interval,
-    mean_interval,
-    proportion_interval,
-)
-
-
-def theorem_depth_exponent(case: str, series: str, quantity: str) -> Callable[[Tables], Estimate]:
-    """Statistic: exponent in L of a quantity of the table of theorems."""
-    return lambda tables: slope(select(tables["fsf_theorems"], case=case, series=series, quantity=quantity), "depth")
+from featurespeed.statistics import proportion_interval, ratio_interval
 
 
 def _batch_exponent(n_inputs_of_batch: bool) -> Callable[[Tables], Estimate]:
@@ -50,69 +41,84 @@ register("exponent of theta in L, beta=1/L, one input", _batch_exponent(False))
 
 
 def _kernel(tables: Tables) -> pd.DataFrame:
-    """One row a network: cosine, M1/sqrt(M2) and condition number, and the cosine of the top eigenvector."""
-    rows = tables["fsf_theorems"]
-    rows = rows[rows["case"].str.startswith("kernel")]
-    rows = rows.assign(name=np.where(rows["case"] == "kernel", rows["quantity"], "top"))
-    return rows.pivot_table(index=["series", "seed"], columns="name", values="value")
+    """Cosine, M1/sqrt(M2) and condition number, one row a seed; columns ``(quantity, series)``."""
+    rows = select(tables["fsf_theorems"], case="kernel")
+    return rows.pivot_table(index="seed", columns=["quantity", "series"], values="value")
 
 
-@statistic("kernel condition minus cos theta")
-def kernel_bound(tables: Tables) -> Estimate:
-    kernel = _kernel(tables)
-    return identity((kernel["kernel_condition"] - kernel["cos_bfa"]).clip(lower=0.0))
+def _bound_over_the_cosine(case: str) -> Callable[[Tables], Estimate]:
+    """Largest excess of ``lambda_min/lambda_max`` over a cosine."""
 
-
-@statistic("kernel ratio minus cos theta")
-def kernel_ratio_is_no_bound(tables: Tables) -> Estimate:
-    kernel = _kernel(tables)
-    return identity((kernel["kernel_ratio"] - kernel["cos_bfa"]).clip(lower=0.0))
-
-
-def _relative_to_kernel_ratio(column: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
-        kernel = _kernel(tables)
-        return as_estimate(mean_interval((kernel[column] / kernel["kernel_ratio"] - 1).to_numpy()))
+        cosines_of = select(tables["fsf_theorems"], case=case, quantity="cos_bfa")
+        cosine = cosines_of.pivot_table(index="seed", columns="series", values="value")
+        return identity((_kernel(tables)["kernel_condition"] - cosine).clip(lower=0.0).stack())
 
     return compute
 
 
-register("cos theta over M1/sqrt(M2), minus 1", _relative_to_kernel_ratio("cos_bfa"))
+register("kernel condition minus cos theta", _bound_over_the_cosine("kernel"))
 
 
-register("cosine of the top eigenvector over M1/sqrt(M2), minus 1", _relative_to_kernel_ratio("top"))
+register(
+    "kernel condition minus the cosine with another network's backward pass",
+    _bound_over_the_cosine("kernel, another network"),
+)
 
 
-# --- Proposition 4.1, Figure 2 ----------------------------------------------------------------------------------------
+@statistic("cos theta over M1/sqrt(M2), minus 1")
+def angle_of_a_kernel(tables: Tables) -> Estimate:
+    """Mean over MLP and ResNet of each seed, which share their weights."""
+    kernel = _kernel(tables)
+    return mean_estimate((kernel["cos_bfa"] / kernel["kernel_ratio"] - 1).mean(axis=1).to_numpy())
 
 
-for _series in ("MLP", "ResNet", "MLP, readout 1/m"):
-    register(
-        f"exponent of S in L, {_series}", theorem_depth_exponent("automatic scaling", _series, "feature_sensitivity")
-    )
+@statistic("cos theta of the MLP over M1/sqrt(M2) of the ResNet, minus 1")
+def angle_of_another_kernel(tables: Tables) -> Estimate:
+    kernel = _kernel(tables)
+    return mean_estimate((kernel["cos_bfa", "MLP"] / kernel["kernel_ratio", "ResNet"] - 1).to_numpy())
+
+
+# --- Proposition 4.1 --------------------------------------------------------------------------------------------------
+
+
+def _sensitivity_of_one(series: str) -> Callable[[Tables], Estimate]:
+    """Largest ``|S - 1|`` over depths and seeds."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = select(tables["fsf_theorems"], case="automatic scaling", series=series, quantity="feature_sensitivity")
+        return identity((rows["value"] - 1).abs())
+
+    return compute
+
+
+for _series in ("MLP", "ResNet", "MLP, readout 1/m", "ResNet, readout 1/m"):
+    register(f"largest |S - 1|, {_series}", _sensitivity_of_one(_series))
 
 
 # --- Theorem 2.1 and signs --------------------------------------------------------------------------------------------
 
 
-def _formula(series: str, shuffled: bool) -> Callable[[Tables], Estimate]:
-    case = "formula, shuffled" if shuffled else "formula"
+def _formula(series: str, case: str) -> Callable[[Tables], Estimate]:
     return lambda tables: identity(select(tables["fsf_theorems"], case=case, series=series)["value"])
 
 
 for _series in ("MLP", "ResNet"):
-    register(f"formula error, {_series}", _formula(_series, shuffled=False))
-    register(f"formula error with shuffled layers, {_series}", _formula(_series, shuffled=True))
+    register(f"formula error, {_series}", _formula(_series, "formula"))
+    register(f"formula error against the step before, {_series}", _formula(_series, "formula, the step before"))
 
 
-@statistic("loss velocity against minus the loss decay")
-def loss_velocity(tables: Tables) -> Estimate:
-    return identity((select(tables["fsf_theorems"], quantity="velocity_ratio")["value"] + 1).abs())
+def _loss_velocity(case: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: identity((select(tables["fsf_theorems"], case=case)["value"] + 1).abs())
 
 
-@statistic("loss velocity against plus the loss decay")
-def loss_velocity_printed(tables: Tables) -> Estimate:
-    return identity((select(tables["fsf_theorems"], quantity="velocity_ratio")["value"] - 1).abs())
+register("loss velocity against minus the loss decay", _loss_velocity("loss velocity"))
+
+
+register(
+    "loss velocity under another network's descent against minus the loss decay",
+    _loss_velocity("loss velocity, another network"),
+)
 
 
 # --- Section 6 and appendices -----------------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ def loss_velocity_printed(tables: Tables) -> Estimate:
 def _growth(series: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
         rows = select(tables["fsf_theorems"], case="forward growth", series=series)
-        return as_estimate(mean_interval(rows["value"].to_numpy()))
+        return mean_estimate(rows["value"].to_numpy())
 
     return compute
 
@@ -131,48 +137,38 @@ for _series in ("sqrt(2/m)", "2/sqrt(m)"):
 
 
 def _backward_speed(loss: str, quantity: str) -> Callable[[Tables], pd.DataFrame]:
-    return lambda tables: select(tables["fsf_theorems"], case=f"backward speed, {loss} loss", quantity=quantity)
+    return lambda tables: select(tables["fsf_theorems"], case=f"backward speed, {loss}", quantity=quantity)
 
 
 def _backward_formula_error(loss: str) -> Callable[[Tables], Estimate]:
     return lambda tables: identity(_backward_speed(loss, "formula_error")(tables)["value"])
 
 
-for _loss in ("linear", "quadratic"):
-    register(f"error of the backward speed formula, {_loss} loss", _backward_formula_error(_loss))
-
-
-@statistic("sign of Eq. 14 with a minus")
-def equation_14(tables: Tables) -> Estimate:
-    return identity((_backward_speed("linear", "alignment_sign")(tables)["value"] - 1).abs())
-
-
-@statistic("sign of Eq. 14 as printed")
-def equation_14_printed(tables: Tables) -> Estimate:
-    return identity((_backward_speed("linear", "alignment_sign")(tables)["value"] + 1).abs())
+for _loss in ("linear loss", "quadratic loss"):
+    register(f"error of the backward speed formula, {_loss}", _backward_formula_error(_loss))
 
 
 def _obtuse(loss: str) -> Callable[[Tables], Estimate]:
-    """Share of networks with a backward-speed angle beyond pi/2 at some node."""
+    """Share of seeds at which both networks, MLP and ResNet, have a backward-speed angle beyond pi/2 at some node."""
 
     def compute(tables: Tables) -> Estimate:
         rows = _backward_speed(loss, "backward_speed_angle")(tables)
-        largest = rows.groupby(["series", "seed"])["value"].max()
-        beyond = int((largest > math.pi / 2 + 1e-6).sum())
-        return as_estimate(proportion_interval(beyond, len(largest)))
+        largest = rows.groupby(["seed", "series"])["value"].max() > math.pi / 2 + 1e-6
+        both = largest.groupby("seed").all()
+        return as_estimate(proportion_interval(int(both.sum()), len(both)))
 
     return compute
 
 
-for _loss in ("linear", "quadratic"):
-    register(f"share of nets with an obtuse angle, {_loss} loss", _obtuse(_loss))
+for _loss in ("linear loss", "quadratic loss, near target"):
+    register(f"share of seeds with obtuse angles, {_loss}", _obtuse(_loss))
 
 
 def _distance_exponent(series: str) -> Callable[[Tables], Estimate]:
     """Exponent of the cosine between f_v and -db_v/dt in L - v, 4 <= L - v."""
 
     def compute(tables: Tables) -> Estimate:
-        rows = cosines(select(_backward_speed("linear", "backward_speed_angle")(tables), series=series))
+        rows = cosines(select(_backward_speed("linear loss", "backward_speed_angle")(tables), series=series))
         rows = rows.assign(distance=rows["depth"] - rows["layer"])
         if rows["depth"].max() < 16:
             raise Undecidable("the depth is below 16")
@@ -193,7 +189,8 @@ def _invariance(run: str, invariant: bool) -> Callable[[Tables], Estimate]:
         at_two = rows["series"] == "homogeneity -2"
         if invariant:
             return identity(rows[at_two]["value"])
-        return Estimate(float(rows[~at_two]["value"].min()), n=int((~at_two).sum()))
+        others = rows[~at_two]["value"]
+        return Estimate(float(others.min()), n=len(others), sample=tuple(map(float, others)))
 
     return compute
 
@@ -203,14 +200,18 @@ for _run in ("rescaled layers", "reparameterized"):
     register(f"smallest difference of outputs at homogeneity 0, -1, -3, {_run}", _invariance(_run, False))
 
 
-for _series in ("1/(m |b|^2)", "sqrt(L)/(m |b|^2)"):
-    register(
-        f"zero readout: exponent of S in L, rate {_series}",
-        theorem_depth_exponent("zero readout", _series, "feature_sensitivity"),
+def _zero_readout(series: str, quantity: str) -> Callable[[Tables], Estimate]:
+    """Exponent in L of a quantity after the first step of a readout that starts at 0."""
+    return lambda tables: slope(
+        select(tables["fsf_theorems"], case="zero readout", series=series, quantity=quantity), "depth"
     )
 
 
-register("zero readout: exponent of cos theta in L", theorem_depth_exponent("zero readout", "f", "cos_bfa"))
+for _series in ("1/(m |b|^2)", "sqrt(L)/(m |b|^2)"):
+    register(f"zero readout: exponent of S in L, rate {_series}", _zero_readout(_series, "feature_sensitivity"))
+
+
+register("zero readout: exponent of cos theta in L", _zero_readout("1/(m |b|^2)", "cos_bfa"))
 
 
 # --- what the notebook and the captions say ---------------------------------------------------------------------------
@@ -239,40 +240,39 @@ def other_branch_scale(tables: Tables) -> Estimate:
     return mean_difference(batch[batch["depth"] == batch["depth"].max()], one)
 
 
-def _node_ratio(numerator: str, denominator: str) -> Callable[[Tables], Estimate]:
+def _paired_ratio(case: str, numerator: str, denominator: str) -> Callable[[Tables], Estimate]:
+    """Geometric mean over seeds of the ratio of two series, paired by seed."""
+
     def compute(tables: Tables) -> Estimate:
-        rows = select(tables["fsf_theorems"], case="node")
+        rows = select(tables["fsf_theorems"], case=case)
         by_net = rows.pivot_table(index="seed", columns="series", values="value")
-        return as_estimate(mean_interval((by_net[numerator] / by_net[denominator]).to_numpy()))
+        if not (by_net > 0).all(axis=None):
+            raise Undecidable("a value is 0 and has no ratio")
+        return as_estimate(ratio_interval(by_net[numerator], by_net[denominator]))
 
     return compute
 
 
-register("S at g over S at f", _node_ratio("g", "f"))
+register("S at g over S at f", _paired_ratio("node", "g", "f"))
 
 
-register("S at f over S at g", _node_ratio("f", "g"))
+register("S at the layer before over S at f", _paired_ratio("node", "f, layer before", "f"))
 
 
-register("S at g over S at f, readout on g", _node_ratio("g, readout on g", "f"))
+register("S at g over S at f, readout on g", _paired_ratio("node", "g, readout on g", "f"))
 
 
-def _step_error_ratio(numerator: str, denominator: str) -> Callable[[Tables], Estimate]:
-    """Mean error of one finite step over that of another on the same networks; bootstrap over networks."""
-
-    def compute(tables: Tables) -> Estimate:
-        rows = select(tables["fsf_theorems"], case="finite step")
-        by_net = rows.pivot_table(index="seed", columns="series", values="value")
-        pair = by_net[[numerator, denominator]].to_numpy()
-        return as_estimate(bootstrap_interval(pair, lambda d: float(d[:, 0].sum() / d[:, 1].sum()), generator()))
-
-    return compute
+@statistic("finite-step error with ReLUs held over the whole")
+def relus_held(tables: Tables) -> Estimate:
+    errors = select(tables["fsf_theorems"], case="finite step").pivot_table(
+        index="seed", columns="series", values="value"
+    )
+    if np.allclose(errors["float64, ReLUs held"], errors["float64"], rtol=1e-6, atol=0.0):
+        raise Undecidable("no ReLU switched during the step")
+    return _paired_ratio("finite step", "float64, ReLUs held", "float32")(tables)
 
 
-register("finite-step error with ReLUs held over the whole", _step_error_ratio("float64, ReLUs held", "float32"))
-
-
-register("finite-step error in float64 over float32", _step_error_ratio("float64", "float32"))
+register("finite-step error in float64 over float32", _paired_ratio("finite step", "float64", "float32"))
 
 
 @statistic("angle at m=200 minus angle at m=500, MLP, L=500")

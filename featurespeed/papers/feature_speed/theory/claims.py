@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.ledger.engine import Estimate, Undecidable, statistic
-from featurespeed.ledger.evidence import Tables, as_estimate, generator, register, select, slope
+from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, register, select, slope
 from featurespeed.papers.feature_speed.shared import cosines
-from featurespeed.statistics import bootstrap_interval, mean_interval
 
 # --- Figures 1a and 1b: angles of MLP and ResNet ----------------------------------------------------------------------
 
@@ -34,7 +33,7 @@ def _prefactor(series: str) -> Callable[[Tables], Estimate]:
         if last.empty:
             raise Undecidable("no layer v >= 100")
         scaled = (last["value"] * np.sqrt(last["layer"] - 1)).groupby(last["seed"]).mean()
-        return as_estimate(mean_interval(scaled))
+        return mean_estimate(scaled.to_numpy())
 
     return compute
 
@@ -44,7 +43,7 @@ for _series in ("ReLU", "linear"):
 
 
 def _phi_error(measured: str, theory: str) -> Callable[[Tables], Estimate]:
-    """Largest gap over c between the mean sampled angle and the closed form; bootstrap over seeds."""
+    """Largest gap over c between the mean sampled angle and the closed form."""
 
     def compute(tables: Tables) -> Estimate:
         rows = select(tables["fsf_theory"], case="phi")
@@ -52,22 +51,14 @@ def _phi_error(measured: str, theory: str) -> Callable[[Tables], Estimate]:
         sampled = select(rows, series=measured, estimator="sampler")
         by_c = sampled.pivot_table(index="seed", columns="c", values="value")
         expected = np.interp(np.log(by_c.columns.to_numpy(dtype=float)), np.log(closed["c"]), closed["value"])
-
-        def gap(draws: np.ndarray) -> float:
-            return float(np.abs(draws.mean(axis=0) - expected).max())
-
-        return as_estimate(bootstrap_interval(by_c.to_numpy(), gap, generator()))
+        return largest_estimate(by_c.to_numpy(), expected)
 
     return compute
 
 
-register("sampled angle against closed form, ReLU", _phi_error("ReLU", "ReLU"))
-
-
-register("sampled angle against closed form, linear", _phi_error("linear", "linear"))
-
-
-register("sampled angle (ReLU) against closed form (linear)", _phi_error("ReLU", "linear"))
+for _measured in ("ReLU", "linear"):
+    for _theory in ("ReLU", "linear"):
+        register(f"sampled angle ({_measured}) against closed form ({_theory})", _phi_error(_measured, _theory))
 
 
 @statistic("exponent of cos phi in c, c >= 3")

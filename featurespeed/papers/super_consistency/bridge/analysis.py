@@ -6,7 +6,9 @@ factor of 2 from the smallest to the largest size, the base learning rate must d
 That is a shift of the best learning rate, in steps of 2, read off at initialisation. The argument takes for granted
 that the loss decays equally fast at all sizes.
 
-Arrays have the shape ``[seeds, sizes]`` or ``[seeds, sizes, steps]``; ``chosen`` are the seeds that count.
+The unit is the seed: exponents in the size, shifts and correlations have one number each. Arrays have the shape
+``[seeds, sizes]`` or ``[seeds, sizes, steps]``. Coefficients of variation, with their bootstrap over ``chosen`` seeds,
+are only drawn.
 """
 
 from __future__ import annotations
@@ -16,19 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from featurespeed.papers.super_consistency.bridge.spec import DECAYED
 from featurespeed.papers.super_consistency.bridge.spec import SHIFTED as SHIFTED  # for who looks for it here
 from featurespeed.statistics import Interval
-from featurespeed.sweeps.transfer import (
-    Losses,
-    along_training,
-    late_losses,
-    of_network,
-    over_seeds,
-    rank_correlation,
-    spread,
-)
+from featurespeed.sweeps.dependence import Optima, exponents, optima
+from featurespeed.sweeps.transfer import Losses, along_training, late_losses, of_network, over_seeds, spread
 
 Seeds = Sequence[int] | slice
 ALL = slice(None)
@@ -42,8 +38,11 @@ QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 }
 #: The quantity that is claimed to predict; the others are compared with it.
 PREDICTOR = "feature sensitivity"
-WIDTH_INDEPENDENT = 0.15  # a coefficient of variation over sizes up to this counts as independent of the size
+WIDTH_INDEPENDENT = (
+    0.15  # a coefficient of variation over sizes up to this counts as independent of the size, in the figure
+)
 FAILED = 1e6  # stands for the spread where a network has failed
+FEWEST_CELLS = 10  # networks times probe steps that a rank correlation needs
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,14 @@ class Network:
         size: the column that varies, ``width`` or ``depth``.
         rows: records; of the quantities that have a layer, those at the last hidden cut node.
         losses: at the end of training.
+        optima: best learning rates of every seed and size.
     """
 
     label: str
     size: str
     rows: pd.DataFrame
     losses: Losses
+    optima: Optima
 
     @property
     def measured(self) -> list[float]:
@@ -94,6 +95,19 @@ class Network:
         """Number of seeds."""
         return len(self.losses.values)
 
+    @property
+    def span(self) -> float:
+        """Ratio of the largest to the smallest size."""
+        return float(self.losses.sizes[-1] / self.losses.sizes[0])
+
+    def shifts(self) -> np.ndarray:
+        """Shift of the best learning rate from the smallest to the largest size, in steps of 2, ``[seeds]``."""
+        return self.optima.shifts(self.span)
+
+    def start_exponents(self, name: str) -> np.ndarray:
+        """Exponent in the size of a quantity before the first update, ``[seeds]``; ValueError where it has none."""
+        return exponents(self.losses.sizes, self.at_start(name))
+
 
 def network(table: pd.DataFrame, label: str) -> Network | None:
     """One network of a stage table; None if the table has no such network, or none that was measured."""
@@ -102,7 +116,8 @@ def network(table: pd.DataFrame, label: str) -> Network | None:
         return None
     size = "depth" if rows["depth"].nunique() > 1 else "width"
     rows = _at_last_hidden(rows.sort_values([size, "learning_rate", "seed", "step"], kind="stable"), size)
-    return Network(label, size, rows, late_losses(rows, size))
+    losses = late_losses(rows, size)
+    return Network(label, size, rows, losses, optima(losses))
 
 
 def _at_last_hidden(rows: pd.DataFrame, size: str) -> pd.DataFrame:
@@ -112,59 +127,24 @@ def _at_last_hidden(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     return rows[~by_layer | (rows["layer"] == rows[size].map(last) - 1)]
 
 
-def predicted_shift(start: np.ndarray, chosen: Seeds = ALL) -> float:
-    """Shift of the best learning rate, in steps of 2, that keeps ``learning rate x quantity`` constant over sizes.
+def predicted_shifts(network: Network, name: str | None, source: Network | None = None) -> np.ndarray:
+    """Shift of the best learning rate, in steps of 2, that keeps ``learning rate x quantity`` constant, ``[seeds]``.
 
-    ``start [seeds, S]`` is the quantity before training: the shift is ``log2(smallest size / largest size)`` of its
-    :func:`geometric_mean`.
+    Args:
+        network: whose sizes are spanned.
+        name: of :data:`QUANTITIES`, before training; None predicts that nothing shifts.
+        source: the network whose exponent is used, that of another one for a control.
     """
-    means = geometric_mean(start[chosen])
-    return float(np.log2(means[0] / means[-1]))
+    if name is None:
+        return np.zeros(network.seeds)
+    return -(source or network).start_exponents(name) * np.log2(network.span)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Shifts predicted from one quantity at initialisation, beside those of the best learning rates.
-
-    Attributes:
-        starts: the quantity before training, ``[seeds, S]`` a network; None predicts that nothing shifts.
-        losses: of the same networks.
-    """
-
-    starts: Sequence[np.ndarray | None]
-    losses: Sequence[Losses]
-
-    def errors(self, chosen: Seeds = ALL) -> np.ndarray:
-        """Absolute difference of predicted and observed shift, in steps of 2, a network; NaN without a best rate."""
-        return np.array([abs(p - own.shift(chosen)) for p, own in self._pairs(chosen)])
-
-    def largest_bounds(self, chosen: Seeds = ALL) -> tuple[float, float]:
-        """Between which values the largest error lies when grids go on beyond their ends (``Losses.shift_bounds``)."""
-        lows, highs = [], []
-        for predicted, own in self._pairs(chosen):
-            low, high = own.shift_bounds(chosen)
-            lows.append(max(low - predicted, predicted - high, 0.0))
-            highs.append(max(high - predicted, predicted - low))
-        return float(np.max(lows)), float(np.max(highs))
-
-    def largest_interval(self) -> Interval:
-        """Largest error over the networks with the bootstrap over seeds, open where a grid ends too early."""
-        seeds = len(self.losses[0].values)
-        low, high = (over_seeds(lambda chosen, k=k: self.largest_bounds(chosen)[k], seeds) for k in (0, 1))
-        return Interval(float(np.max(self.errors())), low.low, high.high, seeds, low.estimator)
-
-    def mispaired(self) -> Prediction:
-        """Each network with the prediction of the next one, for a control."""
-        return Prediction([*self.starts[1:], self.starts[0]], self.losses)
-
-    def _pairs(self, chosen: Seeds) -> list[tuple[float, Losses]]:
-        predicted = [0.0 if start is None else predicted_shift(start, chosen) for start in self.starts]
-        return list(zip(predicted, self.losses, strict=True))
-
-
-def prediction(networks: Sequence[Network], name: str | None) -> Prediction:
-    """Shifts predicted from a quantity of :data:`QUANTITIES`; None: nothing shifts."""
-    return Prediction([None if name is None else own.at_start(name) for own in networks], [n.losses for n in networks])
+def prediction_errors(networks: Sequence[Network], name: str | None, mispaired: bool = False) -> np.ndarray:
+    """Predicted minus observed shift, in steps of 2, ``[seeds, networks]``; ``mispaired``: each has the next one's."""
+    sources = [*networks[1:], networks[0]] if mispaired else networks
+    pairs = zip(networks, sources, strict=True)
+    return np.column_stack([predicted_shifts(own, name, source) - own.shifts() for own, source in pairs])
 
 
 def geometric_mean(values: np.ndarray) -> np.ndarray:
@@ -199,24 +179,41 @@ def share_held(steps: np.ndarray, spread_at: np.ndarray) -> float:
     return float((np.interp(every, steps, np.nan_to_num(spread_at, nan=FAILED)) <= WIDTH_INDEPENDENT).mean())
 
 
-def cell_values(network: Network, predictor: str = PREDICTOR) -> tuple[np.ndarray, np.ndarray] | None:
-    """``predictor`` and sharpness at :meth:`Network.rate`, each ``[seeds, S, T]``; None without a rate."""
+def steepness(sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Absolute exponent in the size at every step, ``[seeds, S, T] -> [seeds, T]``; NaN without a logarithm."""
+    logs = np.log(np.where(values > 0, values, np.nan))
+    x = np.log(sizes) - np.log(sizes).mean()
+    return np.abs(np.einsum("s,nst->nt", x / (x @ x), logs))
+
+
+def along(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean over training, linear between probe steps, ``[seeds, T] -> [seeds]``."""
+    return np.trapezoid(values, steps, axis=-1) / (steps[-1] - steps[0])
+
+
+def cells(network: Network, predictor: str = PREDICTOR) -> tuple[np.ndarray, np.ndarray] | None:
+    """:func:`steepness` of ``predictor`` and of the sharpness at :meth:`Network.rate`, each ``[seeds, T]``."""
     rate = network.rate()
     if rate is None:
         return None
-    return network.curves(predictor, rate)[2], network.curves("sharpness", rate)[2]
+    found = (network.curves(name, rate) for name in (predictor, "sharpness"))
+    return tuple(steepness(sizes, values) for sizes, _, values in found)
 
 
-def cell_correlation(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], chosen: Seeds = ALL, partners: Sequence[int] | None = None
-) -> float:
-    """Rank correlation, over networks and probe steps, of the two spreads over sizes.
+def cell_correlations(pairs: Sequence[tuple[np.ndarray, np.ndarray]], mispaired: bool = False) -> np.ndarray:
+    """Rank correlation, over networks and probe steps, of the two steepnesses of every seed, ``[seeds]``.
 
-    ``partners``: which network's sharpness stands beside each network's predictor; None is its own.
+    ``mispaired``: the sharpness of the next network stands beside each network's predictor. NaN for a seed with fewer
+    than :data:`FEWEST_CELLS` cells in which both are known.
     """
-    first = [spreads(values, chosen) for values, _ in pairs]
-    second = [spreads(pairs[own][1], chosen) for own in (range(len(pairs)) if partners is None else partners)]
-    return rank_correlation(np.concatenate(first), np.concatenate(second))
+    partners = [*pairs[1:], pairs[0]] if mispaired else pairs
+    first = np.concatenate([own for own, _ in pairs], axis=1)
+    second = np.concatenate([sharpness for _, sharpness in partners], axis=1)
+    known = np.isfinite(first) & np.isfinite(second)
+    return np.array([
+        spearmanr(x[own], y[own]).statistic if own.sum() >= FEWEST_CELLS else np.nan
+        for x, y, own in zip(first, second, known, strict=True)
+    ])  # fmt: skip
 
 
 def decay_pair(table: pd.DataFrame, label: str) -> tuple[Network, Network, float] | None:

@@ -24,9 +24,9 @@ ARTEFACTS = (
             "right, in the band it misses by one step of 2 at most, a number at the border is one that lies outside. "
             "Left: the quantities along training for every width, and below each its coefficient of variation over "
             "the widths, without and with weight decay; grey is what counts as independent of the width, the numbers "
-            "say for which share of training. Right, below: spread of the sharpness against that of S, a dot a "
-            "network and probe step. Over the depth the networks differ from those over the width where the settings "
-            "say so."
+            "say for which share of training. Right, below: slope in the size of the sharpness against that of S, a "
+            "dot a network and probe step. Over the depth the networks differ from those over the width where the "
+            "settings say so."
         ),
         settings=(
             Setting("Networks", "not in the papers", "series"),
@@ -46,7 +46,11 @@ ARTEFACTS = (
             Setting("Images measured on", "not in the papers", "spec:curvature.images"),
             Setting("Measured after steps", "not in the papers", "spec:probe_steps"),
             Setting("Seeds", "not in the papers", "spec:seeds"),
-            Setting("Bands", "not in the papers", "text:curves: range over seeds; the rest: 95%, bootstrap over seeds"),
+            Setting(
+                "Bands",
+                "not in the papers",
+                "text:curves: range over seeds; CV: 95%, bootstrap over seeds; the rest: 95%, t over seeds",
+            ),
         ),
     ),
 )

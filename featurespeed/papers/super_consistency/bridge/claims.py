@@ -1,4 +1,4 @@
-"""Both papers at once (ours): shifts predicted by the first one's quantities, spreads over sizes, weight decay."""
+"""Both papers at once (ours): the thesis over all networks, shifts predicted at initialisation, weight decay."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, as_estimate, per_table, register
+from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, per_table, register
 from featurespeed.papers.super_consistency.bridge import analysis
-from featurespeed.papers.super_consistency.bridge.analysis import PREDICTOR, QUANTITIES, SHIFTED, Network, Prediction
-from featurespeed.sweeps.transfer import over_seeds
+from featurespeed.papers.super_consistency.bridge.analysis import PREDICTOR, QUANTITIES, SHIFTED, Network
+from featurespeed.papers.super_consistency.shared import (
+    HESSIAN,
+    MUP,
+    NTP,
+    curves_at,
+    decidable,
+    late_exponents,
+    matched,
+)
+from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.dependence import edge_level, ordered_difference
 
 ARTEFACT = "sc_bridge"
-OVER_WIDTH = ("muP", "NTP")
-FEWEST_CELLS = 10  # networks times probe steps that a rank correlation needs
-NOTHING = "no shift"
-
+OVER_WIDTH = (MUP, NTP)
 
 _network = per_table(analysis.network)
 
@@ -30,125 +37,171 @@ def _networks(tables: Tables, labels: Sequence[str] = SHIFTED) -> list[Network]:
     return list(found.values())
 
 
-def _prediction(networks: Sequence[Network], name: str | None) -> Prediction:
-    made = analysis.prediction(networks, name)
-    for own, error in zip(networks, made.errors(), strict=True):
-        if np.isnan(error):
-            raise Undecidable(
-                f"{own.label}: no best learning rate at one of its ends, or nothing measured at the start"
-            )
-    return made
+def _shifted(tables: Tables, labels: Sequence[str] = SHIFTED) -> list[Network]:
+    """:func:`_networks`, of all of which the best learning rates can be told."""
+    networks = _networks(tables, labels)
+    for own in networks:
+        if not own.optima.usable:
+            raise Undecidable(f"{own.label}: best rates by {own.size} {own.optima.note()}")
+    return networks
 
 
-def _largest_error(name: str | None, labels: Sequence[str] = SHIFTED) -> Callable[[Tables], Estimate]:
+# --- the thesis -------------------------------------------------------------------------------------------------------
+
+
+def _rate(own: Network) -> float:
+    rate = own.rate()
+    if rate is None:
+        raise Undecidable(f"{own.label}: no measured learning rate at which all train")
+    return rate
+
+
+def _sharpness(tables: Tables, own: Network) -> Curves:
+    """muP's sharpness near its best rate; of other networks at one rate matched to it at the smallest size."""
+    if own.label == MUP:
+        return curves_at(own.rows, HESSIAN, _rate(own))
+    (reference,) = _networks(tables, (MUP,))
+    return matched(own.rows, HESSIAN, edge_level(_sharpness(tables, reference)), size=own.size)
+
+
+def _thesis(mispaired: bool) -> Callable[[Tables], Estimate]:
+    """How much more the best rate moves where the sharpness depends more on the size: exponents, pairs of networks.
+
+    ``mispaired``: each network with the shift of the next one.
+    """
+
+    def compute(tables: Tables) -> Estimate:
+        networks = _shifted(tables)
+        slopes = np.column_stack([_late(tables, own) for own in networks])
+        shifts = np.column_stack([own.shifts() / np.log2(own.span) for own in networks])
+        each = "; ".join(
+            f"{own.label}: sharpness {slope:.2f}, rate {shift:.2f}"
+            for own, slope, shift in zip(networks, slopes.mean(0), shifts.mean(0), strict=True)
+        )
+        return mean_estimate(ordered_difference(slopes, np.roll(shifts, -1, axis=1) if mispaired else shifts), each)
+
+    return compute
+
+
+def _late(tables: Tables, own: Network) -> np.ndarray:
+    return late_exponents(_sharpness(tables, own), own.label)
+
+
+# --- predictions at initialisation ------------------------------------------------------------------------------------
+
+
+def _errors(networks: Sequence[Network], name: str, mispaired: bool = False) -> np.ndarray:
+    with decidable(f"{name} at initialisation"):
+        return analysis.prediction_errors(networks, name, mispaired)
+
+
+def _largest_error(name: str, labels: Sequence[str] = SHIFTED, mispaired: bool = False) -> Callable[[Tables], Estimate]:
     """Largest absolute difference of predicted and observed shift over the networks, in steps of 2."""
 
     def compute(tables: Tables) -> Estimate:
-        networks = _networks(tables, labels)
-        return as_estimate(_prediction(networks, name).largest_interval(), _each(networks, name))
+        networks = _shifted(tables, labels)
+        errors = _errors(networks, name, mispaired)
+        each = "; ".join(
+            f"{own.label}: predicted {(error + own.shifts()).mean():.2f}, observed {own.shifts().mean():.2f}"
+            for own, error in zip(networks, errors.T, strict=True)
+        )
+        return largest_estimate(errors, note=each)
 
     return compute
-
-
-def _each(networks: Sequence[Network], name: str | None) -> str:
-    """Predicted and observed shift of every network; an observed one that is only a bound says so."""
-    parts = []
-    for own in networks:
-        predicted = 0.0 if name is None else analysis.predicted_shift(own.at_start(name))
-        low, high = own.losses.shift_bounds()
-        sign = "at most " if np.isinf(low) else "at least " if np.isinf(high) else ""
-        parts.append(f"{own.label}: predicted {predicted:.2f}, observed {sign}{own.losses.shift():.0f}")
-    return "; ".join(parts)
 
 
 def _advantage(mispaired: bool) -> Callable[[Tables], Estimate]:
-    """Largest error of the initial sharpness minus that of the sensitivity."""
+    """Mean absolute error over networks of the initial sharpness minus that of the sensitivity."""
 
     def compute(tables: Tables) -> Estimate:
-        networks = _networks(tables)
-        ours, other = _prediction(networks, PREDICTOR), _prediction(networks, "sharpness")
-        ours = ours.mispaired() if mispaired else ours
-        seeds = networks[0].seeds
-        return as_estimate(
-            over_seeds(lambda chosen: float(other.errors(chosen).max() - ours.errors(chosen).max()), seeds)
-        )
+        networks = _shifted(tables)
+        other, ours = _errors(networks, "sharpness"), _errors(networks, PREDICTOR, mispaired)
+        return mean_estimate(np.abs(other).mean(1) - np.abs(ours).mean(1))
 
     return compute
+
+
+# --- along training ---------------------------------------------------------------------------------------------------
 
 
 def _correlation(name: str, mispaired: bool) -> Callable[[Tables], Estimate]:
-    """Rank correlation, over networks and probe steps, of the spreads over sizes of a quantity and of the sharpness."""
+    """Rank correlation, over networks and probe steps, of how much a quantity and the sharpness depend on the size."""
 
     def compute(tables: Tables) -> Estimate:
-        found = {own.label: analysis.cell_values(own, name) for own in _networks(tables)}
-        cells = {label: values for label, values in found.items() if values is not None}
-        count = sum(values[0].shape[-1] for values in cells.values())
-        if len(cells) < 2 or count < FEWEST_CELLS:
-            raise Undecidable(f"{count} cells of {len(cells)} networks: at least {FEWEST_CELLS} of 2 are needed")
-        pairs = list(cells.values())
-        partners = np.roll(np.arange(len(pairs)), -1) if mispaired else None
-        interval = over_seeds(lambda chosen: analysis.cell_correlation(pairs, chosen, partners), len(pairs[0][0]))
-        return as_estimate(interval, f"{count} cells: {'; '.join(cells)}")
+        found = {own.label: analysis.cells(own, name) for own in _networks(tables)}
+        pairs = {label: values for label, values in found.items() if values is not None}
+        if len(pairs) < 2:
+            raise Undecidable(f"{len(pairs)} networks with a learning rate at which all train: at least 2 are needed")
+        count = sum(values[0].shape[-1] for values in pairs.values())
+        found = analysis.cell_correlations(list(pairs.values()), mispaired)
+        if np.isnan(found).any():
+            raise Undecidable(f"in some seed fewer than {analysis.FEWEST_CELLS} of {count} cells have both quantities")
+        return mean_estimate(found, f"{count} cells: {'; '.join(pairs)}")
 
     return compute
 
 
-def _share(member: Network, name: str, rate: float) -> Callable[[np.ndarray], float]:
-    """Share of training over which a quantity is independent of the width, as a function of the seeds."""
-    _, steps, values = member.curves(name, rate)
+def _along(own: Network, name: str, rate: float) -> np.ndarray:
+    """Absolute exponent in the size, mean over training, ``[seeds]``."""
+    sizes, steps, values = own.curves(name, rate)
     if len(steps) < 2:
-        raise Undecidable(f"{member.label}: {len(steps)} probe steps, at least 2 are needed")
-    return lambda chosen: analysis.share_held(steps, analysis.spreads(values, chosen))
+        raise Undecidable(f"{own.label}: {len(steps)} probe steps, at least 2 are needed")
+    return analysis.along(steps, analysis.steepness(sizes, values))
 
 
-def _pair(tables: Tables, label: str) -> tuple[Network, Network, float]:
-    pair = analysis.decay_pair(tables[ARTEFACT], label)
-    if pair is None:
-        raise Undecidable(f"{label}: no learning rate at which all train with and without weight decay")
-    return pair
+def _dependence(tables: Tables, label: str, name: str) -> tuple[np.ndarray, float]:
+    """:func:`_along` of muP near its best rate, of NTP at the matched one; and the rate."""
+    (own,) = _networks(tables, (label,))
+    rate = _sharpness(tables, own).rate
+    return _along(own, name, rate), rate
 
 
 def _held(label: str, name: str) -> Callable[[Tables], Estimate]:
-    """Share of training over which the spread of a quantity over the widths is at most 0.15, without decay."""
-
     def compute(tables: Tables) -> Estimate:
-        (own,) = _networks(tables, (label,))
-        rate = own.rate()
-        if rate is None:
-            raise Undecidable(f"{label}: no measured learning rate at which all train")
-        return as_estimate(over_seeds(_share(own, name, rate), own.seeds), f"learning rate {rate:g}")
+        values, rate = _dependence(tables, label, name)
+        return mean_estimate(values, f"learning rate {rate:g}")
 
     return compute
 
 
-def _kept(name: str, instead: tuple[str, str] | None = None) -> Callable[[Tables], Estimate]:
-    """:func:`_held` of muP with weight decay minus that without; ``instead`` of decay: (network, quantity)."""
+def _added_by_decay(name: str) -> Callable[[Tables], Estimate]:
+    """Dependence of a quantity on the width under muP with weight decay minus that without, at common widths."""
 
     def compute(tables: Tables) -> Estimate:
-        plain, decayed, rate = _pair(tables, "muP")
-        without, with_ = _share(plain, name, rate), _share(decayed, name, rate)
-        if instead is not None:
-            other, _, other_rate = _pair(tables, instead[0])
-            with_ = _share(other, instead[1], other_rate)
-        everyone = np.arange(plain.seeds)
-        note = f"share of training {with_(everyone):.2f} and {without(everyone):.2f}, learning rate {rate:g}"
-        return as_estimate(over_seeds(lambda chosen: with_(chosen) - without(chosen), plain.seeds), note)
+        pair = analysis.decay_pair(tables[ARTEFACT], MUP)
+        if pair is None:
+            raise Undecidable(f"{MUP}: no learning rate at which all train with and without weight decay")
+        plain, decayed, rate = pair
+        without, with_ = (_along(own, name, rate) for own in (plain, decayed))
+        note = f"with {with_.mean():.3g}, without {without.mean():.3g}, learning rate {rate:g}"
+        return mean_estimate(with_ - without, note)
 
     return compute
 
 
-for _name in (*QUANTITIES, None):
-    register(f"largest error of the predicted shift, {_name or NOTHING}", _largest_error(_name))
-for _name in (PREDICTOR, None):
-    register(
-        f"largest error of the predicted shift over the width, {_name or NOTHING}", _largest_error(_name, OVER_WIDTH)
-    )
+def _added_by_ntp(name: str) -> Callable[[Tables], Estimate]:
+    """The same under NTP, of the sensitivity in place of the angle, minus muP's."""
+
+    def compute(tables: Tables) -> Estimate:
+        other = PREDICTOR if name == "angle" else name
+        return mean_estimate(_dependence(tables, NTP, other)[0] - _dependence(tables, MUP, name)[0])
+
+    return compute
+
+
 for _mispaired, _suffix in ((False, ""), (True, ", wrong networks")):
+    register(f"excess shift of the rate where the sharpness depends on the size{_suffix}", _thesis(_mispaired))
     register(f"advantage over the initial sharpness{_suffix}", _advantage(_mispaired))
+    for _name in QUANTITIES:
+        register(f"largest error of the predicted shift, {_name}{_suffix}", _largest_error(_name, SHIFTED, _mispaired))
+    register(
+        f"largest error of the predicted shift over the width, {PREDICTOR}{_suffix}",
+        _largest_error(PREDICTOR, OVER_WIDTH, _mispaired),
+    )
     for _name in (PREDICTOR, "feature speed", "angle"):
-        register(f"rank correlation of spreads, {_name} and sharpness{_suffix}", _correlation(_name, _mispaired))
-for _label, _name in (("muP", "angle"), ("muP", "sharpness"), ("NTP", "sharpness"), ("NTP", PREDICTOR)):
-    register(f"share of training independent of the width, {_name}, {_label}", _held(_label, _name))
+        register(f"rank correlation of slopes, {_name} and sharpness{_suffix}", _correlation(_name, _mispaired))
+for _label, _name in ((MUP, "angle"), (MUP, "sharpness"), (NTP, "sharpness"), (NTP, PREDICTOR)):
+    register(f"dependence on the width along training, {_name}, {_label}", _held(_label, _name))
 for _name in ("angle", "sharpness"):
-    register(f"what weight decay adds to the share of training, {_name}", _kept(_name))
-    register(f"what NTP adds to the share of training, {_name}", _kept(_name, ("NTP", PREDICTOR)))
+    register(f"what weight decay adds to the dependence on the width, {_name}", _added_by_decay(_name))
+    register(f"what NTP adds to the dependence on the width, {_name}", _added_by_ntp(_name))

@@ -188,7 +188,7 @@ def _error_note(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_cells(figure: Figure, place: SubplotSpec, table: pd.DataFrame) -> None:
-    """Spread of the sharpness against that of another quantity, one dot a network and probe step."""
+    """Dependence on the size of the sharpness against that of another quantity, one dot a network and probe step."""
     left = None
     for part, name in zip(place.subgridspec(1, len(CELLS), wspace=0.08), CELLS, strict=True):
         ax = figure.add_subplot(part, sharey=left)
@@ -204,16 +204,16 @@ def _draw_cells(figure: Figure, place: SubplotSpec, table: pd.DataFrame) -> None
             ax.set(xscale="log", yscale="log")
             for axis, values in ((ax.xaxis, positive["x"]), (ax.yaxis, positive["y"])):
                 log_ticks(axis, pd.Series([values.min(), 10 * values.max()]))  # few ticks: the panels are narrow
-        ax.set_xlabel(f"CV over sizes, {SYMBOLS[name]}")
+        ax.set_xlabel(f"|slope| over sizes, {SYMBOLS[name]}")
         ax.tick_params(labelleft=left is None)
         if left is None:
-            ax.set_ylabel("CV of the sharpness")
+            ax.set_ylabel("|slope| of the sharpness")
         ax.set_title(_correlation(table, name), fontsize=9)
         left = left or ax
 
 
 def _correlation(table: pd.DataFrame, name: str) -> str:
-    found = table[(table["panel"] == "statistic") & (table["series"] == f"rank correlation of spreads, {name}")]
+    found = table[(table["panel"] == "statistic") & (table["series"] == f"rank correlation of slopes, {name}")]
     if found.empty:
         return ""
     at = found.iloc[0]

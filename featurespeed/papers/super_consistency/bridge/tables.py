@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,13 @@ import pandas as pd
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.papers.super_consistency.bridge import analysis
 from featurespeed.papers.super_consistency.bridge.analysis import DECAYED, QUANTITIES, SHIFTED, Network
-from featurespeed.statistics import Interval
+from featurespeed.statistics import Interval, largest_deviation, mean_interval
 from featurespeed.sweeps.transfer import over_seeds
 
 #: Networks whose curves are drawn, and the quantities that are drawn along training.
 CURVES = ("muP", "NTP")
 ALONG = ("feature sensitivity", "angle", "sharpness")
-#: Quantities whose spread over sizes is set against that of the sharpness.
+#: Quantities whose dependence on the size is set against that of the sharpness.
 CELLS = ("feature sensitivity", "feature speed")
 #: The share of training over which these are independent of the width is compared with and without weight decay.
 HELD = ALONG
@@ -32,8 +32,9 @@ def tabulate_bridge(records: pd.DataFrame) -> pd.DataFrame:
     seeds. ``spread of <quantity>``: its coefficient of
     variation over widths against the step, without and with weight decay, with the bootstrap over seeds.
     ``observed shift``: of the best learning rate, in steps of 2, at x = place of the network. ``predicted from
-    <quantity>``: the prediction (y) against the observed shift (x). ``cells, <quantity>``: spread of the sharpness
-    (y) against that of the quantity (x), one row a network and probe step. ``statistic``: what the claims judge.
+    <quantity>``: the prediction (y) against the observed shift (x). ``cells, <quantity>``: absolute slope in log(size)
+    of the sharpness (y) against that of the quantity (x), one row a network and probe step. ``statistic``: errors and
+    correlations as the claims judge them, and the shares of training below the drawn coefficient of variation.
     """
     networks = [own for own in (analysis.network(records, label) for label in SHIFTED) if own is not None]
     parts = [_curves(own, name) for own in networks if own.label in CURVES for name in ALONG]
@@ -78,28 +79,42 @@ def _spreads(records: pd.DataFrame, networks: list[Network], name: str) -> pd.Da
 def _observed(networks: list[Network]) -> pd.DataFrame:
     rows = []
     for own in networks:
-        # A best rate at an end of its grid may lie beyond it: the shift is only a bound.
-        flag = "" if np.isfinite(own.losses.shift_bounds()).all() else "grid edge"
-        place = SHIFTED.index(own.label)
-        rows.append(_row("observed shift", own.label, place, own.losses.shift_interval(), order=place, flag=flag))
+        # A best rate at an end of its grid may lie beyond it.
+        flag = "grid edge" if own.optima.censored.any() else ""
+        place, found = SHIFTED.index(own.label), _mean(own.shifts)
+        if not own.optima.usable:
+            found = Interval(found.value, np.nan, np.nan, found.n, "")
+        rows.append(_row("observed shift", own.label, place, found, order=place, flag=flag))
     return _table(rows)
 
 
 def _predicted(networks: list[Network], name: str) -> pd.DataFrame:
     rows = []
     for own in networks:
-        start, place = own.at_start(name), SHIFTED.index(own.label)
-        found = over_seeds(lambda chosen, start=start: analysis.predicted_shift(start, chosen), own.seeds)
-        rows.append(_row(f"{BEFORE}{name}", own.label, own.losses.shift(), found, order=place))
+        found = _mean(lambda own=own: analysis.predicted_shifts(own, name))
+        shift = _mean(own.shifts).value
+        rows.append(_row(f"{BEFORE}{name}", own.label, shift, found, order=SHIFTED.index(own.label)))
     return _table(rows)
+
+
+def _mean(values: Callable[[], np.ndarray]) -> Interval:
+    """Mean over seeds; not a number where a network has none."""
+    return _if_any(lambda: mean_interval(values()))
+
+
+def _if_any(found: Callable[[], Interval]) -> Interval:
+    try:
+        return found()
+    except ValueError:
+        return Interval(np.nan, np.nan, np.nan, 0, "")
 
 
 def _cells(networks: list[Network], name: str) -> pd.DataFrame:
     rows = []
     for own in networks:
-        values = analysis.cell_values(own, name)
+        values = analysis.cells(own, name)
         if values is not None:
-            for place, (x, y) in enumerate(zip(*map(analysis.spreads, values), strict=True)):
+            for place, (x, y) in enumerate(zip(*(found.mean(0) for found in values), strict=True)):
                 rows.append(
                     _row(f"cells, {name}", own.label, x, Interval(y, np.nan, np.nan, own.seeds, ""), order=place)
                 )
@@ -115,13 +130,13 @@ def _numbers(records: pd.DataFrame, networks: list[Network]) -> Iterator[tuple[s
     if not networks:
         return
     for name in (*QUANTITIES, None):
-        yield f"largest error, {name or NO_SHIFT}", analysis.prediction(networks, name).largest_interval()
+        errors = _if_any(lambda name=name: largest_deviation(analysis.prediction_errors(networks, name)))
+        yield f"largest error, {name or NO_SHIFT}", errors
     for name in CELLS:
-        found = [analysis.cell_values(own, name) for own in networks]
-        cells = [values for values in found if values is not None]
-        if cells:
-            rank = over_seeds(lambda chosen, c=cells: analysis.cell_correlation(c, chosen), networks[0].seeds)
-            yield f"rank correlation of spreads, {name}", rank
+        found = [analysis.cells(own, name) for own in networks]
+        known = [values for values in found if values is not None]
+        if known:
+            yield f"rank correlation of slopes, {name}", _mean(lambda known=known: analysis.cell_correlations(known))
     for label in DECAYED:
         pair = analysis.decay_pair(records, label)
         for member in pair[:2] if pair else ():

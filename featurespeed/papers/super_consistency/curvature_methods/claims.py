@@ -1,6 +1,7 @@
 """How well the sharpness is measured: error, cost and silent misses of each method against the true value (App. J.1).
 
-The unit is one measurement from one random start; for methods that start warm, one measurement along a trajectory.
+The unit is one measurement: from one random start at one probe step, of one training run of each network. Intervals say
+what other starts would give, not other networks. For methods that start warm it is a measurement along a trajectory.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def _share(method: str, beyond: bool) -> Callable[[Tables], Estimate]:
 
 
 def _silent(methods: tuple[str, ...]) -> Callable[[Tables], Estimate]:
-    """Number of measurements that are off by more than was asked for and do not say so."""
+    """Share of the measurements that are off by more than was asked for and do not say so."""
 
     def compute(tables: Tables) -> Estimate:
         rows = pd.concat([_errors(tables, method) for method in methods])
         missed = rows[rows["value"] > TARGET]
         note = f"of {len(rows)} measurements, {len(missed)} of them off by more than {TARGET:g}"
-        return Estimate(float(missed["converged"].sum()), n=len(rows), note=note)
+        return as_estimate(proportion_interval(int(missed["converged"].sum()), len(rows)), note)
 
     return compute
 
@@ -94,7 +95,7 @@ for _method in SHARES:
     register(f"share of measurements within 1e-3, {_method}", _share(_method, beyond=False))
     register(f"share of measurements off by more than 1e-3, {_method}", _share(_method, beyond=True))
 for _name, _methods in SILENT.items():
-    register(f"silent misses, {_name}", _silent(_methods))
+    register(f"share of silent misses, {_name}", _silent(_methods))
 for _method in COSTS:
     register(f"median products, {_method}", _products(_method))
 for _method in NEGATIVE:

@@ -1,87 +1,119 @@
 """Figures 9, 11 and 27: where the sharpness settles, the Gauss-Newton eigenvalue, and curvature along the gradient.
 
-The interval is the bootstrap over seeds.
+The unit is the seed; muP and NTP are paired by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from featurespeed.ledger.criteria import Threshold
 from featurespeed.ledger.engine import Estimate, Undecidable, statistic
-from featurespeed.ledger.evidence import Tables, as_estimate, register
-from featurespeed.papers.super_consistency.shared import WITH_SKIPS, estimate, measured, told_apart
-from featurespeed.sweeps.convergence import Curves, edge_ratio, interval, late_spread, rise, rise_ratio, unscaled
+from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, register
+from featurespeed.papers.super_consistency.shared import (
+    HESSIAN,
+    MUP,
+    NTP,
+    curves_at,
+    decidable,
+    levels,
+    matched,
+    measured,
+    network,
+    ntp_matched,
+    numbers,
+    setting,
+    slope_estimate,
+)
+from featurespeed.statistics import ratio_interval
+from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.dependence import edge_level
 
-HESSIAN, GAUSS_NEWTON = "sharpness", "gauss_newton_eigenvalue"
+GAUSS_NEWTON, RESIDUAL = "gauss_newton_eigenvalue", "residual_eigenvalue"
 DIRECTIONAL = "directional_sharpness"
 DIRECTIONAL_NETWORKS = ("muP, no skips", "Depth-muP")
-AT_THE_EDGE = Threshold(0.85, 1.15, 1.0)  # sharpness * eta_0 / 2
 
 
 # --- Figure 9 ---------------------------------------------------------------------------------------------------------
 
 
-def _settled(found: Curves) -> Estimate:
-    late = found.late().mean(0) * found.rate / 2
-    by_width = ", ".join(f"{width}: {value:.2f}" for width, value in zip(found.sizes, late, strict=True))
-    return estimate(edge_ratio(found), found, f"by width {by_width}")
+def _full_batch(tables: Tables) -> Curves:
+    return measured(tables, "sc_fig09", tables["sc_fig09"]["series"].iloc[0], HESSIAN)
+
+
+def _settled(found: Curves, what: str) -> Estimate:
+    """sharpness * eta_0 / 2, mean over the second half and over widths."""
+    return mean_estimate(found.late().mean(1) * found.rate / 2, levels(found, what))
 
 
 @statistic("sharpness over 2/learning rate, full batch, second half")
 def full_batch(tables: Tables) -> Estimate:
-    return _settled(measured(tables, "sc_fig09", tables["sc_fig09"]["series"].iloc[0], HESSIAN))
+    return _settled(_full_batch(tables), "full batch")
 
 
-@statistic("sharpness over 2/learning rate, full batch, initialisation")
-def initial(tables: Tables) -> Estimate:
-    found = measured(tables, "sc_fig09", tables["sc_fig09"]["series"].iloc[0], HESSIAN)
-    first = found.values[..., 0] * found.rate / 2
-    return estimate(lambda chosen: float(first[chosen].mean()), found, f"step {found.steps[0]}")
+@statistic("sharpness over 2/learning rate, NTP at a matched rate, Fig. 1")
+def below_the_edge(tables: Tables) -> Estimate:
+    return _settled(ntp_matched(tables, "sc_fig01"), NTP)
 
 
-@statistic("sharpness over 2/learning rate, minibatches and augmentation, if they tell")
-def minibatches(tables: Tables) -> Estimate:
-    """Late sharpness of the residual network of Figure 23, trained as Figure 9's list of settings says, but for B."""
-    claimed = _settled(measured(tables, *WITH_SKIPS, HESSIAN))
-    return told_apart(claimed, full_batch(tables), AT_THE_EDGE, "with minibatches and with the full batch the ratio is")
+@statistic("slope of the late sharpness in the width, full batch")
+def full_batch_over_width(tables: Tables) -> Estimate:
+    return slope_estimate(_full_batch(tables), "full batch")
 
 
 # --- Figure 11 --------------------------------------------------------------------------------------------------------
 
 
-def _rise_ratio(above: str, below: str) -> Callable[[Tables], Estimate]:
+def _both(tables: Tables) -> dict[str, Curves]:
+    """muP's Gauss-Newton eigenvalue at its best measured rate, and NTP's at one matched to it."""
+    own = measured(tables, "sc_fig11", MUP, GAUSS_NEWTON)
+    other = matched(network(tables, "sc_fig11", NTP), GAUSS_NEWTON, edge_level(own))
+    if own.sizes.tolist() != other.sizes.tolist() or own.seeds != other.seeds:
+        raise Undecidable(f"{MUP} and {NTP} have different widths or seeds")
+    return {MUP: own, NTP: other}
+
+
+def _rise(place: int) -> Callable[[Tables], Estimate]:
+    """Late over initial eigenvalue of muP over that of NTP, at the width at a place."""
+
     def compute(tables: Tables) -> Estimate:
-        found = {label: measured(tables, "sc_fig11", label, GAUSS_NEWTON) for label in (above, below)}
-        first, second = found.values()
-        if first.sizes[-1] != second.sizes[-1] or first.seeds != second.seeds:
-            raise Undecidable(f"{above} and {below} have different widths or seeds")
-        estimated = interval(rise_ratio(first, second), first.seeds)
+        found = _both(tables)
+        rises = [own.late()[:, place] / own.values[:, place, 0] for own in found.values()]
+        with decidable(GAUSS_NEWTON):
+            ratio = ratio_interval(*rises)
         note = "; ".join(
-            f"{label}: rise {rise(own)(slice(None)):.3g} at learning rate {own.rate:g}" for label, own in found.items()
+            f"{label} {rise.mean():.3g} at {own.rate:g}"
+            for (label, own), rise in zip(found.items(), rises, strict=True)
         )
-        return as_estimate(estimated, f"width {first.sizes[-1]}; {note}")
+        return as_estimate(ratio, f"rise at width {found[MUP].sizes[place]}: {note}")
 
     return compute
 
 
-register("rise of the Gauss-Newton eigenvalue at the largest width, muP over NTP", _rise_ratio("muP", "NTP"))
-register("rise of the Gauss-Newton eigenvalue at the largest width, NTP over muP", _rise_ratio("NTP", "muP"))
+def _share(part: str) -> Callable[[Tables], Estimate]:
+    """Top eigenvalue of a part of the Hessian over the sharpness, mean over the second half and widths, muP."""
+
+    def compute(tables: Tables) -> Estimate:
+        rows = network(tables, "sc_fig11", MUP)
+        whole = measured(tables, "sc_fig11", MUP, HESSIAN)
+        found = curves_at(rows, part, whole.rate)
+        shares = found.late() / whole.late()
+        return mean_estimate(shares.mean(1), f"{setting(found)}; by width {numbers(found.sizes, shares.mean(0))}")
+
+    return compute
+
+
+register("rise of the Gauss-Newton eigenvalue at the largest width, muP over NTP", _rise(-1))
+register("rise of the Gauss-Newton eigenvalue at the smallest width, muP over NTP", _rise(0))
+register("share of the Gauss-Newton eigenvalue in the sharpness, muP", _share(GAUSS_NEWTON))
+register("share of the residual eigenvalue in the sharpness, muP", _share(RESIDUAL))
 
 
 # --- Figure 27 --------------------------------------------------------------------------------------------------------
 
 
-def _late(label: str, scaled: bool) -> Callable[[Tables], Estimate]:
-    """CV of the curvature of gamma^2 H along the gradient, or of that of H itself."""
-
-    def compute(tables: Tables) -> Estimate:
-        found = measured(tables, "sc_fig27", label, DIRECTIONAL)
-        return estimate(late_spread(found if scaled else unscaled(found)), found)
-
-    return compute
+def _directional(label: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: slope_estimate(measured(tables, "sc_fig27", label, DIRECTIONAL), label)
 
 
 for _label in DIRECTIONAL_NETWORKS:
-    register(f"CV over widths of the late directional sharpness, {_label}", _late(_label, scaled=True))
-    register(f"CV over widths of the late directional sharpness of H, {_label}", _late(_label, scaled=False))
+    register(f"slope of the late directional sharpness in the width, {_label}", _directional(_label))

@@ -49,10 +49,12 @@ ARTEFACTS = (
         groups=("sc_core",),
         reading=(
             "How far networks are from the widest one, which stands for infinite width, along the same runs. Upper "
-            "line: the curves. Lower line: distances to the widest network, taken seed by seed because the seeds "
-            "share their batches, medians over seeds (dots), with powers of time fitted after the first tenth of the "
-            "steps (dashed); printed is the median exponent b over widths. Right: b by width, and distances averaged "
-            "over training against the width, fitted at widths of at most a quarter of the widest."
+            "line: the curves. Lower line: distances of the means over seeds to the widest network (dots; bars: "
+            "standard error). Seeds share their batches, so differences are taken seed by seed, and the seed noise is "
+            "subtracted from their square; below the noise floor (grey, dashed) there is no distance. Powers of time "
+            "(dashed) are fitted above it after the first tenth of the steps; printed is the mean exponent b over "
+            "widths, with the jackknife over five seeds or more. Right: b by width, and distances over training "
+            "against the width, fitted at widths of at most a quarter of the widest."
         ),
         settings=(
             Setting("Network", "as Figure 2", "text:as Figure 2"),

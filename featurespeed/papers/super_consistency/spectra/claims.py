@@ -1,6 +1,8 @@
 """Figures 2, 3 and 23: eigenvalues over the width, distances to the widest network, the trace.
 
-The interval is the bootstrap over seeds; several quantities of one statistic are resampled together.
+How much a quantity depends on the width is its exponent in the width, one a seed; two of them are compared without
+their signs and paired by seed. Distances to the widest network belong to all seeds together, because the noise of the
+seeds is subtracted from them: their exponents have jackknife intervals.
 """
 
 from __future__ import annotations
@@ -11,48 +13,52 @@ from collections.abc import Callable
 import numpy as np
 
 from featurespeed.ledger.criteria import Threshold
-from featurespeed.ledger.engine import Estimate, Undecidable, statistic
-from featurespeed.ledger.evidence import Tables, as_estimate, register
-from featurespeed.papers.super_consistency.shared import estimate, measured, told_apart
+from featurespeed.ledger.engine import Estimate, Undecidable, Verdict, decide, statistic
+from featurespeed.ledger.evidence import Tables, mean_estimate, register
+from featurespeed.papers.super_consistency.shared import (
+    HESSIAN,
+    LOSS,
+    exponents,
+    jackknifed,
+    measured,
+    numbers,
+    setting,
+    slope_estimate,
+)
 from featurespeed.sweeps.convergence import (
     EARLY,
     FEWEST_POINTS,
     FEWEST_WIDTHS,
+    TENTH,
+    WARM_UP,
     Curves,
     Distances,
     distances,
-    early_ratio,
-    fall_of_spread,
-    growth_of_spread,
-    interval,
-    late_spread,
-    mean_spread,
-    reversed_in_time,
     size_exponent,
-    spread_ratio,
-    unscaled,
 )
+from featurespeed.sweeps.dependence import steeper
 
 PLAIN, SKIPS = "tau = 0", "tau = 1"
-TENTH = 10  # the smallest eigenvalue that Figure 2 shows
-HESSIAN, NTK, LOSS, TRACE = "sharpness", "ntk_eigenvalue", "training_loss", "hessian_trace"
+LAST = 10  # the smallest eigenvalue that Figure 2 shows
+NTK, TRACE = "ntk_eigenvalue", "hessian_trace"
 QUANTITIES = {"loss": LOSS, "NTK": NTK, "sharpness": HESSIAN}
-ORDERED = Threshold(1.0, np.inf)  # the ordering of Figure 2 holds
+ORDERED = Threshold(0.05, np.inf)  # the ordering of Figure 2 holds, as its criterion says
 
 
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
 
 
-def _early(tables: Tables, artefact: str, label: str, below: int = 0, swapped: bool = False) -> Estimate:
-    """CV over widths of the tenth eigenvalue over that of the first, early; ``below``: of the widths up to this one."""
-    first, tenth = (measured(tables, artefact, label, HESSIAN, index) for index in (1, TENTH))
-    if below:
-        first, tenth = (_up_to(found, below) for found in (first, tenth))
-    steps = first.steps[first.inside(0.0, EARLY, initial=False)]
+def _early(tables: Tables, artefact: str, label: str, pair: tuple[int, int], below: int = 0) -> Estimate:
+    """How much steeper one eigenvalue is in the width than another one, early; ``below``: of widths up to this one."""
+    found = [measured(tables, artefact, label, HESSIAN, index) for index in pair]
+    found = [_up_to(own, below) for own in found] if below else found
+    steps = found[0].steps[found[0].inside(0.0, EARLY, initial=False)]
     if not len(steps):
         raise Undecidable("this run has no probe step in the first quarter of training")
-    pair = (first, tenth) if swapped else (tenth, first)
-    return estimate(early_ratio(*pair), first, f"steps {', '.join(map(str, steps))}")
+    slopes = [exponents(own.sizes, own.over(0.0, EARLY, initial=False), f"{label}, eigenvalues") for own in found]
+    means = numbers((f"lambda_{index}" for index in pair), (own.mean() for own in slopes))
+    note = f"{setting(found[0])}; steps {', '.join(map(str, steps))}; slopes {means}"
+    return mean_estimate(steeper(*slopes), note)
 
 
 def _up_to(found: Curves, width: int) -> Curves:
@@ -60,49 +66,53 @@ def _up_to(found: Curves, width: int) -> Curves:
     return dataclasses.replace(found, sizes=found.sizes[keep], values=found.values[:, keep])
 
 
-@statistic("early CV of the tenth Hessian eigenvalue over that of the first")
+@statistic("early steepness in the width, eigenvalue 10 over eigenvalue 1")
 def spectrum(tables: Tables) -> Estimate:
-    return _early(tables, "sc_fig02", PLAIN)
+    return _early(tables, "sc_fig02", PLAIN, (LAST, 1))
 
 
-@statistic("early CV of the first Hessian eigenvalue over that of the tenth")
-def spectrum_swapped(tables: Tables) -> Estimate:
-    return _early(tables, "sc_fig02", PLAIN, swapped=True)
+@statistic("early steepness in the width, eigenvalue 10 over eigenvalue 9")
+def neighbours(tables: Tables) -> Estimate:
+    return _early(tables, "sc_fig02", PLAIN, (LAST, LAST - 1))
 
 
-def _skips(tables: Tables) -> tuple[Estimate, Estimate]:
+def _with_and_without_skips(tables: Tables) -> dict[str, Estimate]:
     """The ordering of Figure 2 with and without skip connections, over the widths that both have."""
     largest = min(int(measured(tables, "sc_fig23", label, HESSIAN).sizes[-1]) for label in (PLAIN, SKIPS))
-    return tuple(_early(tables, "sc_fig23", label, largest) for label in (SKIPS, PLAIN))
+    return {label: _early(tables, "sc_fig23", label, (LAST, 1), largest) for label in (PLAIN, SKIPS)}
 
 
-@statistic("ordering of Figure 2 with skip connections, if they tell")
-def skips(tables: Tables) -> Estimate:
-    return told_apart(*_skips(tables), ORDERED, "with and without skip connections the ratio is")
-
-
-@statistic("ordering of Figure 2 without skip connections")
+@statistic("ordering of Figure 2 without skip connections, if they tell")
 def no_skips(tables: Tables) -> Estimate:
-    return _skips(tables)[1]
+    """Undecidable unless exactly one of the two networks has the ordering, for sure."""
+    found = _with_and_without_skips(tables)
+    if {decide(own, ORDERED) for own in found.values()} != {Verdict.CONFIRMED, Verdict.CONTRADICTED}:
+        texts = (f"{label} {own.value:.3g} [{own.ci_low:.3g}, {own.ci_high:.3g}]" for label, own in found.items())
+        raise Undecidable(f"the runs cannot tell the two networks apart: {', '.join(texts)}")
+    return found[PLAIN]
 
 
-def _ntk_growth(backwards: bool) -> Callable[[Tables], Estimate]:
+@statistic("ordering of Figure 2 with skip connections")
+def skips(tables: Tables) -> Estimate:
+    return _with_and_without_skips(tables)[SKIPS]
+
+
+def _growth(quantity: str) -> Callable[[Tables], Estimate]:
+    """How much steeper in the width a quantity is at the last probe step than at the first."""
+
     def compute(tables: Tables) -> Estimate:
-        found = measured(tables, "sc_fig02", PLAIN, NTK)
+        found = measured(tables, "sc_fig02", PLAIN, quantity)
         if len(found.steps) < 2:
             raise Undecidable("this run has one probe step")
-        ends = [mean_spread(found.values[..., place : place + 1]) for place in (0, len(found.steps) - 1)]
-        note = f"CV {ends[0]:.3g} at step {found.steps[0]}, {ends[1]:.3g} at step {found.steps[-1]}"
-        ratio = growth_of_spread(found)
-        if backwards:
-            ratio = spread_ratio(found.values[..., :1], found.values[..., -1:])
-        return estimate(ratio, found, note)
+        last, first = (exponents(found.sizes, found.values[..., place], quantity) for place in (-1, 0))
+        slopes = f"slope {first.mean():.3g} at step {found.steps[0]}, {last.mean():.3g} at step {found.steps[-1]}"
+        return mean_estimate(steeper(last, first), f"{setting(found)}; {slopes}")
 
     return compute
 
 
-register("CV of the top NTK eigenvalue, last step over first", _ntk_growth(backwards=False))
-register("CV of the top NTK eigenvalue, first step over last", _ntk_growth(backwards=True))
+register("steepness in the width, last step over first, NTK", _growth(NTK))
+register("steepness in the width, last step over first, sharpness", _growth(HESSIAN))
 
 
 # --- Figure 3 ---------------------------------------------------------------------------------------------------------
@@ -112,51 +122,60 @@ def _distances(tables: Tables, name: str) -> Distances:
     found = distances(measured(tables, "sc_fig03", PLAIN, QUANTITIES[name], at=HESSIAN))
     if found.fitted.sum() < FEWEST_POINTS:
         raise Undecidable(
-            f"{found.fitted.sum()} steps after the warm-up: at least {FEWEST_POINTS} are needed for a fit"
+            f"{found.fitted.sum()} steps after the first {WARM_UP:.0%}: at least {FEWEST_POINTS} are needed for a fit"
         )
+    if np.isnan(found.exponent()):
+        below = ", ".join(map(str, found.sizes[~found.told]))
+        raise Undecidable(f"{name}: below the noise floor of {len(found.gaps)} seeds at N = {below}")
     return found
 
 
-def _note(found: Distances) -> str:
-    laws = zip(found.sizes, found.laws()[:, 1], strict=True)
-    return f"proxy N = {found.proxy}; b by width " + ", ".join(f"{width}: {b:.2f}" for width, b in laws)
+def _note(name: str, found: Distances) -> str:
+    below = found.sizes[~found.told]
+    left = f"; below the noise floor: {', '.join(map(str, below))}" if len(below) else ""
+    laws = numbers(found.sizes[found.told], found.laws()[found.told, 1])
+    return f"{name}: proxy N = {found.proxy}; b by width {laws}{left}"
 
 
-def _exponent(name: str, backwards: bool = False) -> Callable[[Tables], Estimate]:
-    """Exponent in time of the distance to the widest network; ``backwards``: of the same distances in reverse order."""
+def _exponent(name: str) -> Callable[[Tables], Estimate]:
+    """Exponent in time of the distance to the widest network."""
 
     def compute(tables: Tables) -> Estimate:
         found = _distances(tables, name)
-        found = reversed_in_time(found) if backwards else found
-        return as_estimate(interval(found.exponent, len(found.values)), _note(found))
+        return jackknifed(found.exponent, len(found.gaps), name, _note(name, found))
 
     return compute
 
 
 def _difference(name: str, other: str) -> Callable[[Tables], Estimate]:
-    """Difference of two exponents, seeds resampled together."""
+    """Difference of two exponents of the same seeds."""
 
     def compute(tables: Tables) -> Estimate:
         first, second = (_distances(tables, quantity) for quantity in (name, other))
-        found = interval(lambda chosen: first.exponent(chosen) - second.exponent(chosen), len(first.values))
-        return as_estimate(found, f"{name} {first.exponent():.2f}, {other} {second.exponent():.2f}")
+        note = f"{_note(name, first)}; {_note(other, second)}"
+
+        def difference(chosen: np.ndarray) -> float:
+            return first.exponent(chosen) - second.exponent(chosen)
+
+        return jackknifed(difference, len(first.gaps), f"{name} and {other}", note)
 
     return compute
 
 
 for _name in QUANTITIES:
     register(f"exponent in time of the distance to the proxy, {_name}", _exponent(_name))
-register("exponent in time of the distance to the proxy, loss, steps reversed", _exponent("loss", backwards=True))
-for _pair in (("NTK", "loss"), ("loss", "NTK"), ("loss", "sharpness"), ("sharpness", "loss")):
+for _pair in (("NTK", "loss"), ("sharpness", "loss"), ("loss", "sharpness"), ("loss", "NTK")):
     register(f"difference of the exponents in time, {_pair[0]} minus {_pair[1]}", _difference(*_pair))
 
 
 def _far(tables: Tables) -> Distances:
-    found = _distances(tables, "loss")
+    found = distances(measured(tables, "sc_fig03", PLAIN, LOSS, at=HESSIAN))
     if found.far().sum() < FEWEST_WIDTHS:
         raise Undecidable(
             f"{found.far().sum()} widths of at most a quarter of the proxy: at least {FEWEST_WIDTHS} are needed"
         )
+    if np.isnan(found.rate()):
+        raise Undecidable(f"the distance of the loss is below the noise floor of {len(found.gaps)} seeds at some width")
     return found
 
 
@@ -164,45 +183,39 @@ def _far(tables: Tables) -> Distances:
 def size_rate(tables: Tables) -> Estimate:
     found = _far(tables)
     widths = ", ".join(str(width) for width in found.sizes[found.far()])
-    other = _distances(tables, "sharpness")
-    note = f"widths {widths}, proxy N = {found.proxy}; of the sharpness {other.rate():.2f}"
-    return as_estimate(interval(found.rate, len(found.values)), note)
+    return jackknifed(found.rate, len(found.gaps), "loss", f"widths {widths}, proxy N = {found.proxy}")
 
 
 @statistic("exponent in the width of the loss itself")
 def size_rate_of_the_loss(tables: Tables) -> Estimate:
     far = _far(tables)
     found = measured(tables, "sc_fig03", PLAIN, LOSS, at=HESSIAN)
-    return estimate(size_exponent(found, far.sizes[far.far()]), found)
+    return jackknifed(size_exponent(found, far.sizes[far.far()]), found.seeds, "loss", setting(found))
 
 
 # --- Figure 23 --------------------------------------------------------------------------------------------------------
 
 
-def _trace(label: str, backwards: bool) -> Callable[[Tables], Estimate]:
+def _fall(label: str, quantity: str) -> Callable[[Tables], Estimate]:
+    """How much steeper in the width a quantity is in the first tenth of training than in the last."""
+
     def compute(tables: Tables) -> Estimate:
-        found = measured(tables, "sc_fig23", label, TRACE)
-        first, last = found.tenths()
-        if not first.shape[-1] or not last.shape[-1]:
+        found = measured(tables, "sc_fig23", label, quantity)
+        first, last = found.over(0.0, TENTH), found.over(1 - TENTH, 1.0)
+        if np.isnan([first.sum(), last.sum()]).any():
             raise Undecidable("this run has no probe step in the first or in the last tenth of training")
-        note = f"CV {mean_spread(first):.3g} first, {mean_spread(last):.3g} last"
-        return estimate(spread_ratio(last, first) if backwards else fall_of_spread(found), found, note)
+        slopes = [exponents(found.sizes, values, f"{label}, {quantity}") for values in (first, last)]
+        note = f"{setting(found)}; slope {slopes[0].mean():.3g} first, {slopes[1].mean():.3g} last"
+        return mean_estimate(steeper(*slopes), note)
 
     return compute
 
 
-def _late(label: str, scaled: bool) -> Callable[[Tables], Estimate]:
-    """CV of the sharpness of gamma^2 H, or of H itself."""
-
-    def compute(tables: Tables) -> Estimate:
-        found = measured(tables, "sc_fig23", label, HESSIAN)
-        return estimate(late_spread(found if scaled else unscaled(found)), found)
-
-    return compute
+def _late(label: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: slope_estimate(measured(tables, "sc_fig23", label, HESSIAN), label)
 
 
 for _label in (PLAIN, SKIPS):
-    register(f"CV of the trace, first tenth over last, {_label}", _trace(_label, backwards=False))
-    register(f"CV of the trace, last tenth over first, {_label}", _trace(_label, backwards=True))
-    register(f"CV over widths of the late sharpness, {_label}", _late(_label, scaled=True))
-    register(f"CV over widths of the late sharpness of H, {_label}", _late(_label, scaled=False))
+    register(f"steepness of the trace in the width, first tenth over last, {_label}", _fall(_label, TRACE))
+    register(f"steepness of the sharpness in the width, first tenth over last, {_label}", _fall(_label, HESSIAN))
+    register(f"slope of the late sharpness in the width, {_label}", _late(_label))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from featurespeed.drawing.plotting import INK, UNORDERED, draw_flagged, ordered_colors
+from featurespeed.drawing.plotting import GUIDE, INK, UNORDERED, draw_flagged, ordered_colors
 from featurespeed.drawing.width_curves import (
     HALO,
     draw_edge,
@@ -26,6 +26,7 @@ from featurespeed.drawing.width_curves import (
 )
 from featurespeed.papers.super_consistency.spectra.tables import (
     DISTANCES,
+    FLOOR,
     LATE_SHARPNESS,
     NTK_GROWTH,
     OVER_WIDTH,
@@ -118,7 +119,9 @@ def _draw_spread(ax: Axes, table: pd.DataFrame, marked: list[int] | None, title:
 
 
 def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
-    """A column a quantity: its curves, and distances to the widest network with fits; last, exponents in t and N."""
+    """A column a quantity: its curves, and distances to the widest network with fits and the noise floor of each width;
+    last, exponents in t and N.
+    """
     colors = width_colors(table)
     proxy = next(reversed(colors))
     colors = colors | {proxy: INK}
@@ -132,23 +135,26 @@ def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
     _draw_exponents(figure.add_subplot(grid[0, 3]), table)
     _draw_over_width(figure.add_subplot(grid[1, 3]), table)
     legend(
-        figure, colors, proxy=proxy, band=f"{BAND}, as the bars below", hollow=_stopped(table),
-        fit=f"fit $a\\,t^b$ of medians over seeds, first {WARM_UP:.0%} of the steps left out",
+        figure, colors, proxy=proxy, band=f"{BAND}; bars below: standard error", hollow=_stopped(table),
+        fit=f"fit $a\\,t^b$ above the floor, first {WARM_UP:.0%} of the steps left out",
+        floor="noise floor: standard error over seeds",
     )  # fmt: skip
 
 
 def _draw_distances(ax: Axes, table: pd.DataFrame, name: str, colors: dict, first: bool) -> None:
-    own, laws = _panel(table, f"distance | {name}"), _panel(table, f"law | {name}")
-    own = own[(own["x"] > 0) & (own["y"] > 0)]
+    own, floors, laws = (_panel(table, f"{kind} | {name}") for kind in ("distance", FLOOR, "law"))
+    own, floors = (rows[(rows["x"] > 0) & (rows["y"] > 0)] for rows in (own, floors))
     for series, color in colors.items():
-        line, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, laws))
+        line, floor, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, floors, laws))
+        _draw_floor(ax, floor)
         ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.22)
         ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3, alpha=0.85)
         ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
     if len(own):
-        logarithmic(ax.xaxis, own["x"])
-        logarithmic(ax.yaxis, own["y"])
-        ax.set_ylim(own["y"].min() / 1.4, own["y"].max() * 1.4)
+        drawn = pd.concat([own, floors])
+        logarithmic(ax.xaxis, drawn["x"])
+        logarithmic(ax.yaxis, drawn["y"])
+        ax.set_ylim(drawn["y"].min() / 1.4, drawn["y"].max() * 1.4)
         headroom(ax, above=0.16, below=0)
     found = statistic(table, f"{TIME_EXPONENT} | {name}")
     if found:
@@ -158,8 +164,12 @@ def _draw_distances(ax: Axes, table: pd.DataFrame, name: str, colors: dict, firs
         ax.set_ylabel("distance to the proxy")
 
 
+def _draw_floor(ax: Axes, floor: pd.DataFrame) -> None:
+    ax.plot(floor["x"], floor["y"], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
+
+
 def _draw_exponents(ax: Axes, table: pd.DataFrame) -> None:
-    """b by width, side by side for the three quantities, with intervals; where all of them stand, there is a median."""
+    """b of the widths above the noise floor, side by side for the three quantities, with intervals."""
     own = _panel(table, TIME_EXPONENT)
     for place, (name, color) in enumerate(QUANTITY_COLORS.items()):
         rows = own[own["series"] == name].sort_values("x")
@@ -183,7 +193,9 @@ def _draw_over_width(ax: Axes, table: pd.DataFrame) -> None:
     """The distance averaged over training against the width, with the fit of the widths well below the proxy."""
     own = _panel(table, "distance over the width")
     for name, color in QUANTITY_COLORS.items():
-        rows, fit = (own[own["series"] == series].sort_values("x") for series in (name, f"guide {name}"))
+        series = (name, f"guide {name}", f"{FLOOR} {name}")
+        rows, fit, floor = (own[own["series"] == one].sort_values("x") for one in series)
+        _draw_floor(ax, floor)
         ax.vlines(rows["x"], rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
         ax.plot(rows["x"], rows["y"], color=color, linestyle="", marker="o", markersize=4.5)
         ax.plot(fit["x"], fit["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)

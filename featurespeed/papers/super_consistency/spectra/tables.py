@@ -9,6 +9,7 @@ import pandas as pd
 
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.drawing.width_rows import (
+    STATISTIC,
     curve_rows,
     edge_rows,
     first_network,
@@ -18,9 +19,11 @@ from featurespeed.drawing.width_rows import (
     shown_rows,
     statistic_rows,
 )
+from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps.convergence import (
     FEWEST_WIDTHS,
     Distances,
+    Statistic,
     curves,
     distances,
     early_ratio,
@@ -44,6 +47,7 @@ NTK_GROWTH = "CV of the NTK, last over first step"
 TRACE_FALL = "CV of the trace, first over last tenth"
 LATE_SHARPNESS = "CV of the sharpness, second half"
 TIME_EXPONENT, SIZE_EXPONENT = "exponent in time", "exponent in the width"
+FLOOR = "noise floor"
 
 
 def eigenvalues(records: pd.DataFrame, quantity: str = HESSIAN) -> list[int]:
@@ -93,9 +97,10 @@ def _spreads(rows: pd.DataFrame, quantity: str, rate: float, panel: str, indices
 def tabulate_fig03(records: pd.DataFrame) -> pd.DataFrame:
     """Loss, top NTK eigenvalue and sharpness, and their distances to the widest network with fitted powers of time.
 
-    ``<quantity>``: curves. ``distance | <quantity>``: medians over seeds, with the smallest and largest seed. ``law |
+    ``<quantity>``: curves. ``distance | <quantity>``: of the means over seeds, without the seed noise, where there is
+    one; the bounds add and take away the standard error. ``noise floor | <quantity>``: that standard error. ``law |
     <quantity>``: ends of the fits. ``exponent in time``: b by width, one series a quantity. ``distance over the
-    width``: the distance averaged over training, one series a quantity; its fits in N are guides.
+    width``: root mean square over training, one series a quantity; its fits in N and its noise floors are guides.
     """
     rows, rate = first_network(records, HESSIAN)
     parts = []
@@ -108,47 +113,65 @@ def tabulate_fig03(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _distance_parts(name: str, found: Distances) -> Iterator[pd.DataFrame]:
-    seeds, medians, laws = len(found.values), found.medians(), found.laws()
-    rows = []
-    for place, width in enumerate(found.sizes):
-        group = found.values[:, place]
-        for at, step in enumerate(found.steps):
-            point = {"y": medians[place, at], "y_low": group[:, at].min(), "y_high": group[:, at].max(), "n": seeds}
-            rows.append(_point(f"distance | {name}", series_of(width), float(step)) | point)
-    yield pd.DataFrame(rows)
-    fitted = found.steps[found.fitted].astype(float)
-    for (a, b), width in zip(laws, found.sizes, strict=True):
+    yield pd.DataFrame(_distance_rows(name, found), columns=list(ARTEFACT_COLUMNS))
+    fitted, floors = found.steps[found.fitted].astype(float), found.floor()
+    for (a, b), width, floor in zip(found.laws(), found.sizes, floors, strict=True):
+        yield guide_rows(f"{FLOOR} | {name}", series_of(width), zip(found.steps.astype(float), floor, strict=True))
         if np.isfinite(b):
             ends = [(step, float(a * step**b)) for step in (fitted[0], fitted[-1])]
             yield guide_rows(f"law | {name}", series_of(width), ends)
-    by_width = {
-        series_of(width): lambda chosen, place=place: float(found.laws(chosen)[place, 1])
+    exponents = [
+        interval_row(TIME_EXPONENT, name, float(width), _jackknife(found, lambda c, at=place: found.laws(c)[at, 1]))
         for place, width in enumerate(found.sizes)
-    }
-    exponents = pd.DataFrame(statistic_rows(by_width, seeds), columns=list(ARTEFACT_COLUMNS))
-    widths = exponents["series"].str.removeprefix("N=").astype(float)
-    yield exponents.assign(panel=TIME_EXPONENT, series=name, x=widths)
-    yield from _over_width(name, found, seeds)
+        if found.told[place]
+    ]
+    yield pd.DataFrame(exponents, columns=list(ARTEFACT_COLUMNS))
+    yield from _over_width(name, found)
     statistics = {f"{TIME_EXPONENT} | {name}": found.exponent, f"{SIZE_EXPONENT} | {name}": found.rate}
-    yield pd.DataFrame(statistic_rows(statistics, seeds), columns=list(ARTEFACT_COLUMNS))
+    numbers = {series: _jackknife(found, statistic) for series, statistic in statistics.items()}
+    rows = [
+        interval_row(STATISTIC, series, 0.0, number)
+        for series, number in numbers.items()
+        if number.value == number.value
+    ]
+    yield pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS))
 
 
-def _over_width(name: str, found: Distances, seeds: int) -> Iterator[pd.DataFrame]:
-    panel = "distance over the width"
-    rows = []
+def _distance_rows(name: str, found: Distances) -> Iterator[dict[str, object]]:
+    values, floors = found.values(), found.floor()
     for place, width in enumerate(found.sizes):
-        estimate = interval(lambda chosen, place=place: float(found.over_time(chosen)[place]), seeds)
-        rows.append(interval_row(panel, name, float(width), estimate))
-    yield pd.DataFrame(rows)
+        for step, value, floor in zip(found.steps, values[place], floors[place], strict=True):
+            if np.isfinite(value):
+                at = Interval(value, max(value - floor, 0.0), value + floor, len(found.gaps), "")
+                yield interval_row(f"distance | {name}", series_of(width), float(step), at)
+
+
+def _jackknife(found: Distances, statistic: Statistic) -> Interval:
+    """The interval of a claim, without bounds where there are too few seeds for one."""
+    value, seeds = float(statistic(slice(None))), len(found.gaps)
+    try:
+        return jackknife_interval(statistic, seeds)
+    except ValueError:
+        return Interval(value, np.nan, np.nan, seeds, "")
+
+
+def _over_width(name: str, found: Distances) -> Iterator[pd.DataFrame]:
+    panel = "distance over the width"
+    levels, floors = found.over_time(), found.floor_over_time()
+    seeds, told = len(found.gaps), np.isfinite(levels)
+    yield pd.DataFrame(
+        [
+            interval_row(panel, name, float(width), Interval(level, max(level - floor, 0.0), level + floor, seeds, ""))
+            for width, level, floor in zip(found.sizes[told], levels[told], floors[told], strict=True)
+        ],
+        columns=list(ARTEFACT_COLUMNS),
+    )
+    yield guide_rows(panel, f"{FLOOR} {name}", zip(found.sizes.astype(float), floors, strict=True))
     exponent, far = found.rate(), found.far()
     if np.isfinite(exponent):
-        sizes, levels = found.sizes[far].astype(float), found.over_time()[far]
-        level = np.exp(np.mean(np.log(levels) - exponent * np.log(sizes)))
+        sizes = found.sizes[far].astype(float)
+        level = np.exp(np.mean(np.log(levels[far]) - exponent * np.log(sizes)))
         yield guide_rows(panel, f"guide {name}", [(n, float(level * n**exponent)) for n in (sizes[0], sizes[-1])])
-
-
-def _point(panel: str, series: str, x: float) -> dict[str, object]:
-    return {"panel": panel, "series": series, "x": x, "estimator": "training", "order": 0, "flag": ""}
 
 
 # --- Figure 23 --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,11 @@ _CURVATURE = (
     Setting("Images it is measured on", "one fixed batch", "spec:curvature.images"),
     Setting("Measured after steps", "not given", "spec:probe_steps"),
     Setting("Seeds", "not given", "spec:seeds"),
-    Setting("Bands and intervals", "not given", "text:bands: range over seeds; statistics: 95%, bootstrap over seeds"),
+    Setting(
+        "Bands and intervals",
+        "not given",
+        "text:bands: range over seeds; shifts: 95%, t over seeds; CV and steps: bootstrap",
+    ),
 )
 
 ARTEFACTS = (
@@ -41,10 +45,10 @@ ARTEFACTS = (
             "Does the best learning rate of a narrow network suit a wide one? Left: training loss over the last "
             "tenth of the steps against the base learning rate; diamonds mark the best one of every width, crosses "
             "rates at which a seed diverged, died or ended at chance, and the number is the shift of the best rate "
-            "from the smallest width to the largest in steps of a factor 2. Middle: sharpness along training at the "
-            "rate that is best for all widths together; under μP the widths should lie on each other near 2/η₀ "
-            "(dotted), under NTP they spread. CV: coefficient of variation over the widths in the second half of "
-            "training. Right: training loss there."
+            "from the smallest width to the largest in steps of a factor 2, each seed's best rate being the lowest "
+            "point of a parabola. Middle: sharpness along training at the rate that is best for all widths together; "
+            "under μP the widths should lie on each other near 2/η₀ (dotted), under NTP they spread. CV: coefficient "
+            "of variation over the widths in the second half of training. Right: training loss there."
         ),
         settings=(
             Setting("Layers of the ConvNet", "2", "column:depth"),

@@ -1,300 +1,252 @@
 """Figures 1 and 26: does the best learning rate transfer over the width, and is the sharpness the same at every width?
 
-All intervals are bootstrapped over seeds. The learning rate at which widths are compared is the one that is best for
-all of them together, found once from all seeds; a network that diverged, died or ended at chance is a failure of its
-rate.
+The unit is the seed: one exponent in the width, one shift of the best learning rate, and Student's t over seeds. muP is
+looked at at the learning rate that is best for all widths together, found once from all seeds; NTP at one rate for all
+widths, at which its narrowest network is as near to the edge of stability as muP's. A network that diverged, died or
+ended at chance is a failure of its rate.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 
-from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, as_estimate, register, select
-from featurespeed.statistics import Interval
-from featurespeed.sweeps import transfer
-from featurespeed.sweeps.transfer import Losses, over_seeds
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
+from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, register
+from featurespeed.papers.super_consistency.shared import (
+    HESSIAN,
+    LOSS,
+    MUP,
+    NTP,
+    NTP_CONTROL,
+    common_best,
+    curves_at,
+    decidable,
+    exponents,
+    late_exponents,
+    levels,
+    measured,
+    mup_at_best,
+    network,
+    ntp_matched,
+    numbers,
+    slope_estimate,
+)
+from featurespeed.sweeps import dependence
+from featurespeed.sweeps.convergence import TENTH, Curves
+from featurespeed.sweeps.dependence import Optima
+from featurespeed.sweeps.transfer import Losses, late_losses
 
-MUP, NTP, RANDOM = "muP", "NTP", "random features"
-FEWEST_SIZES = 5  # of a rank correlation
-SPAN = 16  # ratio of widths over which NTP's shift is stated
+RANDOM = "random features"
+ARTEFACT, BESIDE = "sc_fig01", "sc_fig26"
+SPAN = 16  # ratio of widths over which shifts are stated
 PAPERS_RATE = 0.75  # best learning rate of arXiv:2402.17457, 0.7 to 0.8
-FIGURES = {"sc_fig01": "Fig. 1", "sc_fig26": "Fig. 26"}  # those that compare late in training
-
-
-# --- what is read from a stage table ----------------------------------------------------------------------------------
-
-
-def network(tables: Tables, artefact: str, series: str) -> pd.DataFrame:
-    """Rows of one network, at one depth."""
-    select(tables[artefact], series=series)
-    return transfer.of_network(tables[artefact], series)
-
-
-def common_best(losses: Losses, series: str) -> int:
-    """Index of the learning rate that is best for all widths together."""
-    best = losses.common_best()
-    if best is None:
-        raise Undecidable(f"{series}: no learning rate of {_grid(losses)} at which every network trains")
-    return best
-
-
-def late_sharpness(rows: pd.DataFrame, rate: float, last: int) -> np.ndarray:
-    """Sharpness averaged over the probe steps in the second half of the steps up to ``last``, ``[seeds, S]``."""
-    series = rows["series"].iloc[0]
-    _, steps, values = transfer.along_training(rows, "sharpness", rate)
-    if not len(steps):
-        known = ", ".join(f"{known:g}" for known in transfer.measured_rates(rows, "sharpness"))
-        raise Undecidable(f"{series}: the sharpness was not measured at {rate:g}; networks.{series}.measured = {known}")
-    late = transfer.late_mean(steps, values, last)
-    if np.isnan(late).any():
-        raise Undecidable(
-            f"{series}: not every network trains at {rate:g} up to step {last}, or nothing was measured then"
-        )
-    return late
-
-
-def _grid(losses: Losses) -> str:
-    return f"{losses.rates[0]:g} to {losses.rates[-1]:g}"
-
-
-def numbers(names: Iterable[object], values: Iterable[float]) -> str:
-    """Named numbers as a text for a note."""
-    return ", ".join(f"{name}: {value:.3g}" for name, value in zip(names, values, strict=True))
 
 
 # --- the sharpness over the widths ------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Sharpness:
-    """Late sharpness at several learning rates of one network: ``values[k] [seeds, S]`` at ``rates[k]``."""
-
-    sizes: np.ndarray
-    rates: list[float]
-    values: list[np.ndarray]
-
-    def spread(self, chosen: np.ndarray) -> float:
-        """CV over widths, the largest of all the learning rates."""
-        return max(transfer.spread(values[chosen]) for values in self.values)
-
-    def note(self) -> str:
-        """CV at every rate, and the sharpness in units of 2/eta_0 at every width."""
-        parts = []
-        for rate, values in zip(self.rates, self.values, strict=True):
-            edge = numbers(self.sizes, values.mean(0) * rate / 2)
-            parts.append(f"at {rate:g} CV {transfer.spread(values):.3g}, sharpness eta_0/2 by width {edge}")
-        return "; ".join(parts)
+def two_rates(tables: Tables) -> list[Curves]:
+    """muP's sharpness at the best learning rate of all widths, and one step of the grid below it."""
+    rows = network(tables, ARTEFACT, MUP)
+    losses = late_losses(rows)
+    best = common_best(losses, MUP)
+    if best == 0:
+        raise Undecidable(f"{MUP}: the best learning rate {losses.rates[0]:g} is the smallest of the grid")
+    return [curves_at(rows, HESSIAN, float(losses.rates[k])) for k in (best, best - 1)]
 
 
-def at_best(tables: Tables, artefact: str, series: str, below: bool) -> Sharpness:
-    """Late sharpness at the best learning rate of all widths; with ``below`` also one step of the grid below it."""
-    rows = network(tables, artefact, series)
-    losses = transfer.late_losses(rows)
-    best = common_best(losses, series)
-    if below and best == 0:
-        raise Undecidable(f"{series}: the best learning rate {losses.rates[0]:g} is the smallest of {_grid(losses)}")
-    rates = [float(losses.rates[k]) for k in ([best, best - 1] if below else [best])]
-    last = transfer.settings(tables[artefact])["steps"]
-    return Sharpness(losses.sizes, rates, [late_sharpness(rows, rate, last) for rate in rates])
+def _largest_slope(tables: Tables) -> Estimate:
+    found = two_rates(tables)
+    slopes = np.column_stack([late_exponents(own, MUP) for own in found])
+    return largest_estimate(slopes, note="; ".join(levels(own, MUP) for own in found))
 
 
-def _spread(artefact: str, series: str, below: bool) -> Callable[[Tables], Estimate]:
+def _absolute_slope_ntp(tables: Tables) -> Estimate:
+    found = ntp_matched(tables, ARTEFACT)
+    return largest_estimate(late_exponents(found, NTP)[:, None], note=levels(found, NTP))
+
+
+def _slope_mup(tables: Tables) -> Estimate:
+    return slope_estimate(mup_at_best(tables, ARTEFACT), MUP)
+
+
+def _slope_ntp(tables: Tables) -> Estimate:
+    return slope_estimate(ntp_matched(tables, ARTEFACT), NTP)
+
+
+def _slope_difference(first: str) -> Callable[[Tables], Estimate]:
+    """Slope of muP at its best rate minus that of NTP, or minus its own one step of the grid below."""
+
     def compute(tables: Tables) -> Estimate:
-        found = at_best(tables, artefact, series, below)
-        return as_estimate(over_seeds(found.spread, len(found.values[0])), found.note())
+        best, below = two_rates(tables)
+        other = ntp_matched(tables, ARTEFACT) if first == NTP else below
+        note = f"{levels(best, MUP)}; {levels(other, first)}"
+        return mean_estimate(late_exponents(best, MUP) - late_exponents(other, first), note)
 
     return compute
 
 
-def _spread_ratio(artefact: str, first: str, second: str) -> Callable[[Tables], Estimate]:
-    """CV of ``first`` over that of ``second``, each at its own best learning rate; seeds are drawn together."""
+def _departures(compared: Callable[[Tables, str], Curves], label: str) -> Callable[[Tables], Estimate]:
+    """Largest log of the late sharpness of a width over the mean of all widths."""
 
     def compute(tables: Tables) -> Estimate:
-        over, under = (at_best(tables, artefact, series, below=False) for series in (first, second))
-
-        def ratio(chosen: np.ndarray) -> float:
-            spread = under.spread(chosen)
-            return over.spread(chosen) / spread if spread > 0 else np.nan
-
-        found = over_seeds(ratio, len(over.values[0]))
-        return as_estimate(found, f"{first} {over.note()}; {second} {under.note()}")
+        found = compared(tables, ARTEFACT)
+        with decidable(label):
+            return largest_estimate(dependence.departures(found.late()), note=levels(found, label))
 
     return compute
 
 
-# --- shift of the best learning rate ----------------------------------------------------------------------------------
+@premise("sharpening from below the edge of stability, muP of Fig. 1")
+def sharpening(tables: Tables) -> Condition:
+    """Every width begins below 2/eta_0, and its sharpness at least doubles until the second half (means over seeds)."""
+    found = mup_at_best(tables, ARTEFACT)
+    first, late = (values.mean(0) * found.rate / 2 for values in (found.values[..., 0], found.late()))
+    holds = bool((first < 1).all() and (late >= 2 * first).all())
+    return Condition(holds, f"from {first.min():.2g}-{first.max():.2g} to {late.min():.2g}-{late.max():.2g} of 2/eta_0")
 
 
-def best_rates(losses: Losses, series: str) -> str:
-    """The best learning rate of every width, and which of them lie at the edge of the grid, for a note."""
-    best = losses.best()
-    rates = [losses.rates[k] if k >= 0 else np.nan for k in best]
-    note = f"best rates of {series} by width {numbers(losses.sizes, rates)}"
-    edges = ", ".join(str(size) for size in losses.at_edge())
-    return note + (f", that of N = {edges} at the edge of the grid {_grid(losses)}" if edges else "")
+# --- the best learning rate -------------------------------------------------------------------------------------------
 
 
-def shift_of(tables: Tables, artefact: str, series: str) -> tuple[Interval, str]:
-    """Shift of the best learning rate with its interval, which is open where the grid ends too early, and a note."""
-    losses = transfer.late_losses(network(tables, artefact, series))
-    found, note = losses.shift_interval(), best_rates(losses, series)
-    if math.isnan(found.value):
-        raise Undecidable(f"{note}: one of them has none at which every network trains")
-    if math.isinf(found.low) and math.isinf(found.high):
-        raise Undecidable(f"{note}: the shift has no bound")
-    return found, note
+def losses_of(tables: Tables, artefact: str, label: str) -> Losses:
+    """Losses at the end of training, over widths that span the factor for which shifts are stated."""
+    losses = late_losses(network(tables, artefact, label))
+    if losses.sizes[-1] < SPAN * losses.sizes[0] or len(losses.sizes) < dependence.FEWEST_SIZES:
+        raise Undecidable(f"{label}: widths {', '.join(map(str, losses.sizes))}: three over a factor {SPAN} are needed")
+    return losses
 
 
-def _absolute_shift(artefact: str, series: str) -> Callable[[Tables], Estimate]:
+def optima_of(losses: Losses, label: str) -> Optima:
+    """Best learning rates of every seed and width, if they can be told."""
+    found = dependence.optima(losses)
+    if not found.usable:
+        raise Undecidable(f"{label}: best rates by width {found.note()}")
+    return found
+
+
+def _optima(tables: Tables, artefact: str, label: str) -> Optima:
+    return optima_of(losses_of(tables, artefact, label), label)
+
+
+def _shift(label: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
-        found, note = shift_of(tables, artefact, series)
-        return as_estimate(absolute(found), note)
+        found = _optima(tables, ARTEFACT, label)
+        return mean_estimate(found.shifts(SPAN), f"best rates of {label} by width {found.note()}")
 
     return compute
 
 
-def absolute(found: Interval) -> Interval:
-    """The interval of the absolute value."""
-    ends = sorted((abs(found.low), abs(found.high)))
-    low = 0.0 if found.low <= 0.0 <= found.high else ends[0]
-    return Interval(abs(found.value), low, ends[1], found.n, found.estimator)
-
-
-def _scaled_shift(artefact: str, series: str) -> Callable[[Tables], Estimate]:
-    """Shift for a factor :data:`SPAN` in width, which the widths must span."""
-
+def _shift_difference(first: str, second: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
-        sizes = np.sort(network(tables, artefact, series)["width"].unique())
-        if sizes[-1] < SPAN * sizes[0]:
-            raise Undecidable(f"widths from {sizes[0]} to {sizes[-1]}: a factor {SPAN} at least is needed")
-        found, note = shift_of(tables, artefact, series)
-        factor = math.log2(SPAN) / math.log2(sizes[-1] / sizes[0])
-        value, low, high = (factor * end for end in (found.value, found.low, found.high))
-        return Estimate(value, low, high, found.n, f"{note}; widths span a factor {sizes[-1] / sizes[0]:g}")
-
-    return compute
-
-
-def _shift_difference(artefact: str, first: str, second: str) -> Callable[[Tables], Estimate]:
-    """Shift of ``first`` minus that of ``second``, muP's without its sign, between the same two widths."""
-
-    def compute(tables: Tables) -> Estimate:
-        rows = {series: network(tables, artefact, series) for series in (first, second)}
-        ends = {(int(own["width"].min()), int(own["width"].max())) for own in rows.values()}
-        if len(ends) > 1:
-            raise Undecidable(f"{first} and {second} span different widths: {sorted(ends)}")
-        losses = {series: transfer.late_losses(own) for series, own in rows.items()}
-        note = "; ".join(best_rates(own, series) for series, own in losses.items())
-        value = shift_size(losses[first].shift(), first) - shift_size(losses[second].shift(), second)
-        seeds = len(losses[first].values)
-
-        def end(chosen: np.ndarray, side: int) -> float:
-            minuend, subtrahend = (
-                size_bounds(losses[series].shift_bounds(chosen), series) for series in (first, second)
-            )
-            return minuend[side] - subtrahend[1 - side]
-
-        low, high = (
-            over_seeds(lambda chosen: end(chosen, 0), seeds).low,
-            over_seeds(lambda chosen: end(chosen, 1), seeds).high,
+        found = [_optima(tables, BESIDE, label) for label in (first, second)]
+        note = "; ".join(
+            f"best rates of {label} {own.note()}" for label, own in zip((first, second), found, strict=True)
         )
-        if math.isnan(value) or (math.isinf(low) and math.isinf(high)):
-            raise Undecidable(f"{note}: the difference of the shifts has no bound")
-        return Estimate(value, low, high, seeds, note)
+        return mean_estimate(found[0].shifts(SPAN) - found[1].shifts(SPAN), note)
 
     return compute
 
 
-def shift_size(shift: float, series: str) -> float:
-    """muP's shift counts without its sign: it should be 0."""
-    return abs(shift) if series == MUP else shift
-
-
-def size_bounds(bounds: tuple[float, float], series: str) -> tuple[float, float]:
-    """Bounds of :func:`shift_size` from those of the shift."""
-    if series != MUP:
-        return bounds
-    found = absolute(Interval(0.0, *bounds, 0, ""))
-    return found.low, found.high
-
-
-# --- loss over the widths, and what its units say ---------------------------------------------------------------------
-
-
-def enough_sizes(sizes: np.ndarray) -> None:
-    """Raise if there are too few widths for a rank correlation."""
-    if len(sizes) < FEWEST_SIZES:
-        raise Undecidable(f"{len(sizes)} widths: at least {FEWEST_SIZES} are needed for a rank correlation")
-
-
-def _loss_ranks(backwards: bool) -> Callable[[Tables], Estimate]:
-    """Spearman of muP's late loss with the width, at the best learning rate of all widths; ``backwards``: a control."""
+def _distance_from_the_papers_rate(label: str) -> Callable[[Tables], Estimate]:
+    """log2 of the best learning rate over the paper's, mean over widths."""
 
     def compute(tables: Tables) -> Estimate:
-        losses = transfer.late_losses(network(tables, "sc_fig01", MUP))
-        enough_sizes(losses.sizes)
-        best = common_best(losses, MUP)
-        late = losses.values[:, :, best]
-        sizes = losses.sizes[::-1] if backwards else losses.sizes
-        found = over_seeds(lambda chosen: transfer.spearman(sizes, late[chosen]), len(late))
-        return as_estimate(
-            found, f"at {losses.rates[best]:g}, late loss by width {numbers(losses.sizes, late.mean(0))}"
-        )
+        found = _optima(tables, ARTEFACT, label)
+        return mean_estimate(found.log2_rates.mean(1) - np.log2(PAPERS_RATE), f"best rates by width {found.note()}")
 
     return compute
 
 
-def _distance_from_the_papers_rate(summed: bool) -> Callable[[Tables], Estimate]:
-    """log2 of muP's best learning rate over the paper's; ``summed``: as it would be for the sum over the batch."""
+def _transfer_cost(label: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        losses = losses_of(tables, ARTEFACT, label)
+        found = optima_of(losses, label)
+        with decidable(label):
+            return mean_estimate(dependence.transfer_costs(losses, found), f"best rates by width {found.note()}")
+
+    return compute
+
+
+# --- the loss over the widths -----------------------------------------------------------------------------------------
+
+
+def _loss_at(tables: Tables, label: str) -> Curves:
+    """The training loss of muP at its best rate, or of NTP at its matched one."""
+    compared = mup_at_best if label == MUP else ntp_matched
+    return curves_at(network(tables, ARTEFACT, label), LOSS, compared(tables, ARTEFACT).rate)
+
+
+def _ends(found: Curves, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents of the loss in the width over the first and over the last tenth of training."""
+    first, last = found.over(0.0, TENTH), found.over(1 - TENTH, 1.0)
+    if not np.isfinite(first).all():
+        raise Undecidable(f"{label}: no loss was recorded in the first tenth of training")
+    return exponents(found.sizes, first, label), exponents(found.sizes, last, label)
+
+
+def _loss_slope(label: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        found = _loss_at(tables, label)
+        late = numbers(found.sizes, found.over(1 - TENTH, 1.0).mean(0))
+        return mean_estimate(_ends(found, label)[1], f"at {found.rate:g}, late loss by width {late}")
+
+    return compute
+
+
+def _loss_parting(label: str) -> Callable[[Tables], Estimate]:
+    def compute(tables: Tables) -> Estimate:
+        found = _loss_at(tables, label)
+        first, last = _ends(found, label)
+        return mean_estimate(last - first, f"at {found.rate:g}, first {first.mean():.3g}, last {last.mean():.3g}")
+
+    return compute
+
+
+# --- random features --------------------------------------------------------------------------------------------------
+
+
+def _rise(label: str) -> Callable[[Tables], Estimate]:
+    """Late over initial sharpness, geometric mean over widths."""
 
     def compute(tables: Tables) -> Estimate:
-        losses = transfer.late_losses(network(tables, "sc_fig01", MUP))
-        best = common_best(losses, MUP)
-        batch = transfer.settings(tables["sc_fig01"])["networks"][MUP]["batch_size"]
-        if batch is None:
-            raise Undecidable("training on all images at once, which the paper does not")
-
-        def distance(chosen: np.ndarray, edge: int, beyond: float) -> float:
-            """Infinite where the best rate is at that edge of the grid: it may lie beyond."""
-            best = losses.common_best(chosen)
-            if best is None:
-                return np.nan
-            return beyond if best == edge else math.log2(losses.rates[best] / (batch if summed else 1) / PAPERS_RATE)
-
-        seeds, rate = len(losses.values), losses.rates[best]
-        low = over_seeds(lambda chosen: distance(chosen, 0, -np.inf), seeds).low
-        high = over_seeds(lambda chosen: distance(chosen, losses.last, np.inf), seeds).high
-        note = (
-            f"best rate {rate:g} of {_grid(losses)} with the mean over {batch} images, {rate / batch:.3g} with the sum"
-        )
-        return Estimate(distance(np.arange(seeds), -1, np.nan), low, high, seeds, f"{note}; the paper's: 0.7 to 0.8")
+        found = measured(tables, BESIDE, label, HESSIAN)
+        with decidable(label):
+            return mean_estimate(dependence.growth(found.late(), found.values[..., 0]), levels(found, label))
 
     return compute
 
 
-for _artefact, _figure in FIGURES.items():
-    for _series, _below in ((MUP, True), (NTP, False)):
-        register(f"spread of the sharpness over widths, {_series}, {_figure}", _spread(_artefact, _series, _below))
-    for _over, _under in ((NTP, MUP), (MUP, NTP)):
-        register(
-            f"ratio of the spreads of the sharpness, {_over} over {_under}, {_figure}",
-            _spread_ratio(_artefact, _over, _under),
-        )
-for _series in (MUP, NTP):
-    register(f"absolute shift of the best learning rate, {_series}", _absolute_shift("sc_fig01", _series))
-    register(f"shift of the best learning rate for 16 times the width, {_series}", _scaled_shift("sc_fig01", _series))
+@premise("trained below the loss of chance, random features of Fig. 26")
+def random_features_trained(tables: Tables) -> Condition:
+    """At the rate that is best for all widths the loss ends below that of equal probabilities (means over seeds)."""
+    rows = network(tables, BESIDE, RANDOM)
+    losses = late_losses(rows)
+    late = losses.values[..., common_best(losses, RANDOM)].mean(0)
+    chance = np.log(rows["output_dim"].max())
+    return Condition(bool((late < chance).all()), f"loss at most {late.max():.3g}, chance {chance:.3g}")
+
+
+register("largest slope of the late sharpness in the width, muP, two rates", _largest_slope)
+register("absolute slope of the late sharpness in the width, NTP at a matched rate", _absolute_slope_ntp)
+register("slope of the late sharpness in the width, muP, Fig. 1", _slope_mup)
+register(NTP_CONTROL, _slope_ntp)
+register("slope of the late sharpness in the width, muP minus NTP", _slope_difference(NTP))
+register("slope of the late sharpness in the width, muP minus muP at the next smaller rate", _slope_difference(MUP))
+register("largest departure of a width's late sharpness from the mean of all, muP", _departures(mup_at_best, MUP))
+register("largest departure of a width's late sharpness from the mean of all, NTP", _departures(ntp_matched, NTP))
+for _label in (MUP, NTP):
+    register(f"shift of the best learning rate for 16 times the width, {_label}", _shift(_label))
+    register(f"log2 of the best learning rate over the paper's, {_label}", _distance_from_the_papers_rate(_label))
+    register(f"cost of the narrowest network's best rate at the widest, {_label}", _transfer_cost(_label))
+    register(f"slope of the late loss in the width, {_label}", _loss_slope(_label))
+    register(f"slope of the loss in the width, last minus first tenth, {_label}", _loss_parting(_label))
 for _first, _second in ((RANDOM, MUP), (NTP, RANDOM), (MUP, NTP)):
     register(
         f"difference of the shifts of the best learning rate, {_first} minus {_second}",
-        _shift_difference("sc_fig26", _first, _second),
+        _shift_difference(_first, _second),
     )
-register("rank correlation of width and late loss, muP", _loss_ranks(backwards=False))
-register("rank correlation of width and late loss, muP, widths in reverse order", _loss_ranks(backwards=True))
-register("log2 of the best learning rate over the paper's, summed loss", _distance_from_the_papers_rate(summed=True))
-register("log2 of the best learning rate over the paper's, mean loss", _distance_from_the_papers_rate(summed=False))
+for _label in (RANDOM, MUP):
+    register(f"late over initial sharpness, {_label}, Fig. 26", _rise(_label))

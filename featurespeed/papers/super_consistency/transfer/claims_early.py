@@ -1,8 +1,8 @@
-"""Figure 24: the sharpness in the first steps, and how soon it rises to the edge of stability, over the width.
+"""Figure 24: the sharpness at initialisation and in the first steps, and how soon it rises to the edge, over the width.
 
-A network may begin above the edge, because its outputs are not yet small; it then counts when it has fallen below and
-sharpened up to the edge again.
-The learning rate is the one that the settings show for each network. All intervals are bootstrapped over seeds.
+muP is looked at at the learning rate that the settings show. Where NTP is compared with it, it has one rate for all
+widths, at which its narrowest network is as near to the edge; who arrives when is asked at the rate shown. A network
+may begin above the edge, because its outputs are not yet small: then there is nothing to rise to.
 """
 
 from __future__ import annotations
@@ -11,81 +11,88 @@ from collections.abc import Callable
 
 import numpy as np
 
-from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, as_estimate, register
-from featurespeed.papers.super_consistency.transfer.claims import (
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
+from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, register
+from featurespeed.papers.super_consistency.shared import (
+    HESSIAN,
     MUP,
     NTP,
-    enough_sizes,
-    late_sharpness,
+    curves_at,
+    decidable,
+    exponents,
+    matched,
     network,
     numbers,
+    slope_estimate,
 )
-from featurespeed.sweeps import transfer
-from featurespeed.sweeps.transfer import Arrival, over_seeds
+from featurespeed.sweeps import dependence, transfer
+from featurespeed.sweeps.convergence import Curves
 
 ARTEFACT = "sc_fig24"
 
 
-def shown_rate(tables: Tables, series: str) -> float:
-    """The learning rate that is looked at."""
-    shown = transfer.settings(tables[ARTEFACT])["shown"]
-    if series not in shown:
-        raise Undecidable(f"{ARTEFACT}.shown = {shown}: has no learning rate of {series}")
-    return shown[series]
+def shown(tables: Tables, label: str) -> Curves:
+    """The sharpness at the learning rate that is looked at, over all of training."""
+    rates = transfer.settings(tables[ARTEFACT])["shown"]
+    if label not in rates:
+        raise Undecidable(f"{ARTEFACT}.shown = {rates}: has no learning rate of {label}")
+    return curves_at(network(tables, ARTEFACT, label), HESSIAN, rates[label])
 
 
-def _spread(series: str) -> Callable[[Tables], Estimate]:
-    """CV over widths of the sharpness averaged over the second half of the early steps."""
+def _early(tables: Tables, label: str) -> Curves:
+    """The early steps: of muP at the rate shown, of NTP at the one matched to it."""
+    until = transfer.settings(tables[ARTEFACT])["early_steps"]
+    own = shown(tables, MUP).until(until)
+    if label == MUP:
+        return own
+    return matched(network(tables, ARTEFACT, label), HESSIAN, dependence.edge_level(own), until)
+
+
+def _slope(label: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: slope_estimate(_early(tables, label), label)
+
+
+def _initial(tables: Tables) -> Estimate:
+    """Largest absolute slope of lambda(0) in the width, of muP and NTP."""
+    found = {label: shown(tables, label) for label in (MUP, NTP)}
+    slopes = [exponents(own.sizes, own.values[..., 0], label) for label, own in found.items()]
+    note = "; ".join(f"{label} {numbers(own.sizes, own.values[..., 0].mean(0))}" for label, own in found.items())
+    return largest_estimate(np.column_stack(slopes), note=f"step {found[MUP].steps[0]}, sharpness by width {note}")
+
+
+def _early_ntp(tables: Tables) -> Estimate:
+    found = _early(tables, NTP)
+    return largest_estimate(exponents(found.sizes, found.late(), NTP)[:, None], note=f"at {found.rate:g}")
+
+
+def _arrival(label: str) -> Callable[[Tables], Estimate]:
+    """Slope of log(steps until the sharpness rises to 0.9 * 2/eta_0) in log N, over all of training."""
 
     def compute(tables: Tables) -> Estimate:
-        rows, rate = network(tables, ARTEFACT, series), shown_rate(tables, series)
-        early = late_sharpness(rows, rate, transfer.settings(tables[ARTEFACT])["early_steps"])
-        sizes = np.sort(rows["width"].unique())
-        note = f"at {rate:g}, sharpness eta_0/2 by width {numbers(sizes, early.mean(0) * rate / 2)}"
-        return as_estimate(over_seeds(lambda chosen: transfer.spread(early[chosen]), len(early)), note)
-
-    return compute
-
-
-def arrival(tables: Tables, series: str) -> tuple[Arrival, str]:
-    """When every width reaches the edge of stability, over all of training, and a note."""
-    rows, rate = network(tables, ARTEFACT, series), shown_rate(tables, series)
-    if not np.isclose(transfer.measured_rates(rows, "sharpness"), rate).any():
-        raise Undecidable(f"{series}: the sharpness was not measured at {rate:g}, see networks.{series}.measured")
-    found = transfer.arrival(rows, rate)
-    medians = found.medians()
-    note = f"at {rate:g}, steps by width {numbers(found.sizes, medians)}"
-    starts = ", ".join(str(size) for size, median in zip(found.sizes, medians, strict=True) if median == 0)
-    if starts:
-        raise Undecidable(
-            f"{series}: N = {starts} is above the edge from the beginning on; {note}; shown.{series} must be smaller"
+        rate = shown(tables, label).rate
+        found = transfer.arrival(network(tables, ARTEFACT, label), rate)
+        note = f"{label} at {rate:g}, median steps by width {numbers(found.sizes, found.medians())}"
+        with decidable(note):
+            slopes = dependence.arrival_exponents(found)
+        never = int(np.isinf(found.steps).sum())
+        late = (
+            f"; {never} of {found.steps.size} networks never arrive and count with step {found.last}" if never else ""
         )
-    if np.isinf(medians).all():
-        raise Undecidable(f"{series}: no width gets there in {found.last} steps; shown.{series} must be larger")
-    return found, note
-
-
-def _edge_ratio(series: str) -> Callable[[Tables], Estimate]:
-    def compute(tables: Tables) -> Estimate:
-        found, note = arrival(tables, series)
-        if np.isinf(found.medians()).any():
-            note += f"; inf: not within {found.last} steps, the value is a lower bound"
-        return as_estimate(found.ratio_interval(), note)
+        return mean_estimate(slopes, note + late)
 
     return compute
 
 
-def _edge_ranks(series: str) -> Callable[[Tables], Estimate]:
-    def compute(tables: Tables) -> Estimate:
-        found, note = arrival(tables, series)
-        enough_sizes(found.sizes)
-        return as_estimate(over_seeds(found.ranks, len(found.steps)), note)
+@premise("below the edge of stability at the start, Fig. 24")
+def below_the_edge(tables: Tables) -> Condition:
+    """Every width of muP and NTP begins below 2/eta_0 at the rate shown (means over seeds)."""
+    first = {label: shown(tables, label) for label in (MUP, NTP)}
+    most = {label: float((own.values[..., 0].mean(0) * own.rate / 2).max()) for label, own in first.items()}
+    return Condition(max(most.values()) < 1, f"at most {numbers(most, most.values())} of 2/eta_0")
 
-    return compute
 
-
-for _series in (MUP, NTP):
-    register(f"spread of the sharpness over widths, {_series}, early steps", _spread(_series))
-    register(f"largest over smallest number of steps to the edge, {_series}", _edge_ratio(_series))
-    register(f"rank correlation of width and steps to the edge, {_series}", _edge_ranks(_series))
+for _label in (MUP, NTP):
+    register(f"slope of the early sharpness in the width, {_label}", _slope(_label))
+    register(f"slope of the steps to the edge in the width, {_label}", _arrival(_label))
+register("largest slope of the initial sharpness in the width, muP and NTP", _initial)
+register("absolute slope of the early sharpness in the width, NTP", _early_ntp)

@@ -216,8 +216,8 @@ def _draw_sharpening(ax: Axes, table: pd.DataFrame) -> None:
     own, numbers = _panel(table, "sharpening"), _panel(table, "statistic | sharpening").set_index("series")
     for name, color in ((MUP, BLUE), (NTP, ORANGE)):
         draw_band(ax, own[own["series"] == name].sort_values("x"), color, alpha=0.2, marker="o")
-        rank = f", Spearman {numbers.loc[name, 'y']:+.2f}" if name in numbers.index else ""
-        ax.lines[-2].set_label(f"{LABELS[name]}{rank}")
+        law = f", rise $N^{{{numbers.loc[name, 'y']:.2f}}}$" if name in numbers.index else ""
+        ax.lines[-2].set_label(f"{LABELS[name]}{law}")
     ax.axhline(1.0, **DOTTED)
     ax.set(xscale="log", xlabel="width $N$", ylabel="$\\lambda_{\\max}(H)$, last step over first")
     ax.set_title("Sharpening factor")

@@ -128,10 +128,9 @@ def _ends(own: pd.DataFrame, name: str) -> list[pd.DataFrame]:
     parts = [_by_width(values, "share", f"{name}, {when}") for when, values in share.items()]
     factor = (last["sharpness"] / first["sharpness"]).dropna()
     parts.append(_by_width(factor, "sharpening", name))
-    means = factor.groupby("width").mean()
-    if len(means) > 1:
-        rank = float(np.corrcoef(np.arange(len(means)), means.rank())[0, 1])
-        parts.append(_statistic("sharpening", name, Interval(rank, np.nan, np.nan, len(means), "")))
+    if (factor > 1).all() and factor.index.unique("width").size > 1:
+        rise = (factor - 1).rename("value").reset_index()
+        parts.append(_statistic("sharpening", name, loglog_slope(rise["width"], rise["value"], rise["seed"])))
     return parts
 
 

@@ -1,0 +1,56 @@
+"""What a ledger says in short: the central claims of each paper, counts by kind, and where scales disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from featurespeed.ledger.criteria import Kind
+from featurespeed.ledger.engine import Verdict
+
+#: Columns of ``headline.csv`` and keys of ``headline.json``, a public interface.
+HEADLINE_COLUMNS = (
+    "paper", "claim_id", "statement", "scale", "verdict", "value", "ci_low", "ci_high", "threshold", "n", "fragile",
+    "criterion_commit",
+)  # fmt: skip
+#: From the smallest runs to the largest: the larger scale speaks for the paper.
+SCALES_BY_SIZE = ("smoke", "laptop", "gpu", "paper")
+DECIDED = (str(Verdict.CONFIRMED), str(Verdict.CONTRADICTED))
+
+
+def headline(claims: pd.DataFrame) -> pd.DataFrame:
+    """The central rows of a ledger (``claims.csv``), of each paper in turn; ``paper`` is its arXiv number alone."""
+    central = claims[claims["kind"] == str(Kind.CENTRAL)]
+    papers = central["paper"].str.partition(",")[0]
+    return central.assign(paper=papers)[list(HEADLINE_COLUMNS)].reset_index(drop=True)
+
+
+def tally(claims: pd.DataFrame) -> pd.DataFrame:
+    """Number of claims by paper and kind (rows) and verdict (columns), all kinds and verdicts in their order."""
+    papers = claims["paper"].str.partition(",")[0]
+    counts = claims.groupby([papers, "kind", "verdict"]).size().unstack("verdict", fill_value=0)
+    rows = pd.MultiIndex.from_product([papers.unique(), [str(kind) for kind in Kind]], names=["paper", "kind"])
+    counts = counts.reindex(rows, columns=[str(verdict) for verdict in Verdict], fill_value=0)
+    return counts[counts.sum(axis=1) > 0]
+
+
+def disagreements(verdicts: Mapping[str, Mapping[str, str]]) -> list[tuple[str, Mapping[str, str]]]:
+    """Claims that one scale confirms and another one contradicts, from scale -> claim -> verdict.
+
+    Returns:
+        ``(claim_id, scale -> verdict)`` of the scales that decided, the largest last: it speaks for the paper.
+    """
+    names = dict.fromkeys(claim for own in verdicts.values() for claim in own)
+    found = []
+    for claim in names:
+        decided = {
+            scale: verdicts[scale][claim] for scale in _by_size(list(verdicts)) if verdicts[scale].get(claim) in DECIDED
+        }
+        if len(set(decided.values())) > 1:
+            found.append((claim, decided))
+    return found
+
+
+def _by_size(scales: Sequence[str]) -> list[str]:
+    return sorted(scales, key=lambda scale: SCALES_BY_SIZE.index(scale) if scale in SCALES_BY_SIZE else -1)

@@ -1,0 +1,236 @@
+"""How a quantity, and the best learning rate, depend on the size of a network: one number a seed, and its interval.
+
+The unit is the seed. A quantity has one exponent in the size for each seed; a seed has one best learning rate at every
+size, the lowest point of a parabola through its losses. Means over seeds have t intervals, differences between networks
+are paired by seed. Arrays have the shape ``[seeds, sizes, ...]``; sizes are widths or depths. What the runs cannot say
+raises ValueError with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from featurespeed.statistics import Interval, mean_interval
+from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.transfer import Arrival, Losses
+
+FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
+CENSORED = 0.2  # share of best learning rates at an edge of the grid above which they say nothing about a shift
+NEVER = 0.2  # share of networks that never rise to the edge of stability above which their steps say nothing
+FEWEST_SIZES = 3
+
+
+# --- exponents in the size --------------------------------------------------------------------------------------------
+
+
+def exponents(sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Exponent in the size of every seed, ``[seeds, S] -> [seeds]``: least squares of the logarithms.
+
+    >>> exponents(np.array([1, 2, 4]), np.array([[3.0, 6.0, 12.0]]))
+    array([1.])
+
+    Raises:
+        ValueError: fewer than three sizes, or a value that is not positive and finite.
+    """
+    if len(sizes) < FEWEST_SIZES:
+        raise ValueError(f"{len(sizes)} sizes: at least {FEWEST_SIZES} are needed for an exponent")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        bad = values[~(np.isfinite(values) & (values > 0))][0]
+        raise ValueError(f"values must be positive and finite for an exponent, found {bad:g}")
+    return slopes(np.log(sizes), np.log(values))
+
+
+def slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Least-squares slope of every row of ``y [seeds, S]`` in ``x [S]``."""
+    centred = x - x.mean()
+    return y @ centred / (centred @ centred)
+
+
+def steeper(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How much larger the exponent of one quantity is than that of another one, signs aside, seed by seed, ``[seeds]``.
+
+    The sign is that of the mean over seeds: absolute values of single seeds would count their noise as dependence.
+    """
+    return _upwards(first) - _upwards(second)
+
+
+def _upwards(values: np.ndarray) -> np.ndarray:
+    return values if values.mean() >= 0 else -values
+
+
+def departures(values: np.ndarray) -> np.ndarray:
+    """Logarithm of the value at every size over the geometric mean of all sizes, ``[seeds, S]``, seed by seed."""
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError("values must be positive and finite for a logarithm")
+    logs = np.log(values)
+    return logs - logs.mean(1, keepdims=True)
+
+
+def growth(late: np.ndarray, early: np.ndarray) -> np.ndarray:
+    """Geometric mean over sizes of ``late / early``, both ``[seeds, S]``, seed by seed."""
+    if not ((late > 0).all() and (early > 0).all()):
+        raise ValueError("values must be positive for a ratio")
+    return np.exp((np.log(late) - np.log(early)).mean(1))
+
+
+def ordered_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Where one quantity of a network is larger, how much larger is the other one? ``[seeds, K] -> [seeds]``.
+
+    Mean over all pairs of the ``K`` networks of the difference of ``second``, the network with the larger mean over
+    seeds of ``first`` minus the other; both without their signs, which are those of the means over seeds. Ties count 0.
+    """
+    size = np.abs(first.mean(0))
+    oriented = np.column_stack([_upwards(column) for column in second.T])
+    weights = np.sign(size[:, None] - size[None, :]).sum(1)
+    return oriented @ weights / (len(size) * (len(size) - 1) / 2)
+
+
+# --- networks at matched learning rates -------------------------------------------------------------------------------
+
+
+def edge_level(found: Curves) -> float:
+    """Mean over seeds of ``value * eta_0 / 2`` in the second half, at the smallest size: 1 at the edge of stability."""
+    return float(found.late()[:, 0].mean() * found.rate / 2)
+
+
+def matched(candidates: Iterable[Curves], level: float) -> Curves | None:
+    """The same quantity at the learning rate that brings the smallest network nearest to a level, below the edge.
+
+    One rate for all sizes: matched at every size, the effect of the size would be hidden. Beyond the edge all networks
+    have much the same sharpness, whatever their parameterization.
+
+    Args:
+        candidates: one network at several learning rates.
+        level: of :func:`edge_level`, that of the network to compare with.
+    """
+    below = [found for found in candidates if 0 < edge_level(found) < 1]
+    return min(below, key=lambda found: abs(np.log(edge_level(found) / level)), default=None)
+
+
+def arrival_exponents(found: Arrival) -> np.ndarray:
+    """Exponent in the size of the steps until the sharpness rises to nine tenths of its edge, ``[seeds]``.
+
+    A network that never does counts with the last step that was measured.
+
+    Raises:
+        ValueError: some networks begin above the edge, or too many never rise to it.
+    """
+    above = found.sizes[(found.steps == 0).any(0)]
+    if len(above):
+        raise ValueError(f"N = {', '.join(map(str, above))} is above the edge from the beginning on")
+    never = np.isinf(found.steps).mean()
+    if never > NEVER:
+        raise ValueError(f"{never:.0%} of the networks do not rise to the edge in {found.last} steps")
+    return exponents(found.sizes, np.minimum(found.steps, found.last))
+
+
+# --- best learning rates ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Optima:
+    """Best learning rate of every seed and size.
+
+    Attributes:
+        sizes: ``[S]``, ascending.
+        rates: ``[R]``, the grid.
+        log2_rates: ``[seeds, S]``, logarithm to base 2; NaN where no rate is left.
+        censored: ``[seeds, S]``, whether it lies at an edge of the grid, so that the best one may lie beyond.
+        failed: ``[S, R]``, whether more than a fifth of the seeds of that size failed at that rate.
+    """
+
+    sizes: np.ndarray
+    rates: np.ndarray
+    log2_rates: np.ndarray
+    censored: np.ndarray
+    failed: np.ndarray
+
+    @property
+    def usable(self) -> bool:
+        """Whether every seed has a best rate at every size, and at most a fifth of them lie at an edge of the grid."""
+        return bool(np.isfinite(self.log2_rates).all()) and self.censored.mean() <= CENSORED
+
+    def shifts(self, span: float) -> np.ndarray:
+        """Shift of the best learning rate over a factor ``span`` in the size, in steps of 2, ``[seeds]``.
+
+        The slope of log2(rate) in log2(size) of every seed, times log2(span): all sizes count, and grids of sizes that
+        differ can be compared.
+        """
+        return slopes(np.log2(self.sizes), self.log2_rates) * np.log2(span)
+
+    def note(self) -> str:
+        """Best rate of every size, geometric mean over seeds, and which sizes have none or lie at the edge."""
+        means = 2 ** self.log2_rates.mean(0)
+        text = ", ".join(f"{size}: {mean:.3g}" for size, mean in zip(self.sizes, means, strict=True))
+        nothing = self.sizes[np.isnan(self.log2_rates).any(0)]
+        if len(nothing):
+            text += f"; no rate is left at {', '.join(map(str, nothing))}"
+        edges = self.sizes[self.censored.any(0)]
+        if len(edges):
+            grid = f"{self.rates[0]:g} to {self.rates[-1]:g}"
+            text += f"; {self.censored.mean():.0%} at an edge of the grid {grid}, of {', '.join(map(str, edges))}"
+        return text
+
+
+def optima(losses: Losses) -> Optima:
+    """The lowest point of the log loss over log2(rate) of every seed and size.
+
+    A parabola goes through the least loss and its two neighbours; where a neighbour has failed, the rate of the least
+    loss stands for the lowest point. A rate at which more than a fifth of the seeds of a size fail is left out for all
+    seeds of that size: the best rate then does not depend on how many seeds there are.
+    """
+    failed = 1 - np.isfinite(losses.values).mean(0) > FAILING
+    logs = _kept(losses, failed)
+    steps = np.log2(losses.rates)
+    lowest = logs.argmin(-1)
+    found = np.full(lowest.shape, np.nan)
+    for place in np.ndindex(*lowest.shape):
+        if np.isfinite(logs[place]).any():
+            found[place] = _vertex(steps, logs[place], int(lowest[place]))
+    edge = (lowest == 0) | (lowest == len(steps) - 1)
+    return Optima(losses.sizes, losses.rates, found, edge & np.isfinite(found), failed)
+
+
+def _kept(losses: Losses, failed: np.ndarray) -> np.ndarray:
+    """Log losses ``[seeds, S, R]``, infinite where a network or its learning rate has failed."""
+    return np.log(np.where(np.isfinite(losses.values) & ~failed, losses.values, np.inf))
+
+
+def _vertex(steps: np.ndarray, logs: np.ndarray, k: int) -> float:
+    """Where the parabola through point ``k`` and its neighbours is lowest, between these neighbours."""
+    if k in (0, len(steps) - 1) or not np.isfinite(logs[[k - 1, k + 1]]).all():
+        return float(steps[k])
+    curvature, slope, _ = np.polyfit(steps[k - 1 : k + 2] - steps[k], logs[k - 1 : k + 2], 2)
+    return float(steps[k] - slope / (2 * curvature)) if curvature > 0 else float(steps[k])
+
+
+def shift_interval(found: Optima, span: float) -> Interval:
+    """Mean shift over a factor ``span`` in the size, with the t interval over seeds."""
+    return mean_interval(found.shifts(span))
+
+
+def transfer_costs(losses: Losses, found: Optima) -> np.ndarray:
+    """What the best rate of the smallest size costs at the largest, in units of what size brings, ``[seeds]``.
+
+    Log loss of the largest size there (linear between the rates of the grid) over its least one, divided by the log of
+    the least loss of the smallest size over that of the largest.
+
+    Raises:
+        ValueError: the largest network of a seed is not the better one.
+    """
+    logs, steps = _kept(losses, found.failed), np.log2(losses.rates)
+    least = logs.min(-1)
+    gains = least[:, 0] - least[:, -1]
+    if not (gains > 0).all():
+        raise ValueError(f"size {losses.sizes[-1]} is not better than {losses.sizes[0]} in every seed")
+    costs = [_between(steps, row, rate) for row, rate in zip(logs[:, -1], found.log2_rates[:, 0], strict=True)]
+    return (np.array(costs) - least[:, -1]) / gains
+
+
+def _between(steps: np.ndarray, logs: np.ndarray, rate: float) -> float:
+    """Log loss at a rate, linear between those that did not fail; infinite beyond them."""
+    kept = np.isfinite(logs)
+    return float(np.interp(rate, steps[kept], logs[kept], left=np.inf, right=np.inf))

@@ -1,0 +1,53 @@
+"""The whole ledger under its lint: on the smoke run, and on every table that is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featurespeed.ledger.criteria import Kind
+from featurespeed.ledger.engine import StageTables
+from featurespeed.ledger.lint import faults, look
+from featurespeed.pipeline.criteria import all_criteria
+from featurespeed.pipeline.registry import check_criteria
+from featurespeed.records import read_table
+from tests.conftest import REPOSITORY
+
+KEPT = sorted({path.parent for path in (REPOSITORY / "results/reference").glob("*/stages/*.parquet")})
+
+
+def tables_in(folder: Path) -> StageTables:
+    return StageTables(sorted(folder.glob("*.parquet")), read_table, {one.artefact for one in all_criteria()})
+
+
+def test_no_row_of_the_smoke_run_is_worthless(smoke_results):
+    assert faults(all_criteria(), tables_in(smoke_results / "stages")) == []
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.parent.name)
+def test_no_row_of_a_kept_run_is_worthless(folder):
+    assert faults(all_criteria(), tables_in(folder)) == []
+
+
+def test_the_lint_has_something_to_look_at(smoke_results):
+    """Most controls can be computed in the smoke run, so that silence says something."""
+    seen = look(all_criteria(), tables_in(smoke_results / "stages"))
+    computed = [one for one in seen if one.claim is not None and one.control is not None]
+    assert len(computed) > len(seen) / 2
+
+
+def test_criteria_can_be_read_before_anything_runs():
+    check_criteria()
+
+
+def test_every_paper_has_central_claims_and_says_of_each_what_its_abstract_does():
+    criteria = all_criteria()
+    for paper in {criterion.paper for criterion in criteria}:
+        central = [one for one in criteria if one.paper == paper and one.kind is Kind.CENTRAL]
+        assert 3 <= len(central) <= 5, paper
+
+
+def test_a_discrepancy_says_so_in_its_id_and_no_other_row_does():
+    for criterion in all_criteria():
+        assert (criterion.kind is Kind.DISCREPANCY) == ("discrepancy" in criterion.claim_id), criterion.claim_id

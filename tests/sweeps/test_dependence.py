@@ -1,0 +1,159 @@
+"""Exponents in the size, matched learning rates, best learning rates seed by seed: what is planted is found."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.dependence import (
+    arrival_exponents,
+    departures,
+    edge_level,
+    exponents,
+    growth,
+    matched,
+    optima,
+    ordered_difference,
+    shift_interval,
+    steeper,
+    transfer_costs,
+)
+from featurespeed.sweeps.transfer import Arrival, Losses
+
+SIZES = np.array([8, 16, 32, 64, 128])
+RATES = 2.0 ** np.arange(-3, 4)
+
+
+def losses(*centres: float, height: float = 0.1, gain: float = 0.0, rates: np.ndarray = RATES) -> Losses:
+    """Parabolas of the log loss in log2(rate); ``centres [seeds]`` rows of one a size, all lower by ``gain`` a size."""
+    logs = [
+        [height * (np.log2(rates) - centre) ** 2 - gain * place for place, centre in enumerate(row)] for row in centres
+    ]
+    return Losses(SIZES[: len(centres[0])], rates, np.exp(np.array(logs)))
+
+
+def level(rate: float, values: list[float]) -> Curves:
+    """Constant curves of one seed, ``values`` times 2/eta_0 by size."""
+    steps = np.array([0, 50, 100])
+    own = np.repeat(np.array(values)[None, :, None] * 2 / rate, 3, axis=2)
+    return Curves(SIZES[: len(values)], steps, own, 100, rate)
+
+
+# --- exponents --------------------------------------------------------------------------------------------------------
+
+
+def test_every_seed_has_its_own_exponent():
+    values = np.stack([3.0 * SIZES**power for power in (-0.5, 0.0, 1.2)])
+    assert exponents(SIZES, values) == pytest.approx([-0.5, 0.0, 1.2])
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_what_has_no_logarithm_has_no_exponent(bad):
+    values = np.ones((2, 5))
+    values[1, 2] = bad
+    with pytest.raises(ValueError, match="must be positive and finite for an exponent"):
+        exponents(SIZES, values)
+    with pytest.raises(ValueError, match="2 sizes: at least 3"):
+        exponents(SIZES[:2], values[:, :2])
+
+
+def test_steepness_ignores_signs_of_means_but_not_of_single_seeds():
+    assert steeper(np.array([-0.5, -0.3]), np.array([0.4, -0.2])) == pytest.approx([0.1, 0.5])
+    noise = np.random.default_rng(0).normal(size=2000)
+    assert abs(steeper(noise, np.zeros(2000)).mean()) < 0.1  # absolute values would give 0.8
+
+
+def test_departures_are_from_the_geometric_mean_of_all_sizes():
+    found = departures(np.array([[1.0, 2.0, 4.0]]))
+    assert found == pytest.approx(np.log([[0.5, 1.0, 2.0]]))
+    assert growth(np.array([[2.0, 8.0]]), np.array([[1.0, 1.0]])) == pytest.approx([4.0])
+    for function in (lambda x: departures(x), lambda x: growth(x, x)):
+        with pytest.raises(ValueError, match="positive"):
+            function(np.array([[1.0, -1.0]]))
+
+
+def test_ordered_difference_is_positive_where_both_quantities_agree_on_the_order():
+    slopes = np.array([[0.0, -0.5, 0.1, 1.0]] * 2)
+    shifts = np.array([[0.0, 0.5, 0.1, -1.0]] * 2)
+    # pairs: 0.5, 0.1, 1.0, 0.4, 0.5, 0.9
+    assert ordered_difference(slopes, shifts) == pytest.approx([3.4 / 6] * 2)
+    assert (ordered_difference(slopes, np.roll(shifts, -1, axis=1)) < 0).all()
+
+
+# --- matched rates ----------------------------------------------------------------------------------------------------
+
+
+def test_the_matched_rate_is_the_nearest_one_below_the_edge_at_the_smallest_size():
+    candidates = [level(0.5, [0.2, 0.1, 0.1]), level(1.0, [0.7, 0.2, 0.1]), level(2.0, [1.1, 1.0, 1.0])]
+    assert edge_level(candidates[1]) == pytest.approx(0.7)
+    assert matched(candidates, 1.05).rate == 1.0  # not 2.0, which is beyond the edge
+    assert matched(candidates, 0.3).rate == 0.5
+    assert matched(candidates[2:], 1.0) is None
+
+
+def test_steps_to_the_edge_have_an_exponent_and_those_that_never_arrive_count_with_the_last_step():
+    steps = np.stack([10.0 * (SIZES / 8) ** 0.5, 20.0 * (SIZES / 8) ** 0.5])
+    assert arrival_exponents(Arrival(SIZES, steps, 100)) == pytest.approx([0.5, 0.5])
+    steps[0, -1] = math.inf
+    assert 0.5 < arrival_exponents(Arrival(SIZES, steps, 100))[0] < 1.0
+    steps[:, -2:] = math.inf
+    with pytest.raises(ValueError, match="40% of the networks do not rise to the edge in 100 steps"):
+        arrival_exponents(Arrival(SIZES, steps, 100))
+    with pytest.raises(ValueError, match="N = 8 is above the edge from the beginning on"):
+        arrival_exponents(Arrival(SIZES, np.array([[0.0, 1, 2, 3, 4]]), 100))
+
+
+# --- best learning rates ----------------------------------------------------------------------------------------------
+
+
+def test_best_rate_is_the_lowest_point_of_the_parabola_of_every_seed():
+    found = optima(losses((0.3, 0.8, 1.2), (-0.2, 0.3, 0.8)))
+    assert found.log2_rates == pytest.approx(np.array([[0.3, 0.8, 1.2], [-0.2, 0.3, 0.8]]))
+    assert found.usable and not found.censored.any()
+    assert found.shifts(16) == pytest.approx([0.45 * 4, 0.5 * 4])
+    assert shift_interval(found, 16).value == pytest.approx(1.9)
+
+
+def test_optima_at_an_edge_are_censored_and_named():
+    found = optima(losses((0.0, 1.0, 5.0)))
+    assert found.censored.tolist() == [[False, False, True]] and not found.usable
+    assert found.note().endswith("33% at an edge of the grid 0.125 to 8, of 32")
+
+
+def test_a_rate_that_fails_in_more_than_a_fifth_of_the_seeds_is_left_out_for_all_of_them():
+    whole = losses(*[(0.0, 0.0, 0.0)] * 5)
+    one, two = whole.values.copy(), whole.values.copy()
+    one[0, 1, 3] = two[:2, 1, 3] = math.inf
+    kept, dropped = (optima(Losses(whole.sizes, RATES, values)) for values in (one, two))
+    assert kept.log2_rates[1:, 1] == pytest.approx([0.0] * 4) and kept.log2_rates[0, 1] != 0
+    assert dropped.failed[1].tolist() == [False, False, False, True, False, False, False]
+    assert (dropped.log2_rates[:, 1] != 0).all() and dropped.log2_rates[:, 0] == pytest.approx([0.0] * 5)
+
+
+def test_a_size_without_a_rate_is_named():
+    values = losses((0.0, 0.0, 0.0)).values
+    values[:, 1] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert not found.usable and "no rate is left at 16" in found.note()
+
+
+def test_cost_of_a_transferred_rate_is_measured_by_what_size_brings():
+    same = losses((0.0, 0.0, 0.0), gain=0.2)
+    assert transfer_costs(same, optima(same)) == pytest.approx([0.0])
+    moved = losses((0.0, 1.0, 2.0), gain=0.2)
+    # 0.1 * 2^2 over 2 * 0.2
+    assert transfer_costs(moved, optima(moved)) == pytest.approx([1.0])
+    worse = losses((0.0, 1.0, 2.0), gain=-0.2)
+    with pytest.raises(ValueError, match="size 32 is not better than 8"):
+        transfer_costs(worse, optima(worse))
+
+
+def test_a_transferred_rate_at_which_the_largest_network_fails_costs_without_bound():
+    falling = losses((2.0, 1.0, 0.0), gain=0.2)
+    values = falling.values.copy()
+    values[:, 2, RATES > 2] = math.inf
+    failed = Losses(falling.sizes, RATES, values)
+    assert transfer_costs(failed, optima(failed)) == math.inf
