@@ -13,6 +13,7 @@ from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     MUP,
     NTP,
+    OVER_WIDTH,
     curves_at,
     decidable,
     levels,
@@ -52,7 +53,7 @@ def full_batch(tables: Tables) -> Estimate:
 
 @statistic("sharpness over 2/learning rate, NTP at a matched rate, Fig. 1")
 def below_the_edge(tables: Tables) -> Estimate:
-    return _settled(ntp_matched(tables, "sc_fig01"), NTP)
+    return _settled(ntp_matched(tables, OVER_WIDTH), NTP)
 
 
 @statistic("slope of the late sharpness in the width, full batch")
