@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from featurespeed.drawing.making import make
 from featurespeed.errors import UserError
 from featurespeed.machine.files import PART
+from featurespeed.pipeline.page_ledger import Run, read_runs
 from featurespeed.pipeline.stage import Task
 from featurespeed.records import read_table, write_table
 from tests.conftest import REPOSITORY, copy_of_the_sources, load_script, run_snakemake
@@ -76,6 +78,21 @@ def test_kept_files_are_those_of_the_run_byte_for_byte(results, tmp_path):
              (("stages", "parquet"), ("tables", "csv"), ("figures", "png"))]  # fmt: skip
     assert kept == {name: run[name] for name in [*names, "claims.csv"]}  # no SVG
     assert [path.name for path in (tmp_path / "reference").iterdir()] == ["smoke"]
+
+
+def test_when_and_with_which_commit_an_artefact_was_run_is_kept(mine, tmp_path):
+    """By the first of the jobs that it gathers: they may be older than the stage."""
+    (mine / "training").mkdir()
+    for path, started, commit in (
+        ("stages/sc_fig28", "2026-02-02T00:00:00+00:00", "b"),
+        ("stages/sc_table1", "2026-02-03T00:00:00+00:00", ""),
+        ("training/one", "2026-02-01T00:00:00+00:00", "a+changes"),
+    ):
+        (mine / f"{path}.run.json").write_text(json.dumps({"started": started, "commit": commit}))
+    keep(mine, tmp_path / "reference", jobs={"sc_fig28": ["one"]})
+    assert read_runs(tmp_path / "reference/runs.csv") == {
+        "sc_fig28": Run("2026-02-01T00:00:00+00:00", "a+changes"), "sc_table1": Run("2026-02-03T00:00:00+00:00")
+    }  # fmt: skip
 
 
 def test_a_list_keeps_these_and_no_others(results, tmp_path):
