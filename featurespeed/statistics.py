@@ -114,16 +114,18 @@ def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval
 def largest_deviation(values: ArrayLike, stated: ArrayLike = 0.0, level: float = 0.95) -> Interval:
     """Largest ``|mean - stated|`` of several quantities, ``[units, quantities]``, with an interval for the largest.
 
-    Every quantity has a t interval at the level ``1 - (1 - level) / quantities`` (Bonferroni), so that all of them hold
-    together; the largest deviation then lies between the largest of the lower and of the upper bounds, however the
-    quantities are correlated. Our own: neither SciPy nor statsmodels has an interval of a largest absolute mean.
+    The upper bound is the largest of the quantities' own t intervals: that of the quantity which deviates most already
+    suffices. The lower one is the largest of their lower bounds at the level ``1 - (1 - level) / quantities``
+    (Bonferroni), because any of them may be too high by chance. Both hold however the quantities are correlated. Our
+    own: neither SciPy nor statsmodels has an interval of a largest absolute mean.
     """
     values = _finite(values)
     if values.ndim != 2 or values.shape[1] < 1:
         raise ValueError(f"deviations need values of shape [units, quantities], got {values.shape}")
     gaps = values - np.broadcast_to(np.asarray(stated, dtype=float), values.shape[1])
-    each = [mean_interval(column, 1 - _alpha(level) / gaps.shape[1]) for column in gaps.T]
-    nearest = [0.0 if one.low <= 0.0 <= one.high else min(abs(one.low), abs(one.high)) for one in each]
+    each = [mean_interval(column, level) for column in gaps.T]
+    together = [mean_interval(column, 1 - _alpha(level) / gaps.shape[1]) for column in gaps.T]
+    nearest = [0.0 if one.low <= 0.0 <= one.high else min(abs(one.low), abs(one.high)) for one in together]
     furthest = [max(abs(one.low), abs(one.high)) for one in each]
     estimator = f"largest of {len(each)} deviations, simultaneous t intervals"
     value = max(abs(one.value) for one in each)

@@ -396,7 +396,8 @@ EXPERIMENTS: tuple[Callable[[TheoremsSpec, int], Rows], ...] = (
 
 def main(spec: TheoremsSpec) -> pd.DataFrame:
     """All experiments as one long table."""
-    jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(spec.seeds)]
+    seeds = {kernel_spectrum: spec.more_seeds, node_of_figure_2a: spec.more_seeds}
+    jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(seeds.get(experiment, spec.seeds))]
     records = [record for experiment, seed in progress(jobs, spec.artefact) for record in experiment(spec, seed)]
     return frame([*records, *width_of_figure_1c(spec)])
 

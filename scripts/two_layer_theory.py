@@ -10,8 +10,10 @@ White inputs, target w* = 1. Cases of the rows:
 - ``bound``: gap between the largest eigenvalues of H and G, and that of R, over the bound of Lemma 5.2; the bound;
 - ``dense``: the same on networks small enough for automatic differentiation, with the errors of our closed forms and of
   H = G + R under both signs of the residual; and those of the parts and the state of the next seed's network;
-- ``edge``: converged runs up to and beyond the edge of stability (Prop. 5.3), and errors of two Jacobians;
+- ``edge``: runs up to and far beyond the edge of stability (Prop. 5.3), those that converge and those that do not, and
+  errors of two Jacobians;
 - ``initialisation`` and ``limit``: distances from infinite width (Prop. C.1, App. C.3, Cor. 5.4);
+- ``uniform initialisation``: v of networks whose weights are not Gaussian (App. C);
 - ``softmax``: the Hessian of the cross-entropy by the outputs (App. D), against the margin (in the column ``step``).
 """
 
@@ -54,6 +56,7 @@ from featurespeed.theory.two_layer import (
     printed_jacobian,
     state_of,
     two_layer_net,
+    uniform_weights,
 )
 from featurespeed.theory.two_layer_curvature import (
     dense_hessian,
@@ -222,26 +225,34 @@ def edge_rows(spec: EdgeSpec, root: int, seeds: int) -> Iterator[Row]:
             weights = Weights(hidden, readout)
             for _ in range(spec.steps):
                 weights = gradient_step(net, weights, loss, every)
-            yield from converged_rows(spec, str(name), net, weights, every)
+            for run, rate in enumerate(every.tolist()):
+                base = keys("edge", name, net, run // spec.shares, rate) | {"index": run % spec.shares + 1}
+                state = state_of(net, Weights(weights.hidden[run], weights.readout[run]))
+                yield from edge_run_rows(base | {"step": spec.steps}, net, state, rate, spec.tolerance)
 
 
-def converged_rows(spec: EdgeSpec, name: str, net: TwoLayerNet, weights: Weights, rates: Tensor) -> Iterator[Row]:
-    """Sharpness of the runs that have converged, over the edge and over its least value; number of all runs."""
-    loss = white(spec.input_dim)
-    distances = (state_of(net, weights).w - loss.minimiser).norm(dim=-1) / loss.minimiser.norm()
-    for run in range(len(rates)):
-        rate, base = float(rates[run]), keys("edge", name, net, run // spec.shares, float(rates[run]))
-        base |= {"index": run % spec.shares + 1, "step": spec.steps, "quantity": "curvature_ratio"}
-        converged = bool(distances[run] <= spec.tolerance)
-        yield base | {"series": "run", "value": float(converged)}
-        if not converged:
-            continue
-        state = state_of(net, Weights(weights.hidden[run], weights.readout[run]))
+def edge_run_rows(base: Row, net: TwoLayerNet, state: State, rate: float, tolerance: float) -> Iterator[Row]:
+    """One run at its last step: whether it has converged, its sharpness and the edges that it had to respect.
+
+    A run that has diverged has no sharpness; errors of the Jacobians, and the ratio to the least sharpness, belong to
+    minimisers.
+    """
+    loss = white(net.input_dim)
+    converged = bool((state.w - loss.minimiser).norm() <= tolerance * loss.minimiser.norm())
+    least = least_sharpness(net, loss.minimiser)
+    ratios = {
+        "run": float(converged),
+        "least sharpness over 2/learning rate": least * rate / 2,
+        "printed edge over 2/learning rate": 1 + printed_correction(net.coupling, loss.minimiser, rate),
+    }
+    if all(torch.isfinite(part).all() for part in (state.w, state.e, state.v)):
         top = sharpness(net, state, loss)
-        correction = printed_correction(net.coupling, loss.minimiser, rate)
-        yield base | {"series": "sharpness over 2/learning rate", "value": top * rate / 2}
-        yield base | {"series": "printed edge over 2/learning rate", "value": 1 + correction}
-        yield base | {"series": "sharpness over its least", "value": top / least_sharpness(net, loss.minimiser)}
+        ratios["sharpness over 2/learning rate"] = top * rate / 2
+        if converged:
+            ratios["sharpness over its least"] = top / least
+    for series, value in ratios.items():
+        yield base | {"quantity": "curvature_ratio", "series": series, "value": value}
+    if converged:
         yield from jacobian_rows(base, net, state, rate)
 
 
@@ -278,6 +289,17 @@ def initialisation_rows(spec: TwoLayerTheorySpec) -> Iterator[Row]:
                 }
                 for series, (quantity, value) in values.items():
                     yield base | {"series": series, "quantity": quantity, "value": float(value)}
+
+
+def uniform_rows(spec: TwoLayerTheorySpec) -> Iterator[Row]:
+    """v of networks with uniform weights, under the parameterizations whose variance of v is stated."""
+    sizes = spec.initialisation
+    for name, width in product((Parameterization.MUP, Parameterization.SP), sizes.widths):
+        net = two_layer_net(name, width, sizes.input_dim)
+        for draw in range(sizes.draws):
+            state = state_of(net, uniform_weights(net, generator(spec.seed, "uniform", name, width, draw)))
+            base = keys("uniform initialisation", name, net, draw)
+            yield base | {"series": "v", "quantity": "readout_norm", "value": float(state.v)}
 
 
 def limit_rows(spec: LimitSpec, root: int, seeds: int) -> Iterator[Row]:
@@ -346,6 +368,7 @@ def all_rows(spec: TwoLayerTheorySpec) -> Iterator[Row]:
     yield from dense_rows(spec.laws, spec.seed, spec.seeds)
     yield from edge_rows(spec.edge, spec.seed, spec.seeds)
     yield from initialisation_rows(spec)
+    yield from uniform_rows(spec)
     yield from limit_rows(spec.limit, spec.seed, spec.seeds)
     yield from softmax_rows(spec.softmax, spec.seed, spec.seeds)
 

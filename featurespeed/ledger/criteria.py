@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from featurespeed.machine.yaml_files import YamlError, read_yaml
 
@@ -93,7 +93,10 @@ class Threshold:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _one_text(value: Any) -> Any:
@@ -126,7 +129,7 @@ class Criterion(_Entry):
     ``premise`` names the conditions without which a run says nothing about the claim.
     """
 
-    claim_id: Text
+    claim_id: Annotated[Text, Field(pattern=r"^\w+$")]
     artefact: Text
     kind: Kind
     paper: Text
@@ -135,7 +138,7 @@ class Criterion(_Entry):
     statistic: OptionalText = ""
     compute: Text | None = None
     threshold: Threshold | None = None
-    identity: bool = False
+    identity: StrictBool = False
     premise: Annotated[tuple[Text, ...], BeforeValidator(_one_or_several)] = ()
     control: Control | None = None
     not_run: OptionalText = ""
@@ -158,6 +161,13 @@ class Criterion(_Entry):
     def _computed_or_not_run(self) -> Criterion:
         if bool(self.not_run) == (self.compute is not None):
             raise ValueError("give either compute or not_run, not both and not neither")
+        for key in ("threshold", "control") if self.not_run else ():
+            if getattr(self, key):
+                raise ValueError(f"{key}: a claim that is not run has none")
+        if len(set(self.premise)) < len(self.premise):
+            raise ValueError(f"premise = {list(self.premise)}: a name stands twice")
+        if self.control and self.control.compute == self.compute:
+            raise ValueError(f"control.compute = {self.compute!r}: that of the claim itself; another one is needed")
         for key in ("threshold", "statistic", "control") if self.compute is not None else ():
             if not getattr(self, key):
                 raise ValueError(f"{key} is missing: a computed claim has a threshold, a statistic and a control")
@@ -245,8 +255,10 @@ def _criterion(path: Path, number: int, entry: Any, paper: str, names: Names) ->
     if not isinstance(entry, dict):
         raise CriteriaError(f"{path}: claim {number}: must be a mapping, got {entry!r}")
     where = f"{path}: claim {entry.get('claim_id', number)!r}"
+    if "paper" in entry:
+        raise CriteriaError(f"{where}: paper = {entry['paper']!r}: stands at the top of the file, for all its claims")
     try:
-        criterion = Criterion.model_validate({"paper": paper} | entry)
+        criterion = Criterion.model_validate(entry | {"paper": paper})
     except ValidationError as error:
         raise CriteriaError(f"{where}: {_first_fault(error)}") from None
     computed = [name for name in (criterion.compute, criterion.control and criterion.control.compute) if name]
@@ -267,13 +279,32 @@ def _known(name: str, allowed: Collection[str]) -> str:
     return f"one of {len(allowed)}, such as {', '.join(map(repr, close))}"
 
 
+#: Type of a fault that pydantic names -> what to say instead.
+_SAID = {
+    "missing": "missing, a value is required",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "string_type": "must be a text",
+    "string_pattern_mismatch": "must be letters, digits and underscores",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a name or a list of names",
+    "model_type": "must have the keys compute and description",
+}
+
+
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
-    key = ".".join(map(str, fault["loc"]))
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        message = f"unknown key, allowed: {', '.join(Criterion.model_fields)}"
+    key, kind = ".".join(map(str, fault["loc"])), fault["type"]
+    message = _SAID.get(kind, fault["msg"].removeprefix("Value error, "))
+    if kind == "extra_forbidden":
+        model = Control if key.startswith("control.") else Criterion
+        message = f"unknown key, allowed: {', '.join(name for name in model.model_fields if name != 'paper')}"
     if key == "kind":
-        message = f"{'missing' if fault['type'] == 'missing' else 'unknown'}, allowed: {', '.join(Kind)}"
-    value = f" = {fault['input']!r}" if key and fault["type"] != "missing" else ""
+        message = f"{'missing' if kind == 'missing' else 'unknown'}, allowed: {', '.join(Kind)}"
+    value = f" = {_short(fault['input'])}" if key and kind != "missing" else ""
     return f"{key}{value}: {message}" if key else message
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -63,7 +63,7 @@ class Estimate:
         sample: what the units gave, by which the lint tells the same data in two places; not written anywhere.
 
     Raises:
-        ValueError: the interval is upside down.
+        ValueError: the interval is upside down, or the value lies outside of it.
     """
 
     value: float
@@ -76,6 +76,9 @@ class Estimate:
     def __post_init__(self) -> None:
         if self.ci_low > self.ci_high:
             raise ValueError(f"interval [{self.ci_low}, {self.ci_high}] is upside down")
+        slack = 1e-9 * abs(self.value)
+        if self.value < self.ci_low - slack or self.value > self.ci_high + slack:
+            raise ValueError(f"value {self.value} lies outside of its interval [{self.ci_low}, {self.ci_high}]")
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,8 @@ def judge(
     broken = [name for name, condition in (conditions or {}).items() if not condition.holds]
     if broken:
         return Verdict.INCONCLUSIVE, f"premise: the run is not {broken[0]}"
+    if _says_nothing(claim.estimate, threshold):
+        return Verdict.INCONCLUSIVE, "all seeds gave one number, so that the interval has no width"
     verdict = decide(claim.estimate, threshold)
     if verdict is Verdict.INCONCLUSIVE:
         usable = _is_usable(claim.estimate, threshold)
@@ -224,6 +229,12 @@ def judge(
         doubt = _doubt(control, threshold)
         return (Verdict.INCONCLUSIVE, doubt) if doubt else (verdict, "")
     return verdict, ""
+
+
+def _says_nothing(estimate: Estimate, threshold: Threshold) -> bool:
+    """Whether an interval has no width because all units agree: nothing is known of other seeds."""
+    flat = estimate.ci_low == estimate.ci_high and not threshold.identity
+    return flat and len(estimate.sample) > 1 and len(set(estimate.sample)) == 1
 
 
 def _doubt(control: Outcome | None, threshold: Threshold) -> str:

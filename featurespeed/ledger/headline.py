@@ -52,5 +52,10 @@ def disagreements(verdicts: Mapping[str, Mapping[str, str]]) -> list[tuple[str, 
     return found
 
 
+def place_of(scale: str) -> int:
+    """Place of a scale by size; one that is not known comes first, because it must not speak for a paper."""
+    return SCALES_BY_SIZE.index(scale) if scale in SCALES_BY_SIZE else -1
+
+
 def _by_size(scales: Sequence[str]) -> list[str]:
-    return sorted(scales, key=lambda scale: SCALES_BY_SIZE.index(scale) if scale in SCALES_BY_SIZE else -1)
+    return sorted(scales, key=place_of)

@@ -18,8 +18,10 @@ import pandas as pd
 from featurespeed.ledger.criteria import Criterion
 from featurespeed.ledger.engine import Estimate, evaluate
 
-CLOSE = 1e-9  # relative; numbers that are computed from each other agree to rounding
+CLOSE = 1e-6  # relative; numbers that are computed from each other agree to rounding, of float32 too
 ROUNDING = 1e-9  # below this, all numbers of a sample are errors of an identity that holds
+AS_THEY_ARE = "as they are"
+FEWEST_COARSE = 10  # round numbers that agree one by one
 FEWEST_AFFINE = 4  # numbers that lie on a line by chance never do so with so many
 
 
@@ -77,6 +79,7 @@ def faults(criteria: Sequence[Criterion], tables: Mapping[str, pd.DataFrame]) ->
     for one in seen:
         found += [f"claim {one.criterion.claim_id!r}: {text}" for text in (*_control(one), *_figure(one, tables))]
     found += [f"claim {a!r}: the numbers of claim {b!r}, {how}" for a, b, how in _same_numbers(seen)]
+    found += [f"claim {a!r}: control: the numbers of claim {b!r}, {how}" for a, b, how in _moved_numbers(seen)]
     return found
 
 
@@ -90,8 +93,6 @@ def _same_statistic(criteria: Sequence[Criterion]) -> Iterator[tuple[str, str]]:
 
 def _control(one: Seen) -> Iterator[str]:
     criterion = one.criterion
-    if criterion.control and criterion.control.compute == criterion.compute:
-        yield "control: the claim itself"
     for name, estimate in (("claim", one.claim), ("control", one.control)):
         if estimate is not None and not criterion.identity and _without_width(estimate):
             yield f"{name}: an interval without width, [{estimate.ci_low:g}, {estimate.ci_high:g}]"
@@ -151,6 +152,18 @@ def _same_numbers(seen: Sequence[Seen]) -> Iterator[tuple[str, str, str]]:
             yield second.criterion.claim_id, first.criterion.claim_id, how
 
 
+def _moved_numbers(seen: Sequence[Seen]) -> Iterator[tuple[str, str, str]]:
+    """Controls that are the numbers of another claim, mirrored, scaled or shifted: two rows that one event confirms.
+
+    A control may be another claim as it is: the same question put to other data.
+    """
+    for one in (one for one in seen if one.control is not None):
+        for other in (other for other in seen if other.claim is not None and other is not one):
+            how = relation(other.claim.sample, one.control.sample)
+            if how and how != AS_THEY_ARE:
+                yield one.criterion.claim_id, other.criterion.claim_id, how
+
+
 def relation(first: Sequence[float], second: Sequence[float]) -> str:
     """How two samples are the same numbers, "" if they are not.
 
@@ -164,18 +177,28 @@ def relation(first: Sequence[float], second: Sequence[float]) -> str:
         return ""
     if np.ptp(x) <= CLOSE * np.abs(x).max() or np.ptp(y) <= CLOSE * np.abs(y).max():
         return ""
-    for u, order in ((x, ""), (x[::-1], " and in reverse order"), (np.sort(x), " and in another order")):
-        v = np.sort(y) if "another" in order else y
+    if _coarse(x) or _coarse(y):  # few round numbers are often related by chance
+        return AS_THEY_ARE if len(x) >= FEWEST_COARSE and np.allclose(x, y, rtol=CLOSE, atol=0) else ""
+    orders = [(x, y, ""), (x[::-1], y, " and in reverse order")]
+    if len(x) >= FEWEST_AFFINE:
+        moved = [x, -x, 1 / x] if x.all() else [x, -x]
+        orders += [(np.sort(u), np.sort(y), " and in another order") for u in moved]
+    for u, v, order in orders:
         how = _one_parameter(u, v)
         if how:
-            return (how + order).removeprefix("as they are and ")
+            return (how + order).removeprefix(f"{AS_THEY_ARE} and ")
     return ""
+
+
+def _coarse(values: np.ndarray) -> bool:
+    """Whether numbers are counts, steps or the like: some are equal, or all of them are round."""
+    return len(np.unique(values)) < len(values) or bool(np.allclose(values, np.round(values, 2), rtol=0, atol=1e-12))
 
 
 def _one_parameter(x: np.ndarray, y: np.ndarray) -> str:
     scale = CLOSE * max(np.abs(x).max(), np.abs(y).max())
     if np.allclose(x, y, rtol=CLOSE, atol=0):
-        return "as they are"
+        return AS_THEY_ARE
     if np.ptp(y - x) <= scale:
         return f"shifted by {(y - x)[0]:.3g}"
     if np.ptp(y + x) <= scale:

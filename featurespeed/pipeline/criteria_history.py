@@ -3,9 +3,10 @@
     python -m featurespeed.pipeline.criteria_history            # after a commit that changed criteria or settings
     python -m featurespeed.pipeline.criteria_history --check    # only say what is out of step, and fail if anything is
 
-What counts is the parsed content: moves, comments, formatting and the note of a row do not. The record is kept in
-``workflow/criteria_commits.csv``, so that a copy without history knows it, and the ledger writes it beside every
-verdict: who reads a verdict can see that the criterion was there before the run.
+What counts is the parsed content: moves, comments, formatting and the note of a row do not, nor does the code of a
+statistic, whose hash is in the tables of a run. The record is kept in ``workflow/criteria_commits.csv``, so that a copy
+without history knows it, and the ledger writes it beside every verdict: who reads a verdict can see that the criterion
+was there before the run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from featurespeed.ledger.criteria import ANY, CriteriaError, Criterion, Names, load_criteria
+from featurespeed.errors import UserError
+from featurespeed.ledger.criteria import ANY, CriteriaError, Criterion, Names, load_all
 from featurespeed.machine.files import atomic_path
 from featurespeed.machine.yaml_files import YamlError, read_yaml
 from featurespeed.pipeline.config import SCALES, ConfigError, load_config
@@ -37,6 +39,10 @@ RECORD = "workflow/criteria_commits.csv"
 COLUMNS = ("claim_id", "scale", "digest", "commit", "committed")
 WATCHED = ("config.yaml", "workflow/scales", "featurespeed/papers")
 Key = tuple[str, str]  # claim, scale
+
+
+class RecordError(UserError):
+    """The record cannot be used; ``str(error)`` is one line."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,7 @@ def digests(folder: Path) -> dict[Key, str]:
     base = read_yaml(folder / "config.yaml")
     scales = {scale: read_yaml(folder / f"workflow/scales/{scale}.yaml") or {} for scale in SCALES}
     names = Names(ANY, ANY)
-    paths = sorted((folder / "featurespeed/papers").glob("*/*/claims.yaml"))
-    criteria = [criterion for path in paths for criterion in load_criteria(path, names)]
+    criteria = load_all(sorted((folder / "featurespeed/papers").glob("*/*/claims.yaml")), names)
     configs = {scale: load_config(base, scales, {"scale": scale}) for scale in SCALES}
     return {
         (criterion.claim_id, scale): digest(criterion, _settings(config, criterion.artefact))
@@ -77,12 +82,22 @@ def _settings(config: Any, artefact: str) -> Mapping[str, Any]:
 
 
 def read_record(path: Path) -> dict[Key, Change]:
-    """The record as it is kept; empty where there is none."""
+    """The record as it is kept; empty where there is none.
+
+    Raises:
+        RecordError: it is no table of commits.
+    """
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {(row["claim_id"], row["scale"]): Change(*(row[key] for key in COLUMNS[2:])) for row in rows}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {(row["claim_id"], row["scale"]): Change(*(row[key] for key in COLUMNS[2:])) for row in rows}
+    except (UnicodeDecodeError, KeyError, csv.Error):
+        raise RecordError(
+            f"{path}: no table with the columns {', '.join(COLUMNS)};"
+            " remove it, then run python -m featurespeed.pipeline.criteria_history"
+        ) from None
 
 
 def on_record(
@@ -152,13 +167,19 @@ def last_change(key: Key, wanted: str, commits: Sequence[str]) -> str | None:
 
 def updated(now: Mapping[Key, str], record: Mapping[Key, Change]) -> tuple[dict[Key, Change], list[Key]]:
     """The record brought up to date, and what cannot be on record because it is not committed."""
+    if git("rev-parse", "--is-shallow-repository").strip() == b"true":
+        sys.exit("criteria_history: this clone is shallow; git fetch --unshallow brings the history that is needed")
     commits = git("log", "--format=%H", "--", *WATCHED).decode().split()
+    there = {commit[:12] for commit in commits}
     made, open_changes = {}, []
     for key, wanted in now.items():
-        if key in record and record[key].digest == wanted:
-            made[key] = record[key]
+        known = record.get(key) if key in record and record[key].commit in there else None
+        if known and known.digest == wanted:
+            made[key] = known
             continue
         commit = last_change(key, wanted, commits)
+        if commit and known and digests_at(known.commit).get(key) == wanted != known.digest:
+            commit = git("rev-parse", "HEAD").decode().strip()  # not the files have changed, but a default in the code
         if commit is None:
             open_changes.append(key)
         else:
@@ -169,6 +190,23 @@ def updated(now: Mapping[Key, str], record: Mapping[Key, Change]) -> tuple[dict[
 @cache
 def _time_of(commit: str) -> str:
     return git("show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%S+00:00", commit).decode().strip()
+
+
+def doubtful(record: Mapping[Key, Change]) -> list[Key]:
+    """What the history does not bear out: a commit that is not part of it, or that has other content or another time.
+
+    Nothing where there is no history, or only a part of it.
+    """
+    if not (REPOSITORY / ".git").exists() or git("rev-parse", "--is-shallow-repository").strip() == b"true":
+        return []
+    known = {commit[:12] for commit in git("log", "--format=%H").decode().split()}
+    return [
+        key
+        for key, change in record.items()
+        if change.commit not in known
+        or digests_at(change.commit).get(key) != change.digest
+        or _time_of(change.commit) != change.committed
+    ]
 
 
 def write_record(record: Mapping[Key, Change], path: Path) -> None:
@@ -188,9 +226,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if anything is out of step")
     arguments = parser.parse_args(argv)
     path = REPOSITORY / RECORD
-    record, now = read_record(path), digests(REPOSITORY)
+    try:
+        record, now = read_record(path), digests(REPOSITORY)
+    except (CriteriaError, ConfigError, UserError) as error:
+        sys.exit(str(error))
     if arguments.check:
         stale = sorted({claim for claim, scale in {*now, *record} if not _in_step(now, record, (claim, scale))})
+        stale = stale or sorted({claim for claim, _ in doubtful(record)})
         if stale:
             sys.exit(
                 f"criteria_history: {len(stale)} claims are not on record as they are, such as {stale[0]};"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from featurespeed.ledger.criteria import Kind
 from featurespeed.ledger.engine import CLAIM_COLUMNS
-from featurespeed.ledger.headline import SCALES_BY_SIZE
+from featurespeed.ledger.headline import place_of
 from featurespeed.papers.entries import Paper
 from featurespeed.pipeline.criteria_history import Change, Key, read_record
 
@@ -47,9 +47,9 @@ def runs_of(
     """Artefact -> its run, from the sidecars of the artefacts and of the jobs that they gather."""
     found = {}
     for name in names:
-        own = [sidecars[job] for job in (name, *jobs.get(name, ())) if "started" in sidecars.get(job, {})]
+        own = [sidecars[job] for job in (name, *jobs.get(name, ())) if _time(sidecars.get(job, {}).get("started"))]
         if own:
-            first = min(own, key=lambda facts: str(facts["started"]))
+            first = min(own, key=lambda facts: _time(facts["started"]))
             found[name] = Run(str(first["started"]), str(first.get("commit", "")))
     return found
 
@@ -58,8 +58,9 @@ def read_runs(path: Path) -> dict[str, Run]:
     """The runs of a kept ledger; nothing where they are not recorded."""
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["artefact"]: Run(row["started"], row["commit"]) for row in csv.DictReader(file)}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("artefact")]
+    return {row["artefact"]: Run(row.get("started") or "", row.get("commit") or "") for row in rows}
 
 
 def with_history(
@@ -78,20 +79,26 @@ def _history(
     change, run = record.get((claim["claim_id"], scale)), runs.get(claim["artefact"])
     if claim["verdict"] == "not run":
         return {"fixed": "", "fixed_text": ""}
-    if change is None or change.commit != claim["criterion_commit"]:
+    if change is None or not change.commit or change.commit != claim["criterion_commit"]:
         return {"fixed": "", "fixed_text": "criterion or settings are not on record as they were run"}
     text = f"criterion of {_day(change.committed)} (commit {change.commit})"
-    if run is None:
+    fixed_at, run_at = _time(change.committed), _time(run.started) if run else None
+    if fixed_at is None or run_at is None:
         return {"fixed": "", "fixed_text": f"{text}; when this was run is not recorded"}
-    before = _time(change.committed) <= _time(run.started)
+    before = fixed_at <= run_at
     return {
         "fixed": "yes" if before else "no",
         "fixed_text": f"{text}, {'before' if before else 'after'} the run of {_day(run.started)}",
     }
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _time(text: object) -> datetime | None:
+    """A time with its zone, UTC where it has none; None for what is no time."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _day(text: str) -> str:
@@ -121,7 +128,7 @@ def kept_ledgers(paths: Sequence[Path], scale: str, record: Path | None) -> list
 
 def headlines(papers: Sequence[Paper], ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
     """The central claims of each paper, with a cell for every scale, the smallest first; scales that judged none go."""
-    ordered = sorted(ledgers, key=lambda own: SCALES_BY_SIZE.index(own.scale) if own.scale in SCALES_BY_SIZE else 0)
+    ordered = sorted(ledgers, key=lambda own: place_of(own.scale))
     found = []
     for paper in papers:
         central: dict[str, dict[str, Any]] = {}

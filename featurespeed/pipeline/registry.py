@@ -9,21 +9,22 @@ looked for in the files, so that a slip is told before anything runs.
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from featurespeed.ledger.criteria import ANY, Names, load_all
+from featurespeed.ledger.criteria import ANY, CriteriaError, Names, load_all, load_criteria
 from featurespeed.papers.entries import Artefact, Paper, Planned
 from featurespeed.values import Spec
 
 PAPERS_PACKAGE = "featurespeed.papers"
 _ID = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
-_PREMISE = re.compile(r'(?:premise\(\s*|^ +)"([^"\n]+)"(?=[,:)])', re.MULTILINE)  # an argument, or the key of a table
+_REGISTERS = ("premise", "register_premise")
 
 
 class RegistryError(ValueError):
@@ -130,7 +131,6 @@ def find_rooms(package: str = PAPERS_PACKAGE) -> list[Room]:
             seen[entry.id] = room.module
         for artefact in room.artefacts:
             _check_artefact(artefact, room)
-        _check_claims(room)
     return rooms
 
 
@@ -198,21 +198,6 @@ def _check_artefact(artefact: Artefact, room: Room) -> None:
         raise RegistryError(f"{room.module}: {artefact.id}: points = {artefact.points!r}: no such file in the room")
 
 
-def _check_claims(room: Room) -> None:
-    """Criteria are read when they are judged, after all else; what they are about can be seen before."""
-    path, own = room.file("claims.yaml"), {entry.id for entry in (*room.artefacts, *room.planned)}
-    text = path.read_text(encoding="utf-8", errors="replace") if path else ""  # who reads it all says what is wrong
-    claim = "?"
-    for key, name in re.findall(r"^[ -]+(claim_id|artefact): *(\S+)", text, re.MULTILINE):
-        name = name.strip("\"'")
-        if key == "claim_id":
-            claim = name
-        elif name not in own:
-            raise RegistryError(
-                f"{path}: claim {claim!r}: artefact = {name!r}: not of this room, allowed: {', '.join(sorted(own))}"
-            )
-
-
 def _for_readers(entry: Artefact | Planned) -> tuple[int, str]:
     """Figures first, then tables, then what is no figure of a paper; each by its id."""
     part = entry.id.partition("_")[2]
@@ -274,8 +259,45 @@ def check_criteria() -> None:
     Raises:
         CriteriaError: one line that names the file, the claim, the key and what is allowed.
     """
-    text = "".join(path.read_text(encoding="utf-8") for room in ROOMS for path in _sources(room))
-    load_all(criteria_files(), Names(ANY, _PREMISE.findall(text), (*ARTEFACTS, *PLANNED)))
+    premises = {name for room in ROOMS for path in _sources(room) for name in premises_in(path)}
+    for room in ROOMS:
+        check_room(room, premises)
+    load_all(criteria_files(), Names(ANY, ANY))  # what several files must not share
+
+
+def check_room(room: Room, premises: Collection[str]) -> None:
+    """Read the criteria of one room: they are about its own artefacts, and its own paper.
+
+    Raises:
+        CriteriaError: one line that names the file, the claim, the key and what is allowed.
+    """
+    path, own = room.file("claims.yaml"), [entry.id for entry in (*room.artefacts, *room.planned)]
+    for criterion in load_criteria(path, Names(ANY, premises, own)) if path else ():
+        if criterion.paper != f"arXiv:{room.paper.arxiv}":
+            raise CriteriaError(
+                f"{path}: paper = {criterion.paper!r}: allowed: arXiv:{room.paper.arxiv}, that of the room"
+            )
+
+
+def premises_in(path: Path) -> set[str]:
+    """Names of premises that a module writes out: the first argument of premise(...), or the keys of tables of them.
+
+    Tables are looked for in modules that register premises in a loop; their keys have at least three words.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not any(f"{name}(" in text for name in _REGISTERS):
+        return set()
+    tree = ast.parse(text)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) in _REGISTERS]
+    first = [call.args[0] for call in calls if call.args]
+    keys = [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
+    texts = {node.value for node in (*first, *(keys if calls else ())) if isinstance(node, ast.Constant)}
+    written = {node.value for node in first if isinstance(node, ast.Constant)}
+    return {text for text in texts if isinstance(text, str) and (text in written or text.count(" ") >= 2)}
+
+
+def _called(call: ast.Call) -> str:
+    return getattr(call.func, "id", getattr(call.func, "attr", ""))
 
 
 def _sources(room: Room) -> list[Path]:

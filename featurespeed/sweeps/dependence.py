@@ -18,9 +18,11 @@ from featurespeed.sweeps.convergence import Curves
 from featurespeed.sweeps.transfer import Arrival, Losses
 
 FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
-CENSORED = 0.2  # share of best learning rates at an edge of the grid above which they say nothing about a shift
+CENSORED = 0.2  # share of best learning rates at an end of the rates that are left above which shifts are not known
+MATCHING = 1.5  # factor by which the level of a matched network may differ from the one to compare with
 NEVER = 0.2  # share of networks that never rise to the edge of stability above which their steps say nothing
 FEWEST_SIZES = 3
+FLAT = 1e-9  # curvature of a log loss, a step of 2 squared, below which there is no lowest point but rounding
 
 
 # --- exponents in the size --------------------------------------------------------------------------------------------
@@ -96,18 +98,38 @@ def edge_level(found: Curves) -> float:
     return float(found.late()[:, 0].mean() * found.rate / 2)
 
 
-def matched(candidates: Iterable[Curves], level: float) -> Curves | None:
+def start_levels(found: Curves) -> np.ndarray:
+    """Mean over seeds of ``value * eta_0 / 2`` at step 0, of every size, ``[S]``; NaN if it was not measured there."""
+    level = found.values[..., 0].mean(0) * found.rate / 2
+    return level if found.steps[0] == 0 else np.full_like(level, np.nan)
+
+
+def matched(candidates: Iterable[Curves], level: float) -> Curves:
     """The same quantity at the learning rate that brings the smallest network nearest to a level, below the edge.
 
     One rate for all sizes: matched at every size, the effect of the size would be hidden. Beyond the edge all networks
-    have much the same sharpness, whatever their parameterization.
+    have much the same sharpness, whatever their parameterization, and so have those that came down from there in a
+    catapult: the level, and the smallest network from the first step on, must be below the edge.
 
     Args:
         candidates: one network at several learning rates.
         level: of :func:`edge_level`, that of the network to compare with.
+
+    Raises:
+        ValueError: the level is not below the edge, or no rate comes within a factor 1.5 of it from below the edge.
     """
-    below = [found for found in candidates if 0 < edge_level(found) < 1]
-    return min(below, key=lambda found: abs(np.log(edge_level(found) / level)), default=None)
+    if not 0 < level < 1:
+        raise ValueError(f"nothing can be matched below the edge to a network at {level:.3g} of 2/eta_0")
+    known = [(found, float(start_levels(found)[0]), edge_level(found)) for found in candidates]
+    distances = {k: abs(np.log(late / level)) for k, (_, first, late) in enumerate(known) if first < 1 and 0 < late < 1}
+    best = min(distances, key=distances.__getitem__, default=None)
+    if best is None or distances[best] > np.log(MATCHING):
+        levels = ", ".join(f"{found.rate:g}: from {first:.3g} to {late:.3g}" for found, first, late in known)
+        raise ValueError(
+            f"no learning rate at which the smallest begins below the edge and ends there within a factor {MATCHING:g}"
+            f" of {level:.3g} of 2/eta_0; at those at which all train it goes {levels or 'nowhere: there are none'}"
+        )
+    return known[best][0]
 
 
 def arrival_exponents(found: Arrival) -> np.ndarray:
@@ -138,7 +160,9 @@ class Optima:
         sizes: ``[S]``, ascending.
         rates: ``[R]``, the grid.
         log2_rates: ``[seeds, S]``, logarithm to base 2; NaN where no rate is left.
-        censored: ``[seeds, S]``, whether it lies at an edge of the grid, so that the best one may lie beyond.
+        censored: ``[seeds, S]``, whether the rate of the least loss lacks a neighbour on either side, so that the best
+            one may lie beyond: it is an end of the grid, or its neighbour has failed, for all seeds of that size or in
+            that seed. A rate that has failed at a size is dropped, and the grid that is left there ends next to it.
         failed: ``[S, R]``, whether more than a fifth of the seeds of that size failed at that rate.
     """
 
@@ -150,7 +174,7 @@ class Optima:
 
     @property
     def usable(self) -> bool:
-        """Whether every seed has a best rate at every size, and at most a fifth of them lie at an edge of the grid."""
+        """Whether every seed has a best rate at every size, and at most a fifth of them are censored."""
         return bool(np.isfinite(self.log2_rates).all()) and self.censored.mean() <= CENSORED
 
     def shifts(self, span: float) -> np.ndarray:
@@ -162,36 +186,39 @@ class Optima:
         return slopes(np.log2(self.sizes), self.log2_rates) * np.log2(span)
 
     def note(self) -> str:
-        """Best rate of every size, geometric mean over seeds, and which sizes have none or lie at the edge."""
+        """Best rate of every size, geometric mean over seeds, and which sizes have none or censored ones."""
         means = 2 ** self.log2_rates.mean(0)
         text = ", ".join(f"{size}: {mean:.3g}" for size, mean in zip(self.sizes, means, strict=True))
         nothing = self.sizes[np.isnan(self.log2_rates).any(0)]
         if len(nothing):
             text += f"; no rate is left at {', '.join(map(str, nothing))}"
-        edges = self.sizes[self.censored.any(0)]
-        if len(edges):
+        ends = self.sizes[self.censored.any(0)]
+        if len(ends):
             grid = f"{self.rates[0]:g} to {self.rates[-1]:g}"
-            text += f"; {self.censored.mean():.0%} at an edge of the grid {grid}, of {', '.join(map(str, edges))}"
+            share = f"{self.censored.mean():.0%} at an end of what did not fail of the grid {grid}"
+            text += f"; {share}, of {', '.join(map(str, ends))}"
         return text
 
 
 def optima(losses: Losses) -> Optima:
     """The lowest point of the log loss over log2(rate) of every seed and size.
 
-    A parabola goes through the least loss and its two neighbours; where a neighbour has failed, the rate of the least
-    loss stands for the lowest point. A rate at which more than a fifth of the seeds of a size fail is left out for all
-    seeds of that size: the best rate then does not depend on how many seeds there are.
+    A parabola goes through the least loss and its two neighbours; without one of them, at an end of the grid or next to
+    a rate that failed, the rate of the least loss stands for the lowest point, and is censored. A rate at which more
+    than a fifth of the seeds of a size fail is left out for all seeds of that size: the best rate then does not depend
+    on how many seeds there are.
     """
     failed = 1 - np.isfinite(losses.values).mean(0) > FAILING
     logs = _kept(losses, failed)
     steps = np.log2(losses.rates)
     lowest = logs.argmin(-1)
-    found = np.full(lowest.shape, np.nan)
+    found, censored = np.full(lowest.shape, np.nan), np.zeros(lowest.shape, dtype=bool)
     for place in np.ndindex(*lowest.shape):
         if np.isfinite(logs[place]).any():
-            found[place] = _vertex(steps, logs[place], int(lowest[place]))
-    edge = (lowest == 0) | (lowest == len(steps) - 1)
-    return Optima(losses.sizes, losses.rates, found, edge & np.isfinite(found), failed)
+            inside = _is_inside(logs[place], int(lowest[place]))
+            found[place] = _vertex(steps, logs[place], int(lowest[place])) if inside else steps[lowest[place]]
+            censored[place] = not inside
+    return Optima(losses.sizes, losses.rates, found, censored, failed)
 
 
 def _kept(losses: Losses, failed: np.ndarray) -> np.ndarray:
@@ -199,12 +226,17 @@ def _kept(losses: Losses, failed: np.ndarray) -> np.ndarray:
     return np.log(np.where(np.isfinite(losses.values) & ~failed, losses.values, np.inf))
 
 
+def _is_inside(logs: np.ndarray, k: int) -> bool:
+    """Whether point ``k`` has a neighbour on either side that did not fail."""
+    return 0 < k < len(logs) - 1 and bool(np.isfinite(logs[[k - 1, k + 1]]).all())
+
+
 def _vertex(steps: np.ndarray, logs: np.ndarray, k: int) -> float:
-    """Where the parabola through point ``k`` and its neighbours is lowest, between these neighbours."""
-    if k in (0, len(steps) - 1) or not np.isfinite(logs[[k - 1, k + 1]]).all():
-        return float(steps[k])
+    """Where the parabola through point ``k`` and its neighbours is lowest, between these; ``k`` itself on a plateau."""
     curvature, slope, _ = np.polyfit(steps[k - 1 : k + 2] - steps[k], logs[k - 1 : k + 2], 2)
-    return float(steps[k] - slope / (2 * curvature)) if curvature > 0 else float(steps[k])
+    if curvature < FLAT:
+        return float(steps[k])
+    return float(np.clip(steps[k] - slope / (2 * curvature), steps[k - 1], steps[k + 1]))
 
 
 def shift_interval(found: Optima, span: float) -> Interval:
@@ -231,6 +263,9 @@ def transfer_costs(losses: Losses, found: Optima) -> np.ndarray:
 
 
 def _between(steps: np.ndarray, logs: np.ndarray, rate: float) -> float:
-    """Log loss at a rate, linear between those that did not fail; infinite beyond them."""
-    kept = np.isfinite(logs)
-    return float(np.interp(rate, steps[kept], logs[kept], left=np.inf, right=np.inf))
+    """Log loss at a rate, linear between its neighbours on the grid; infinite where one of them failed, and beyond."""
+    if not steps[0] <= rate <= steps[-1]:
+        return float("inf")
+    above = min(int(np.searchsorted(steps, rate)), len(steps) - 1)
+    below = above if steps[above] == rate else above - 1
+    return float(np.interp(rate, steps[[below, above]], logs[[below, above]]))

@@ -136,6 +136,17 @@ def initial_weights(net: TwoLayerNet, stream: torch.Generator) -> Weights:
     return Weights(hidden * net.stds[0], readout * net.stds[1])
 
 
+def uniform_weights(net: TwoLayerNet, stream: torch.Generator) -> Weights:
+    """Weights of the same standard deviations from a uniform law: (w, e, v) concentrate on the same limits.
+
+    The variance of v, which a fourth moment decides, is 2/5 of that of Gaussian weights.
+    """
+    hidden = torch.rand(net.width, net.input_dim, dtype=EXACT, generator=stream)
+    readout = torch.rand(net.width, dtype=EXACT, generator=stream)
+    spread = math.sqrt(12.0)  # 1 over the standard deviation on [0, 1]
+    return Weights((hidden - 0.5) * (spread * net.stds[0]), (readout - 0.5) * (spread * net.stds[1]))
+
+
 def compressed(weights: Weights) -> Weights:
     """The same network with at most D + 1 hidden units; its scales stay those of the width that it had.
 

@@ -90,9 +90,10 @@ def test_an_identity_compares_its_largest_error_and_ignores_intervals(error, ver
     assert decide(Estimate(error, -5.0, 5.0), IDENTITY) == verdict
 
 
-def test_an_upside_down_interval_is_a_bug():
-    with pytest.raises(ValueError, match="upside down"):
-        Estimate(0.0, 1.0, -1.0)
+@pytest.mark.parametrize(("bounds", "fault"), [((1.0, -1.0), "upside down"), ((1.0, 2.0), "lies outside")])
+def test_an_interval_that_cannot_be_is_a_bug(bounds, fault):
+    with pytest.raises(ValueError, match=fault):
+        Estimate(0.0, *bounds)
 
 
 def test_verdicts_are_exclusive_and_monotone_in_the_threshold():
@@ -222,6 +223,8 @@ def registry(monkeypatch):
     for name, function in {
         "near zero": lambda tables: Estimate(0.0, -0.1, 0.1, 7),
         "far": lambda tables: Estimate(3.0, 2.9, 3.1, 7),
+        "as far": lambda tables: Estimate(3.0, 2.9, 3.1, 7),
+        "one number": lambda tables: Estimate(0.5, 0.5, 0.5, 7, sample=(0.5,) * 7),
         "moderate": lambda tables: Estimate(0.7, 0.6, 0.8, 7, note="median of medians"),
         "error": lambda tables: Estimate(1e-9, n=12),
         "big error": lambda tables: Estimate(0.3, n=12),
@@ -245,7 +248,7 @@ def entry(**changes) -> dict:
         "statistic": "the mean",
         "compute": "near zero",
         "threshold": {"between": [-1, 1]},
-        "control": {"compute": "far", "description": "shifted by three"},
+        "control": {"compute": "as far", "description": "shifted by three"},
     }
     return {key: value for key, value in (base | changes).items() if value is not None}
 
@@ -298,6 +301,7 @@ def test_an_identity_has_no_interval_in_the_ledger(tmp_path, registry):
     [
         ({"compute": "undecidable"}, "inconclusive", "two depths decide no slope"),
         ({"compute": "nan"}, "inconclusive", "not a finite number"),
+        ({"compute": "one number"}, "inconclusive", "the interval has no width"),
         ({"compute": "far"}, "contradicted", ""),
         ({"premise": "beyond the edge"}, "confirmed", ""),
         ({"premise": "trained"}, "inconclusive", "premise: the run is not trained"),
@@ -307,7 +311,7 @@ def test_an_identity_has_no_interval_in_the_ledger(tmp_path, registry):
             "premise: the run is not trained",
         ),
         ({"premise": "measured"}, "inconclusive", "premise: the run is not measured"),
-        ({"control": {"compute": "near zero", "description": "weak"}}, "inconclusive", "does not fail"),
+        ({"control": {"compute": "error", "description": "weak"}}, "inconclusive", "does not fail"),
         ({"control": {"compute": "undecidable", "description": "weak"}}, "inconclusive", "could not be computed"),
         ({"compute": "moderate", "note": "see text"}, "confirmed", "median of medians; see text"),
     ],
@@ -395,11 +399,22 @@ def test_stage_tables_are_read_once_and_only_when_asked(tmp_path):
             r"claim 'c1': premise = 'at rest': unknown, allowed: beyond the edge, measured, trained",
         ),
         ({"artefact": "fsf_y"}, r"claim 'c1': artefact = 'fsf_y': unknown, allowed: fsf_x"),
-        ({"statement": None}, r"claim 'c1': statement: Field required"),
+        ({"statement": None}, r"claim 'c1': statement: missing, a value is required"),
         ({"compute": None}, r"claim 'c1': .*either compute or not_run"),
         ({"not_run": "why"}, r"claim 'c1': .*either compute or not_run"),
         ({"identity": "perhaps"}, r"claim 'c1': identity = 'perhaps'"),
-        ({"control": {"compute": "far"}}, r"claim 'c1': control.description: Field required"),
+        ({"paper": "arXiv:2"}, r"claim 'c1': paper = 'arXiv:2': stands at the top of the file"),
+        ({"compute": "as far"}, r"claim 'c1': control.compute = 'as far': that of the claim itself"),
+        ({"control": "far"}, r"claim 'c1': control = 'far': must have the keys compute and description"),
+        ({"control": {"compute": "far", "description": ""}}, r"control.description = '': must not be empty"),
+        ({"control": {"compute": "far", "description": "d", "why": 1}}, r"control.why = 1: unknown key, allowed: com"),
+        ({"premise": 3}, r"claim 'c1': premise = 3: must be a name or a list of names"),
+        ({"premise": ["trained", "trained"]}, r"premise = \['trained', 'trained'\]: a name stands twice"),
+        ({"identity": 1}, r"claim 'c1': identity = 1: must be true or false"),
+        ({"claim_id": "c 1"}, r"claim 'c 1': claim_id = 'c 1': must be letters, digits and underscores"),
+        ({"threshold": {"at_least": 10**400}}, r"threshold at_least = 1000*\.*.*: must be a finite number"),
+        ({"compute": None, "statistic": None, "not_run": "later"}, r"threshold: a claim that is not run has none"),
+        ({"control": {"compute": "far"}}, r"claim 'c1': control.description: missing, a value is required"),
     ],
 )
 def test_a_fault_in_the_criteria_file_is_one_clear_line(tmp_path, registry, changes, message):
@@ -422,15 +437,19 @@ def test_a_claim_id_is_used_once(tmp_path, registry):
         read(write(tmp_path, entry(), entry()))
 
 
-def central(count: int, paper: str = "arXiv:1") -> list[dict]:
-    return [entry(claim_id=f"{paper[-1]}_c{number}", kind="central", paper=paper) for number in range(count)]
+def central(tmp_path: Path, name: str, count: int, paper: str) -> Path:
+    path = tmp_path / f"{name}.yaml"
+    rows = [entry(claim_id=f"{name}_{number}", kind="central") for number in range(count)]
+    path.write_text(yaml.safe_dump({"paper": paper, "claims": rows}))
+    return path
 
 
 def test_a_paper_has_at_most_five_central_claims(tmp_path, registry):
     names = Names(engine.STATISTICS, engine.PREMISES)
-    assert len(load_all([write(tmp_path, *central(5), *central(5, "arXiv:2"))], names)) == 10
-    with pytest.raises(CriteriaError, match="kind = 'central': arXiv:1 has 6 of them, allowed: at most 5 a paper"):
-        load_all([write(tmp_path, *central(6))], names)
+    files = [central(tmp_path, *own) for own in (("a", 3, "arXiv:1"), ("b", 2, "arXiv:1"), ("c", 5, "arXiv:2"))]
+    assert len(load_all(files, names)) == 10
+    with pytest.raises(CriteriaError, match="d.yaml.* kind = 'central': arXiv:1 has 6 of them, allowed: at most 5"):
+        load_all([*files, central(tmp_path, "d", 1, "arXiv:1")], names)
 
 
 def test_a_claim_stands_in_one_file_only(tmp_path, registry):

@@ -144,10 +144,6 @@ SLIPS = {
     ),
     "no module": (("rm", "drawing.py"), r"new_fig1: 'drawing:draw': there is no module drawing\.py in the room"),
     "no caption": (("rm", "captions/new_fig1.rst"), r"new_fig1: no captions/new_fig1\.rst in the room"),
-    "claim of another": (
-        ("claims.yaml", "- claim_id: one\n  artefact: sc_fig1\n"),
-        r"claims.yaml: claim 'one': artefact = 'sc_fig1': not of this room, allowed: ",
-    ),
 }
 
 

@@ -11,6 +11,7 @@ from tests.sweeps.cases import WIDTHS, Formula, sweep_table
 STEPS = 100
 RATE = 0.8
 EDGE = 2 / RATE
+BELOW = 0.9  # share of the edge at which the sharpness lies
 PLAIN, SKIPS = "tau = 0", "tau = 1"
 
 
@@ -26,12 +27,15 @@ def loss(label: str, width: int, rate: float, step: int, seed: int) -> float:
 
 def spectrum(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
     """Ten eigenvalues: the further down, the more they depend on the width; none moves in time."""
-    return [2 / rate / k * _near(width) * (width / 8) ** (-0.02 * (k - 1)) * jitter(seed) for k in range(1, 11)]
+    return [BELOW * 2 / rate / k * _near(width) * (width / 8) ** (-0.02 * (k - 1)) * jitter(seed) for k in range(1, 11)]
 
 
 def reversed_spectrum(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
     """The first eigenvalue depends most on the width."""
-    return [2 / rate / k * _near(width) * (width / 8) ** (-0.02 * (10 - k)) * jitter(seed) for k in range(1, 11)]
+    return [
+        BELOW * 2 / rate / k * _near(width) * (width / 8) ** (-0.02 * (10 - k) * jitter(seed)) * jitter(seed)
+        for k in range(1, 11)
+    ]
 
 
 def _near(width: int) -> float:

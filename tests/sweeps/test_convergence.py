@@ -24,7 +24,7 @@ from featurespeed.sweeps.convergence import (
 )
 from featurespeed.sweeps.transfer import ALL, of_network
 from tests.sweeps.cases import sweep_table
-from tests.sweeps.spectra_cases import RATE, spectra
+from tests.sweeps.spectra_cases import BELOW, RATE, spectra
 
 SIZES = np.array([8, 16, 32, 64, 128])
 STEPS = np.arange(0, 101, 10)
@@ -142,7 +142,7 @@ def test_what_was_zero_at_first_has_no_growth():
 def test_curves_of_a_table_keep_seeds_widths_and_steps_apart():
     found = curves(of_network(spectra(), "tau = 0"), "sharpness", RATE, 10)
     assert found.values.shape == (3, 5, 12) and found.last == 100 and found.missing() is None
-    assert found.values[2, 0, 0] == pytest.approx(2 / RATE / 10 * (1 + 0.02 / math.sqrt(8)) * 1.02)
+    assert found.values[2, 0, 0] == pytest.approx(BELOW * 2 / RATE / 10 * (1 + 0.02 / math.sqrt(8)) * 1.02)
 
 
 def test_a_network_that_stops_is_missing_from_then_on():

@@ -18,6 +18,7 @@ from featurespeed.sweeps.dependence import (
     optima,
     ordered_difference,
     shift_interval,
+    start_levels,
     steeper,
     transfer_costs,
 )
@@ -89,9 +90,38 @@ def test_ordered_difference_is_positive_where_both_quantities_agree_on_the_order
 def test_the_matched_rate_is_the_nearest_one_below_the_edge_at_the_smallest_size():
     candidates = [level(0.5, [0.2, 0.1, 0.1]), level(1.0, [0.7, 0.2, 0.1]), level(2.0, [1.1, 1.0, 1.0])]
     assert edge_level(candidates[1]) == pytest.approx(0.7)
-    assert matched(candidates, 1.05).rate == 1.0  # not 2.0, which is beyond the edge
-    assert matched(candidates, 0.3).rate == 0.5
-    assert matched(candidates[2:], 1.0) is None
+    assert start_levels(candidates[1]) == pytest.approx([0.7, 0.2, 0.1])
+    assert matched(candidates, 0.98).rate == 1.0  # not 2.0, which is beyond the edge
+    assert matched(candidates, 0.25).rate == 0.5
+
+
+@pytest.mark.parametrize("wanted", [1.0, 1.3, 0.0])
+def test_nothing_is_matched_to_a_network_that_is_not_below_the_edge(wanted):
+    with pytest.raises(ValueError, match=f"nothing can be matched below the edge to a network at {wanted:g} of 2/eta_"):
+        matched([level(1.0, [0.9, 0.9, 0.9])], wanted)
+
+
+def test_a_level_further_than_a_factor_of_one_and_a_half_is_no_match_and_all_are_named():
+    candidates = [level(0.5, [0.2, 0.1, 0.1]), level(2.0, [1.1, 1.0, 1.0])]
+    assert matched(candidates, 0.29).rate == 0.5
+    with pytest.raises(ValueError, match="within a factor 1.5 of 0.31 .* 0.5: from 0.2 to 0.2, 2: from 1.1 to 1.1"):
+        matched(candidates, 0.31)
+    with pytest.raises(ValueError, match="there are none"):
+        matched([], 0.5)
+
+
+def test_a_network_that_came_down_from_above_the_edge_is_no_match():
+    caught = level(1.0, [0.8, 0.8, 0.8])
+    caught.values[..., 0] = 2.4 * caught.rate  # 1.2 of 2/eta_0 at the first step only
+    with pytest.raises(ValueError, match="1: from 1.2 to 0.8"):
+        matched([caught], 0.8)
+
+
+def test_a_network_whose_start_was_not_measured_is_no_match():
+    late = level(1.0, [0.8, 0.8, 0.8])
+    late.steps[0] = 10
+    with pytest.raises(ValueError, match="1: from nan to 0.8"):
+        matched([late], 0.8)
 
 
 def test_steps_to_the_edge_have_an_exponent_and_those_that_never_arrive_count_with_the_last_step():
@@ -120,7 +150,19 @@ def test_best_rate_is_the_lowest_point_of_the_parabola_of_every_seed():
 def test_optima_at_an_edge_are_censored_and_named():
     found = optima(losses((0.0, 1.0, 5.0)))
     assert found.censored.tolist() == [[False, False, True]] and not found.usable
-    assert found.note().endswith("33% at an edge of the grid 0.125 to 8, of 32")
+    assert found.note().endswith("33% at an end of what did not fail of the grid 0.125 to 8, of 32")
+
+
+def test_optima_next_to_a_rate_that_failed_are_censored():
+    """Where it is dropped the grid ends; where one seed failed, that seed knows nothing beyond."""
+    whole = losses(*[(0.0, 0.0, 0.0)] * 5)
+    dropped, one = whole.values.copy(), whole.values.copy()
+    dropped[:2, 1, 4] = one[0, 1, 4] = math.inf
+    found = optima(Losses(whole.sizes, RATES, dropped))
+    assert found.censored.tolist() == [[False, True, False]] * 5 and not found.usable
+    assert found.log2_rates[:, 1] == pytest.approx([0.0] * 5)
+    found = optima(Losses(whole.sizes, RATES, one))
+    assert found.censored[0].tolist() == [False, True, False] and not found.censored[1:].any() and found.usable
 
 
 def test_a_rate_that_fails_in_more_than_a_fifth_of_the_seeds_is_left_out_for_all_of_them():
@@ -157,3 +199,19 @@ def test_a_transferred_rate_at_which_the_largest_network_fails_costs_without_bou
     values[:, 2, RATES > 2] = math.inf
     failed = Losses(falling.sizes, RATES, values)
     assert transfer_costs(failed, optima(failed)) == math.inf
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-16])
+def test_a_plateau_has_its_lowest_point_on_the_grid(noise):
+    """There the parabola is a line up to rounding, and its vertex anywhere."""
+    rates = 0.025 * 2.0 ** np.arange(3)
+    rng = np.random.default_rng(0)
+    values = 1.51 * np.exp(noise * rng.normal(size=(200, 1, 3)))
+    found = optima(Losses(np.array([8]), rates, values))
+    assert np.isin(np.round(found.log2_rates, 9), np.round(np.log2(rates), 9)).all()
+
+
+def test_a_lowest_point_lies_between_its_neighbours_on_uneven_grids():
+    rates = np.array([0.1, 0.11, 0.8])
+    found = optima(Losses(np.array([8]), rates, np.exp([[[0.5, 0.499999, 0.6]]])))
+    assert np.log2(0.1) <= found.log2_rates[0, 0] <= np.log2(0.8)

@@ -27,6 +27,7 @@ from featurespeed.theory.two_layer import (
     regression,
     state_of,
     two_layer_net,
+    uniform_weights,
 )
 from featurespeed.theory.two_layer_curvature import (
     dense_hessian,
@@ -164,6 +165,16 @@ def test_wide_networks_start_near_the_stated_limit(name):
     state, limit = state_of(net, initial_weights(net, generator(0, name))), infinite_width(net)
     assert relative(state.e, limit.e) < 0.05 and relative(state.v, limit.v) < 0.05
     assert float(limit.v) == pytest.approx(1.0 if name == "SP" else 1 / 3)
+
+
+@pytest.mark.parametrize("name", ["MUP", "SP"])
+def test_uniform_weights_have_the_means_of_gaussian_ones_and_two_fifths_of_the_variance(name):
+    net = two_layer_net(Parameterization(name), 500, 3)
+    states = [state_of(net, uniform_weights(net, generator(0, name, draw))) for draw in range(1000)]
+    limit, v = infinite_width(net), torch.stack([state.v for state in states])
+    assert relative(torch.stack([state.e for state in states]).mean(0), limit.e) < 0.01
+    assert float(v.mean() / limit.v) == pytest.approx(1, abs=0.005)
+    assert float(v.var() / (2 * limit.v**2 / 500)) == pytest.approx(0.4, rel=0.2)
 
 
 def test_other_parameterizations_are_refused():

@@ -130,15 +130,14 @@ class Runs:
         Every record counts with its number of steps; of a network that failed, the mean is over the records it has,
         of which the last one may stand for fewer steps.
         """
-        steps, values = self.along(quantity)
-        values, steps = values[..., steps > 0], steps[steps > 0]
-        own = np.where(np.isnan(values), 0, steps)
-        before = np.maximum.accumulate(own, axis=-1)
-        before = np.concatenate([np.zeros_like(before[..., :1]), before[..., :-1]], axis=-1)
-        weights = np.where(np.isnan(values), 0, steps - before)
+        values, weights = self._weighted(quantity)
         total = weights.sum(-1)
         means = (np.nan_to_num(values) * weights).sum(-1) / np.where(total > 0, total, 1)
         return np.where(total > 0, means, np.nan)
+
+    def steps_recorded(self, quantity: str) -> np.ndarray:
+        """Number of steps that the records of such a quantity stand for, ``[S, K]``: those up to a failure."""
+        return self._weighted(quantity)[1].sum(-1)
 
     @cached_property
     def rates(self) -> np.ndarray:
@@ -170,6 +169,15 @@ class Runs:
     def at(self, values: np.ndarray, kappa: float) -> np.ndarray:
         """Values of one kappa, ``[S, K, ...] -> [S, ...]``."""
         return values[:, self.place(kappa)]
+
+    def _weighted(self, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+        """Records after the first update and the number of steps that each stands for, both ``[S, K, T]``."""
+        steps, values = self.along(quantity)
+        values, steps = values[..., steps > 0], steps[steps > 0]
+        own = np.where(np.isnan(values), 0, steps)
+        before = np.maximum.accumulate(own, axis=-1)
+        before = np.concatenate([np.zeros_like(before[..., :1]), before[..., :-1]], axis=-1)
+        return values, np.where(np.isnan(values), 0, steps - before)
 
     def _of(self, quantity: str, layer: int | None) -> pd.DataFrame:
         own = self.rows[(self.rows["quantity"] == quantity) & self.rows["index"].isin((0, 1))]

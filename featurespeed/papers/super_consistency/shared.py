@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 
-from featurespeed.ledger.engine import Estimate, Undecidable
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, select
-from featurespeed.statistics import jackknife_interval
+from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves, common_rate, curves
 from featurespeed.sweeps.transfer import Losses, late_losses, measured_rates, of_network
@@ -94,26 +94,23 @@ def common_best(losses: Losses, label: str) -> int:
 def matched(rows: pd.DataFrame, quantity: str, level: float, until: int | None = None, size: str = "width") -> Curves:
     """A quantity at the one learning rate at which the smallest network comes nearest to a level, below the edge.
 
-    Looked at are the measured rates at which every network trains (:func:`featurespeed.sweeps.dependence.matched`).
+    Looked at are the measured rates at which every network trains. The level, and the smallest network from the first
+    step on, must be below the edge, and one within a factor 1.5 of the other
+    (:func:`featurespeed.sweeps.dependence.matched`).
 
     Args:
         level: ``value * eta_0 / 2`` of the smallest network to compare with, in the second half.
         until: last step that is looked at; all of training unless given.
 
     Raises:
-        Undecidable: there is no such rate.
+        Undecidable: there is no such rate; the reason names the levels at all of them.
     """
     losses = late_losses(rows, size)
     trained = losses.rates[losses.survive()]
     own = [rate for rate in measured_rates(rows, quantity) if np.isclose(trained, rate).any()]
     candidates = (curves_at(rows, quantity, rate, size=size) for rate in own)
-    found = dependence.matched((c if until is None else c.until(until) for c in candidates), level)
-    if found is None:
-        raise Undecidable(
-            f"{name_of(rows)}: no measured learning rate at which every network trains and the smallest is below"
-            f" the edge; trained at {', '.join(f'{rate:g}' for rate in own) or 'none of them'}"
-        )
-    return found
+    with decidable(name_of(rows)):
+        return dependence.matched((c if until is None else c.until(until) for c in candidates), level)
 
 
 def mup_at_best(tables: Tables, artefact: str) -> Curves:
@@ -124,9 +121,21 @@ def mup_at_best(tables: Tables, artefact: str) -> Curves:
 
 
 def ntp_matched(tables: Tables, artefact: str) -> Curves:
-    """NTP's sharpness at one learning rate, matched to :func:`mup_at_best` at the smallest width."""
+    """NTP's sharpness at one learning rate, :func:`matched` to :func:`mup_at_best` at the smallest width."""
     level = dependence.edge_level(mup_at_best(tables, artefact))
     return matched(network(tables, artefact, NTP), HESSIAN, level)
+
+
+# --- premises ---------------------------------------------------------------------------------------------------------
+
+
+def begins_below_the_edge(*found: Curves) -> Condition:
+    """Whether every size of all these networks is below 2/eta_0 at step 0 (means over seeds)."""
+    levels = [dependence.start_levels(own) for own in found]
+    each = "; ".join(
+        f"at {own.rate:g} by size {numbers(own.sizes, level)}" for own, level in zip(found, levels, strict=True)
+    )
+    return Condition(all((level < 1).all() for level in levels), f"share of 2/eta_0 at step 0, {each}")
 
 
 # --- numbers of seeds -------------------------------------------------------------------------------------------------
@@ -169,3 +178,17 @@ def jackknifed(statistic: Callable[[np.ndarray], float], seeds: int, what: str, 
     """A statistic of all seeds with the interval of its jackknife over them."""
     with decidable(what):
         return as_estimate(jackknife_interval(statistic, seeds), note)
+
+
+# --- the smallest of several ------------------------------------------------------------------------------------------
+
+
+def simultaneous(quantities: int) -> float:
+    """Level at which each of several intervals is formed, so that all of them hold together at 95% (Bonferroni)."""
+    return 1 - 0.05 / quantities
+
+
+def smallest_of(each: Sequence[Interval], note: str = "") -> Estimate:
+    """The smallest of several estimates whose intervals hold together: between the smallest of either bound."""
+    value, low, high = (min(getattr(one, end) for one in each) for end in ("value", "low", "high"))
+    return Estimate(value, low, high, each[0].n, note, tuple(number for one in each for number in one.sample))

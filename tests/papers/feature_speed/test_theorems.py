@@ -12,7 +12,7 @@ from tests.conftest import load_script
 
 theorems = load_script("theorems")
 SPEC = TheoremsSpec(
-    artefact="t", width=24, depths=[4, 6, 9], kernel_width=24, input_dim=5, n_inputs=3, seeds=2,
+    artefact="t", width=24, depths=[4, 6, 9], kernel_width=24, input_dim=5, n_inputs=3, seeds=2, more_seeds=3,
     training_steps=3, invariance_steps=12, seed=1,
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_a_factor_common_to_all_rates_leaves_the_angle_alone(table):
 def test_masked_feature_moves_less(table):
     names = ("f", "g", "g, readout on g", "f, layer before")
     f, g, own, before = (values(table, "node", series=name) for name in names)
-    assert (g < f).all() and (g < own).all() and len(before) == SPEC.seeds
+    assert (g < f).all() and (g < own).all() and len(before) == SPEC.more_seeds
 
 
 def test_finite_step_errs_by_switching_relus_and_not_by_rounding():

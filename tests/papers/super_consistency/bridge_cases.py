@@ -26,21 +26,21 @@ def smallest(label: str) -> int:
 def bridge_table(power_of_best: Power | None = None, seeds: int = 3, **curvature: Callable) -> pd.DataFrame:
     """All six networks; ``power_of_best`` of the learning rate alone, ``curvature`` replaces quantities.
 
-    The sharpness and the other quantities depend on the size in step: more with time, and more in networks whose best
-    learning rate moves more. All are below the edge.
+    The sharpness and the other quantities depend on the size in step, each network in its own time, and more in
+    networks whose best learning rate moves more. All are below the edge; seeds differ a little.
     """
 
     def loss(label, size, rate, step, seed):
-        best = (size / smallest(label)) ** (power_of_best or power)(label)
+        best = (size / smallest(label)) ** ((power_of_best or power)(label) + 0.005 * seed)
         return 0.1 + 0.1 * math.log2(rate / best) ** 2 + math.exp(-step / 20)
 
     measured = {
-        "sharpness": lambda label, size, rate, step, seed: 1.5 * grown(label, size, step),
+        "sharpness": lambda label, size, rate, step, seed: 1.5 * wavering(label, size, step, seed),
         "feature_sensitivity": lambda label, size, rate, step, seed: (
-            (size / smallest(label)) ** -power(label) * grown(label, size, step)
+            (size / smallest(label)) ** (0.002 * seed - power(label)) * grown(label, size, step)
         ),
         "feature_speed_rms": lambda label, size, rate, step, seed: grown(label, size, step),
-        "bfa": lambda label, size, rate, step, seed: math.acos(0.1 * grown(label, size, step)),
+        "bfa": lambda label, size, rate, step, seed: math.acos(0.1 * wavering(label, size, step, (seed + 1) % 3)),
         "loss_decay": lambda label, size, rate, step, seed: 1.0,
     }
     shared = {"loss": loss, "curvature": measured | curvature, "rates": RATES, "seeds": seeds, "probe_steps": PROBES}
@@ -59,6 +59,17 @@ def power(label: str) -> float:
 
 
 def grown(label: str, size: int, step: int) -> float:
-    """1 at the start and at the smallest size; a power of the size that grows with time, under muP hardly."""
-    speed = {"muP": 0.02, "NTP": 0.4, "Depth-muP over depth": 0.05, "muP over depth": 0.7}[label.split(", ")[0]]
-    return (size / smallest(label)) ** (speed * step / 100)
+    """1 at the start and at the smallest size; a power of the size that grows with time, under muP hardly.
+
+    Every second network has its largest one early, from where it falls.
+    """
+    name = label.split(", ")[0]
+    speed = {"muP": 0.02, "NTP": 0.6, "Depth-muP over depth": 0.05, "muP over depth": 0.9}[name]
+    late = step / 100 if name in ("muP", "Depth-muP over depth") or step == 0 else 1.2 - step / 100
+    return (size / smallest(label)) ** (speed * late)
+
+
+def wavering(label: str, size: int, step: int, seed: int) -> float:
+    """:func:`grown`, but that seed 1 is late at the last step, and that seeds differ with weight decay."""
+    decayed = (size / smallest(label)) ** (0.001 * seed * ("decay" in label))
+    return decayed * grown(label, size, 70 if (step, seed) == (100, 1) else step)

@@ -1,4 +1,4 @@
-"""Stage tables of coordinate checks with planted exponents: exact powers of width and depth, times a factor a seed."""
+"""Stage tables of coordinate checks with planted exponents: powers of width and depth, times a factor a seed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def row(**changes) -> dict:
     return base | changes
 
 
+def tilt(seed: int) -> float:
+    """By what the exponent of a seed differs from the mean: an interval without any spread decides nothing."""
+    return 1e-9 * (seed - (SEEDS - 1) / 2)
+
+
 def layer_rows(name: Parameterization, optimizer: OptimizerName, layers: int, steps: tuple[int, ...]) -> Iterator[dict]:
     """Every quantity of every layer, with the exponents that the table implies."""
     for number, layer in enumerate(width_exponents(name, optimizer, layers), start=1):
@@ -47,7 +52,7 @@ def powers(name: str, optimizer: str, steps: tuple[int, ...], place: dict, laws:
         for width in WIDTHS:
             for step in steps if quantity != "activation_rms" else (0, *steps):
                 for seed in range(SEEDS):
-                    value = 0.0 if law is None else (1 + seed) * (1 + step) * float(width) ** law
+                    value = 0.0 if law is None else (1 + seed) * (1 + step) * float(width) ** (law + tilt(seed))
                     yield row(**keys, quantity=quantity, width=width, step=step, seed=seed, value=value)
 
 
@@ -94,12 +99,14 @@ def depth_rows(name: str, optimizer: str, excess: float) -> Iterator[dict]:
     for depth in DEPTHS:
         for seed in range(SEEDS):
             own = keys | {"depth": depth, "seed": seed}
-            size = (1 + seed) * float(depth) ** excess
+            size = (1 + seed) * float(depth) ** (excess + tilt(seed))
             for layer in range(2, depth + 2):
                 # Layers differ; their mean follows the law.
                 value = size * depth ** stated["effective_update_hidden"] * (0.5 if layer % 2 else 1.5)
                 yield row(**own, series="hidden", layer=layer, quantity="effective_update_rms", value=value)
+                yield row(**own, series="hidden", layer=layer, quantity="propagating_update_rms", value=size)
             value = size * depth ** stated["effective_update_readout"]
             yield row(**own, series="readout", layer=depth + 2, quantity="effective_update_rms", value=value)
+            yield row(**own, series="readout", layer=depth + 2, quantity="propagating_update_rms", value=size)
             value = size * depth ** stated["feature_update"]
             yield row(**own, series="features", layer=depth + 1, quantity="feature_update_rms", value=value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from tests.papers.super_consistency.transfer_cases import transfer_table
-from tests.sweeps.cases import WIDTHS, sweep_table
+from tests.sweeps.cases import WIDTHS, Formula, sweep_table
 from tests.sweeps.spectra_cases import RATE, jitter, loss
 
 
@@ -13,7 +13,7 @@ def full_batch(late: float = 1.0, power: float = 0.0) -> pd.DataFrame:
     """The table of Figure 9: the sharpness goes from 0.3 to ``late`` times 2/eta_0, times (N / 16)^``power``."""
 
     def sharpness(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
-        return [2 / rate * (late if step >= 30 else 0.3) * (width / 16) ** power * jitter(seed)]
+        return [2 / rate * (late if step >= 30 else 0.3) * (width / 16) ** (power + 0.002 * seed) * jitter(seed)]
 
     return sweep_table(loss, {"sharpness": sharpness}, ("Depth-muP",), WIDTHS[:3], (RATE,))
 
@@ -30,7 +30,7 @@ def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.
         return [0.4 * 2 / rate * (1.0 if step < 30 else rise) * jitter(seed)]
 
     def whole(*place) -> list[float]:
-        return [eigenvalue(*place)[0] / share]
+        return [eigenvalue(*place)[0] / (share * (1 + 0.001 * place[-1]))]
 
     def rest(*place) -> list[float]:
         return [eigenvalue(*place)[0] * (1 / share - 1)]
@@ -43,14 +43,20 @@ def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.
     return sweep_table(loss, quantities, ("muP", "NTP"), WIDTHS, {"muP": (RATE,), "NTP": (8.0,)})
 
 
-def directional(slope: float = 0.0) -> pd.DataFrame:
+def directional(slope: float = 0.0, sharpness: Formula | None = None) -> pd.DataFrame:
     """The table of Figure 27: curvature along the gradient, proportional to the width to the power of ``slope``."""
 
     def curvature(label: str, width: int, rate: float, step: int, seed: int) -> float:
-        return (30.0 if step == 0 else 2.0) * width**slope * jitter(seed)
+        return (30.0 if step == 0 else 2.0) * width ** (slope + 0.002 * seed) * jitter(seed)
 
     labels = ("muP, no skips", "Depth-muP")
-    return sweep_table(loss, {"directional_sharpness": curvature}, labels, WIDTHS[:4], (RATE,))
+    quantities = {"directional_sharpness": curvature, "sharpness": sharpness or begins_below}
+    return sweep_table(loss, quantities, labels, WIDTHS[:4], (RATE,))
+
+
+def begins_below(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
+    """A sharpness of 0.6 times 2/eta_0."""
+    return [0.6 * 2 / rate * jitter(seed)]
 
 
 def all_tables() -> dict[str, pd.DataFrame]:

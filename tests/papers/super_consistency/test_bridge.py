@@ -125,15 +125,22 @@ def test_mean_along_training_is_weighted_by_the_steps_between_probes():
     assert bridge.along(np.array([0, 10, 100]), np.array([[1.0, 0.0, 0.0]])) == pytest.approx([0.05])
 
 
-def test_cells_correlate_seed_by_seed_where_both_are_steep_and_not_with_the_wrong_network():
+def test_curves_correlate_in_every_seed_and_network_and_not_with_the_wrong_network():
     time = np.arange(6.0)
     rising, falling = np.stack([time, 2 * time]), np.stack([time[::-1], time[::-1]])
     pairs = [(rising, rising), (falling, falling)]
-    assert bridge.cell_correlations(pairs) == pytest.approx([1.0, 1.0])
-    assert (bridge.cell_correlations(pairs, mispaired=True) < 0).all()
+    assert bridge.correlations(pairs) == pytest.approx(np.ones((2, 2)))
+    assert bridge.correlations(pairs, mispaired=True) == pytest.approx(-np.ones((2, 2)))
     few = [(own.copy(), other) for own, other in pairs]
-    few[0][0][1, :4] = np.nan
-    assert np.isnan(bridge.cell_correlations(few)).tolist() == [False, True]
+    few[0][0][1, :2] = np.nan
+    assert np.isnan(bridge.correlations(few)).tolist() == [[False, False], [True, False]]
+
+
+def test_which_network_is_the_steeper_one_is_no_correlation_within_them():
+    """Across both networks it would be close to 1."""
+    noise = np.random.default_rng(0).normal(size=(4, 200, 9))
+    pairs = [(noise[0], noise[1]), (100 + noise[2], 100 + noise[3])]
+    assert abs(bridge.correlations(pairs).mean()) < 0.05
 
 
 def test_decay_pair_is_compared_at_common_widths_and_a_common_rate():

@@ -30,8 +30,9 @@ def measurements() -> pd.DataFrame:
         for method in (*PRODUCTS, "power iteration, tol 1e-3", "ARPACK LM, default"):
             wrong = step in NEGATIVE and ("power" in method or "LM" in method)
             error = 2.5 if wrong else 0.01 if "power" in method else 1e-5
-            own = base | {"series": method, "quantity": "relative_error", "value": error}
-            rows += [own | {"seed": start, "products": PRODUCTS.get(method, 30)} for start in range(STARTS)]
+            for start in range(STARTS):
+                own = base | {"series": method, "quantity": "relative_error", "value": error * (1 + 1e-3 * start)}
+                rows.append(own | {"seed": start, "products": PRODUCTS.get(method, 30) + (start == 0)})
     return frame(rows)
 
 
@@ -59,12 +60,18 @@ def test_statistics_and_criteria_name_each_other():
 
 
 def test_silent_misses_of_ours_contradict_and_those_that_are_flagged_do_not():
-    missed = plant(0.02, series="Lanczos, warm", seed=(3, 4, 5))  # 48 of 1200
+    missed = plant(0.02, series="Lanczos, warm", seed=(3, 4, 5))  # from 48 of 400 starts
     assert verdicts(missed)["sc_methods_silent"] == Verdict.CONTRADICTED
     flagged = missed.assign(converged=~missed["value"].eq(0.02) | missed["series"].ne("Lanczos, warm"))
     assert verdicts(flagged)["sc_methods_silent"] == Verdict.CONFIRMED
-    few = plant(0.02, series="Lanczos, warm", seed=3, step=tuple(STEPS)[:8])  # 8 of 1200 may be more than 1%
+    few = plant(0.02, series="Lanczos, warm", seed=3, step=tuple(STEPS)[:8])  # 8 of 400 may be less than 1%
     assert verdicts(few)["sc_methods_silent"] == Verdict.INCONCLUSIVE
+
+
+def test_a_start_counts_once_however_many_methods_miss_from_it():
+    missed = plant(0.02, series=("Lanczos, cold", "Lanczos, warm", "Lanczos, warm with checks"), seed=3)
+    estimate = STATISTICS["share of silent misses, our method"]({ARTEFACT: missed})
+    assert (estimate.value, estimate.n) == (1 / STARTS, STARTS * len(STEPS))
 
 
 def test_misses_in_a_twentieth_of_the_calls_contradict_the_accuracy():
@@ -78,7 +85,7 @@ def test_misses_in_a_twentieth_of_the_calls_contradict_the_accuracy():
     [("sc_methods_products_cold", "Lanczos, cold", 12), ("sc_methods_products_warm", "Lanczos, warm", 6)],
 )
 def test_more_products_contradict_the_cost(claim, method, products):
-    table = plant(products, "products", series=method)
+    table = plant(products + (measurements()["seed"] == 0), "products", series=method)
     assert verdicts(table)[claim] == Verdict.CONTRADICTED
 
 
@@ -90,7 +97,7 @@ def test_costs_are_judged_on_the_network_of_the_paper_and_the_others_noted():
 
 
 def test_an_accurate_power_iteration_contradicts_and_takes_the_control_of_the_accuracy_away():
-    found = verdicts(plant(1e-5, series="power iteration, tol 1e-3"))
+    found = verdicts(plant(1e-5 * (1 + measurements()["seed"]), series="power iteration, tol 1e-3"))
     assert found["sc_methods_paper_accuracy"] == found["sc_methods_paper_negative"] == Verdict.CONTRADICTED
     assert found["sc_methods_accuracy"] == found["sc_methods_silent"] == Verdict.INCONCLUSIVE
 
@@ -99,7 +106,7 @@ def test_errors_count_only_where_the_negative_eigenvalue_dominates():
     later = tuple(step for step in STEPS if step not in NEGATIVE)
     name = "median error where the negative eigenvalue dominates, ARPACK LM, default"
     estimate = STATISTICS[name]({ARTEFACT: plant(7.0, series="ARPACK LM, default", step=later)})
-    assert (estimate.value, estimate.n) == (2.5, len(NEGATIVE) * STARTS)
+    assert (estimate.value, estimate.n) == (pytest.approx(2.53), len(NEGATIVE) * STARTS)
     assert estimate.note == "ConvNet, step 0; ConvNet, step 10"
 
 

@@ -74,7 +74,7 @@ def test_trajectories_follow_the_probe_steps_and_not_the_eigenvalue():
 
 def test_sharpness_over_its_threshold_is_shown_by_width():
     found = FIGURES["sc_fig09"].tabulate(full_batch(0.9))
-    assert values(found, sc_edge_tables.EDGE_RATIO, "Depth-muP") == pytest.approx([0.9 * 1.01] * 3)
+    assert values(found, sc_edge_tables.EDGE_RATIO, "Depth-muP") == pytest.approx([0.9 * 1.01] * 3, rel=2e-3)
     assert values(found, sc_edge_tables.EDGE_RATIO, "Depth-muP", "x") == [8, 16, 32]
 
 

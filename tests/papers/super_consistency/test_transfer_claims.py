@@ -90,15 +90,48 @@ def test_a_matched_rate_at_which_a_network_died_is_not_used():
         dead = (label, width, rate, seed) == ("NTP", 128, MATCHED, 1) and step > 60
         return math.nan if dead else loss(label, width, rate, step, seed)
 
-    found = judged(transfer_tables(dying)).loc["sc_fig1_sharpness_ntp"]
-    assert "NTP at 1," in found["note"] and found["verdict"] == Verdict.CONFIRMED
+    measured = {"NTP": (1.0, 1.75, MATCHED)}
+    stages = transfer_tables(dying, rates=RATES | {"NTP": (1.0, 1.75, *RATES["NTP"][1:])}, measured=measured)
+    found = judged(stages).loc["sc_fig1_sharpness_ntp"]
+    assert "NTP at 1.75," in found["note"] and found["verdict"] == Verdict.CONFIRMED
 
 
 def test_networks_that_are_all_beyond_the_edge_cannot_be_matched():
     found = judged(transfer_tables(measured={"NTP": [4.0, 8.0]}))
     assert found.loc["sc_fig1_sharpness_ntp", "verdict"] == Verdict.INCONCLUSIVE
-    assert "the smallest is below the edge; trained at 4, 8" in found.loc["sc_fig1_sharpness_ntp", "note"]
+    assert "train it goes 4: from 0.219 to 1.1, 8: from 0.22 to 1.1" in found.loc["sc_fig1_sharpness_ntp", "note"]
     assert "not computed" in found.loc["sc_fig1_sharpness", "control"]
+    for claim in ("sharpness_ntp", "sharpness_ratio"):
+        assert "NTP of Fig. 1: NTP: no learning rate" in found.loc[f"sc_fig1_{claim}", "premise"]
+
+
+def test_a_level_of_mup_beyond_the_edge_leaves_nothing_to_match():
+    def beyond(label, width, rate, step, seed):
+        return (1.2 if label == "muP" else 1.0) * sharpness(label, width, rate, step, seed)
+
+    row = judged(transfer_tables(loss, beyond)).loc["sc_fig1_sharpness_ntp"]
+    assert row["verdict"] == Verdict.INCONCLUSIVE
+    assert "nothing can be matched below the edge to a network at 1.14 of 2/eta_0" in row["note"]
+
+
+def test_ntp_after_a_catapult_is_not_matched():
+    def caught(label, width, rate, step, seed):
+        factor = 7.0 if (label, step) == ("NTP", 0) else 1.0
+        return factor * sharpness(label, width, rate, step, seed)
+
+    row = judged(transfer_tables(loss, caught)).loc["sc_fig1_sharpness_ntp"]
+    assert row["verdict"] == Verdict.INCONCLUSIVE and "2: from 1.12 to 0.8" in row["note"]
+
+
+def test_only_the_narrowest_network_of_ntp_has_to_sharpen():
+    def still(label, width, rate, step, seed):
+        kept = (label, width) == ("NTP", 8)
+        return 0.8 * 2 / rate * (1 + 0.01 * seed) if kept else sharpness(label, width, rate, step, seed)
+
+    name = "sharpening from below the edge of stability, NTP of Fig. 1"
+    assert PREMISES[name](transfer_tables()).holds
+    condition = PREMISES[name](transfer_tables(loss, still))
+    assert not condition.holds and condition.note.startswith("at 1 from 0.02-0.81 to 0.096-0.81")
 
 
 def test_a_width_that_stands_out_contradicts_the_common_level_but_not_the_slope():
@@ -149,14 +182,14 @@ def test_no_rate_at_which_all_train_cannot_decide():
 def test_optima_at_the_edge_decide_nothing_and_are_named():
     found = judged(transfer_tables(rates=RATES | {"muP": (0.1, 0.2, 0.4, 0.8)})).loc["sc_fig1_transfer_mup"]
     assert found["verdict"] == Verdict.INCONCLUSIVE
-    assert "100% at an edge of the grid 0.1 to 0.8, of 8, 16, 32, 64, 128" in found["note"]
+    assert "100% at an end of what did not fail of the grid 0.1 to 0.8, of 8, 16, 32, 64, 128" in found["note"]
 
 
 def test_shift_is_signed_and_small_in_both_directions():
     def backwards(label, width, rate, step, seed):
         if label != "muP":
             return loss(label, width, rate, step, seed)
-        return 0.2 + 0.05 * math.log2(rate / 3.2 * 2 ** (0.75 * octaves(width))) ** 2
+        return 0.2 + 0.05 * math.log2(rate / 3.2 * 2 ** ((0.75 + 0.01 * seed) * octaves(width))) ** 2
 
     found = judged(transfer_tables(backwards, rates=RATES | {"muP": tuple(0.1 * 2**k for k in range(8))}))
     row = found.loc["sc_fig1_transfer_mup"]

@@ -66,7 +66,7 @@ def test_a_run_that_diverges_ends_with_its_step():
 def test_theory_stage_computes_every_case():
     table = load_script("two_layer_theory").main(TwoLayerTheorySpec.model_validate(THEORY))
     assert set(table["case"]) == {
-        "laws", "other laws", "bound", "dense", "edge", "initialisation", "limit", "softmax"
+        "laws", "other laws", "bound", "dense", "edge", "initialisation", "uniform initialisation", "limit", "softmax"
     }  # fmt: skip
     errors = table[(table["case"] == "laws") & table["series"].isin(["one step", "free running"])]
     assert errors["value"].max() < 1e-13
@@ -75,9 +75,20 @@ def test_theory_stage_computes_every_case():
         len(other) == len(errors) / 2
         and other.groupby(["parameterization", "width", "seed"])["value"].max().min() > 0.01
     )
-    edge = table[(table["case"] == "edge") & (table["series"] == "sharpness over 2/learning rate")]
-    assert 0 < edge["value"].max() <= 1 + 1e-9
     assert (table[table["series"] == "sharpness over its least"]["value"] > 1 - 1e-5).all()
+
+
+def test_runs_far_beyond_the_edge_cycle_or_diverge_and_are_kept():
+    edge = THEORY["edge"] | {"highest": 3, "shares": 12}
+    table = load_script("two_layer_theory").main(TwoLayerTheorySpec.model_validate(THEORY | {"edge": edge}))
+    rows = table[(table["case"] == "edge") & (table["quantity"] == "curvature_ratio")]
+    runs = rows.pivot_table(index=["parameterization", "width", "seed", "index"], columns="series", values="value")
+    assert len(runs) == 2 * 2 * 2 * 12 and runs["printed edge over 2/learning rate"].gt(1).all()
+    ratio, converged = runs["sharpness over 2/learning rate"], runs["run"] == 1
+    assert 0 < ratio[converged].max() <= 1 + 1e-9
+    assert ratio[~converged].max() > 1.05 and ratio[~converged].isna().any() and ratio[converged].notna().all()
+    assert runs["sharpness over its least"].notna().eq(converged).all()
+    assert not converged[runs["least sharpness over 2/learning rate"] > 1].any()
 
 
 def test_bound_and_parts_of_the_next_network_are_told_from_its_own():

@@ -41,11 +41,11 @@ def loss(label, width, rate, step, seed):
 
 
 def sharpness(label, width, rate, step, seed):
-    """Rises to 2/eta_0, under muP at one pace everywhere, under NTP later, and to less below the edge if wider."""
+    """Rises nearly to 2/eta_0, under muP at one pace everywhere; under NTP later, and to less below it if wider."""
     edge = 2 / rate * jitter(label, width, rate, step, seed)
     if label == "random features":
         return 0.5 * edge * max(1.0, 2 - step / 20)
-    level = {"muP": 1.0 + 0.01 * octaves(width), "NTP": min(1.1, 0.4 * rate * 2 ** (-0.5 * octaves(width)))}[label]
+    level = {"muP": 0.95 + 0.01 * octaves(width), "NTP": min(1.1, 0.4 * rate * 2 ** (-0.5 * octaves(width)))}[label]
     pace = 10 if label == "muP" else 5 * 2 ** octaves(width)
     return level * edge * min(1.0, 0.2 + step / pace)
 

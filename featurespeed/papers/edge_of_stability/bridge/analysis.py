@@ -22,7 +22,7 @@ from featurespeed.sweeps.transfer import ALL, Chosen, over_seeds
 
 BEYOND = "beyond_share"
 FAR = 1.0  # steps of 2 in the largest kappa that count as going past the edge
-MOST_OPEN = 0.2  # share of the seeds that may lie at an end of the grid
+MOST_OPEN = 0.2  # share of the seeds that may be undecided because the grid ends too early
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,13 @@ class Reach:
         """Whether the grid ends too early for a seed, ``[S]``: its largest kappa is only a bound."""
         return np.isin(self.places, (-1, len(self.kappas) - 1))
 
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each seed: between which values log2 of that kappa lies when the grid goes on beyond its ends, ``[S]``."""
+        known = np.log2(self.of_each)
+        low = np.where(self.places < 0, -np.inf, known)
+        return low, np.where(self.places == len(self.kappas) - 1, np.inf, known)
+
     def of_seeds(self, seeds: np.ndarray) -> Reach:
         """The same for some seeds, by their numbers."""
         return Reach(self.kappas, seeds, self.trained[np.searchsorted(self.seeds, seeds)])
@@ -94,12 +101,14 @@ class Gain:
     """What one network reaches over another, seed by seed.
 
     Attributes:
-        one, other: their log2 of the largest kappa, ``[S]``: of the seeds that both have.
-        open: whether a grid ends too early to know it, ``[S]``.
+        steps: the difference of their log2 of the largest kappa, ``[S]``: of the seeds that both have.
+        least, most: between which values it lies, ``[S]``: not known better where a grid ends too early.
+        open: whether one does, ``[S]``.
     """
 
-    one: np.ndarray
-    other: np.ndarray
+    steps: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
     open: np.ndarray
 
     @classmethod
@@ -107,12 +116,9 @@ class Gain:
         """Of the seeds that both have."""
         seeds = np.intersect1d(one.seeds, other.seeds)
         one, other = one.of_seeds(seeds), other.of_seeds(seeds)
-        return cls(np.log2(one.of_each), np.log2(other.of_each), one.open | other.open)
-
-    @property
-    def steps(self) -> np.ndarray:
-        """The difference, in steps of 2, ``[S]``."""
-        return self.one - self.other
+        steps = np.log2(one.of_each) - np.log2(other.of_each)
+        (low, high), (other_low, other_high) = one.limits, other.limits
+        return cls(steps, low - other_high, high - other_low, one.open | other.open)
 
     @property
     def is_bound(self) -> bool:
@@ -120,17 +126,14 @@ class Gain:
         return bool(self.open.mean() > MOST_OPEN)
 
     def interval(self) -> Interval:
-        """Mean over seeds with its t interval; seeds that all agree tell it to within a step of the grid.
+        """For the figure: mean with its t interval; seeds that all agree tell it to within a step of the grid.
 
         Raises:
             ValueError: fewer than two seeds.
         """
         found = mean_interval(self.steps)
         margin = 0.0 if found.low < found.high else 1.0
-        sample = (*self.one.tolist(), *self.other.tolist())
-        return Interval(
-            found.value, found.low - margin, found.high + margin, found.n, "mean of differences, t interval", sample
-        )
+        return Interval(found.value, found.low - margin, found.high + margin, found.n, "mean, t interval")
 
 
 def beyond_at_reach(runs: Runs) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The width patterns r = 0 and r = 2 against each other: at equal kappa, and at matched absolute learning rates.
 
 Learning rates are kappa times 2/lambda_Xi(0), which differs between networks: what a pattern survives in units of kappa
-is not what it survives in learning rates. The unit is the seed, of which both networks have one each.
+is not what it survives in learning rates. The unit is the seed, of which both networks have one each. A network fails
+if it diverges, dies, or ends at the loss of chance or above.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, register
+from featurespeed.papers.edge_of_stability.counts import share_estimate, trains
 from featurespeed.papers.edge_of_stability.descent.networks import (
     BEYOND,
     FEWEST_SEEDS,
@@ -23,9 +25,7 @@ from featurespeed.papers.edge_of_stability.descent.networks import (
     READINGS,
     REL1,
     group,
-    joined,
     of_both,
-    share_estimate,
 )
 from featurespeed.papers.edge_of_stability.shared import Runs
 from featurespeed.statistics import ratio_interval
@@ -76,8 +76,9 @@ def _at_matched_rates(one: str, other: str) -> Callable[[Tables], Estimate]:
 
     def compute(tables: Tables) -> Estimate:
         first, second, places, others = _pair(tables, REL1, one, other)
+        failed, fate = ~trains(first), ~trains(second)
         shares = np.array([
-            matched_shares(first.rates[i], ~first.finite[i], second.rates[j], ~second.finite[j])
+            matched_shares(first.rates[i], failed[i], second.rates[j], fate[j])
             for i, j in zip(places, others, strict=True)
         ])  # fmt: skip
         shares = shares[~np.isnan(shares).any((1, 2))]
@@ -104,7 +105,7 @@ def _at_equal_kappa(one: str) -> Callable[[Tables], Estimate]:
         if not kappas:
             raise Undecidable(f"{MAP}: no kappa between 1 and {BEYOND:g} without a scaling")
         failed = [
-            np.stack([~found.at(found.finite, k)[seeds] for k in kappas], 1)
+            np.stack([~found.at(trains(found), k)[seeds] for k in kappas], 1)
             for found, seeds in ((first, places), (second, others))
         ]
         by_kappa = ", ".join(
@@ -116,31 +117,18 @@ def _at_equal_kappa(one: str) -> Callable[[Tables], Estimate]:
     return compute
 
 
-def _gain_in_units(scaling: str) -> Callable[[Tables], Estimate]:
-    """What r = 2 gains over r = 0 in absolute learning rates, over what it gains in kappa.
-
-    A largest kappa that r = 2 survives and another one of r = 0 give the gain in kappa; with ``eta = 2 kappa /
-    lambda_Xi(0)`` that in learning rates is larger by lambda_Xi(0) of r = 0 over that of r = 2, whatever they survive.
-    """
+def _initial_curvature(one: str) -> Callable[[Tables], Estimate]:
+    """lambda_Xi(0) of one network over that of r = 0, rel1: where it is above 1, equal kappa is a smaller rate."""
 
     def compute(tables: Tables) -> Estimate:
-        flat, quadratic, first, second = _pair(tables, scaling, FLAT, QUADRATIC)
-        sharpness = [
-            2 * found.kappas[0] / found.rates[seeds, 0] for found, seeds in ((flat, first), (quadratic, second))
+        first, second, places, others = _pair(tables, REL1, one, FLAT)
+        curvatures = [
+            2 * found.kappas[0] / found.rates[seeds, 0] for found, seeds in ((first, places), (second, others))
         ]
-        medians = "lambda_Xi(0), medians over seeds: {:.3g} of r = 0, {:.3g} of r = 2".format(
-            *map(np.median, sharpness)
-        )
-        survived = "; ".join(f"{found.key.network}: {_survived(found)}" for found in (flat, quadratic))
-        note = f"largest kappa survived with all smaller ones, by seed, {survived}"
-        return as_estimate(ratio_interval(*sharpness), joined(medians, note))
+        note = "medians over seeds {:.3g} and {:.3g}".format(*map(np.median, curvatures))
+        return as_estimate(ratio_interval(*curvatures), note)
 
     return compute
-
-
-def _survived(found: Runs) -> str:
-    counts = np.logical_and.accumulate(found.finite, axis=1).sum(1)
-    return ", ".join(f"{found.kappas[count - 1]:g}" if count else "none" for count in counts)
 
 
 def _none_at_equal_rates(scaling: str) -> Callable[[Tables], Estimate]:
@@ -158,7 +146,7 @@ def _none_at_equal_rates(scaling: str) -> Callable[[Tables], Estimate]:
                 f"{MAP}: no run without a scaling is within a factor of {FURTHEST:g} of the learning rates of {scaling}"
                 f" at kappa = {BEYOND:g}; the nearest are {factor:.3g} times smaller, kappa = {kappa:.2g} is needed"
             )
-        failed = ~plain.finite[places, nearest]
+        failed = ~trains(plain)[places, nearest]
         return share_estimate(failed, f"at kappa {', '.join(f'{k:g}' for k in np.unique(plain.kappas[nearest]))}")
 
     return compute
@@ -176,8 +164,8 @@ register("share of seeds in which r = 0 fails at more kappas than r = 2, none", 
 register(
     "share of seeds in which r = 2 fails at more kappas than that of the next seed, none", _at_equal_kappa(QUADRATIC)
 )
-for _scaling in (REL1, NONE):
-    register(f"gain of r = 2 in learning rates over that in kappa, {_scaling}", _gain_in_units(_scaling))
+register("initial curvature of r = 2 over that of r = 0, rel1", _initial_curvature(QUADRATIC))
+register("initial curvature of the narrow network over that of r = 0, rel1", _initial_curvature(NARROW))
 for _scaling in READINGS:
     register(
         f"share of networks that fail at the learning rates of {_scaling} at kappa 32, r = 2, none",

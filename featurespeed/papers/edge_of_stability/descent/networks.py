@@ -1,7 +1,7 @@
 """What the statistics of this paper share: which runs, which kappas, what networks that failed leave, premises.
 
-A network that failed (it diverged or died) has no final value. Statistics of final values use the seeds whose networks
-trained, say how many did not, and cannot decide with fewer than two of them.
+A network fails if it diverges, dies, or ends at the loss of chance or above. Statistics of what is learned use the
+seeds whose networks trained, say how many did not, and cannot decide with fewer than two of them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from featurespeed.ledger.engine import Condition, Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, register_premise
 from featurespeed.ledger.evidence import mean_estimate as mean_of_seeds
 from featurespeed.papers.edge_of_stability import shared
+from featurespeed.papers.edge_of_stability.counts import trains
 from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Runs
-from featurespeed.statistics import proportion_interval, ratio_interval
+from featurespeed.statistics import ratio_interval
 from featurespeed.sweeps.transfer import settings
 
 FLAT, QUADRATIC = "r = 0", "r = 2"
@@ -73,7 +74,15 @@ def of_both(first: Runs, second: Runs) -> tuple[np.ndarray, np.ndarray]:
 
 def trained(found: Runs, quantity: str, kappa: float) -> np.ndarray:
     """A quantity after training at one kappa, ``[S]``; NaN where the network failed or ended above chance."""
-    return found.at(np.where(found.trained, found.final(quantity), np.nan), kappa)
+    return found.at(np.where(trains(found), found.final(quantity), np.nan), kappa)
+
+
+def trained_mean(found: Runs, quantity: str, kappa: float) -> Estimate:
+    """Mean over all steps of the networks of one kappa that trained, then over these networks; t interval."""
+    own = found.at(trains(found), kappa)
+    means = np.where(own, found.at(found.over_training(quantity), kappa), np.nan)
+    (there,), _ = complete(f"{name_of(found)}, kappa {kappa:g}", means)
+    return mean_of_seeds(there, f"{own.sum()} of {len(own)} networks trained, the mean is over them")
 
 
 def name_of(found: Runs) -> str:
@@ -118,17 +127,6 @@ def mean_estimate(what: str, values: np.ndarray, note: str = "") -> Estimate:
     return mean_of_seeds(there, joined(left_out, note))
 
 
-def share_estimate(sure: np.ndarray, note: str = "", possible: np.ndarray | None = None) -> Estimate:
-    """Share of the seeds of which something is true, ``[S]``; Clopper-Pearson interval.
-
-    ``possible``: of which it may be true; what is open counts half, and the interval allows for both.
-    """
-    possible = sure if possible is None else possible
-    least, most = (proportion_interval(int(counted.sum()), len(counted)) for counted in (sure, possible))
-    sample = tuple(sure.astype(float).tolist())
-    return Estimate((least.value + most.value) / 2, least.low, most.high, len(sure), note, sample)
-
-
 def joined(*notes: str) -> str:
     """The notes that there are, in one line."""
     return "; ".join(note for note in notes if note)
@@ -143,7 +141,7 @@ def listed(kappas: np.ndarray) -> str:
 
 Members = tuple[str, str, float, str]  # network, scaling, kappa, schedule
 
-#: Premise -> the networks that it is about. Their steps are means over all seeds, those that failed included.
+#: Premise -> the networks that it is about: of all steps that they took, those that failed included.
 BEYOND_THE_EDGE: dict[str, Members] = {
     "beyond the edge on a fifth of their steps (rel1, r = 2, kappa 32)": (QUADRATIC, REL1, BEYOND, CONSTANT),
     "beyond the edge on a fifth of their steps (norm1, r = 2, kappa 32)": (QUADRATIC, NORM1, BEYOND, CONSTANT),
@@ -159,6 +157,8 @@ BEYOND_THE_EDGE: dict[str, Members] = {
 
 #: Premise -> the networks of which at least four in five must end with a training loss below chance.
 TRAINED: dict[str, Members] = {
+    "trained (rel1, r = 2, kappa 0.5)": (QUADRATIC, REL1, BELOW, CONSTANT),
+    "trained (norm1, r = 2, kappa 0.5)": (QUADRATIC, NORM1, BELOW, CONSTANT),
     "trained (rel1, r = 2, kappa 32)": (QUADRATIC, REL1, BEYOND, CONSTANT),
     "trained (norm1, r = 2, kappa 32)": (QUADRATIC, NORM1, BEYOND, CONSTANT),
     "trained (rel1, r = 2 on Fashion-MNIST, kappa 32)": (FASHION, REL1, BEYOND, CONSTANT),
@@ -175,11 +175,11 @@ def _members(tables: Tables, members: Members) -> tuple[Runs, float]:
 def _beyond_the_edge(members: Members) -> Callable[[Tables], Condition]:
     def compute(tables: Tables) -> Condition:
         found, kappa = _members(tables, members)
-        shares = found.at(found.over_training("beyond_share"), kappa)
-        if np.isnan(shares).all():
+        shares, steps = (found.at(own("beyond_share"), kappa) for own in (found.over_training, found.steps_recorded))
+        if not steps.sum():
             raise Undecidable(f"{name_of(found)}: no recorded steps")
-        mean = float(np.nanmean(shares))
-        return Condition(mean >= BEYOND_SHARE, f"{mean:.1%} of the steps")
+        share = float((np.nan_to_num(shares) * steps).sum() / steps.sum())
+        return Condition(share >= BEYOND_SHARE, f"{share:.1%} of the steps")
 
     return compute
 
@@ -187,7 +187,7 @@ def _beyond_the_edge(members: Members) -> Callable[[Tables], Condition]:
 def _trained(members: Members) -> Callable[[Tables], Condition]:
     def compute(tables: Tables) -> Condition:
         found, kappa = _members(tables, members)
-        own = found.at(found.trained, kappa)
+        own = found.at(trains(found), kappa)
         return Condition(own.mean() >= TRAINED_SHARE, f"{own.sum()} of {len(own)} networks end below chance")
 
     return compute

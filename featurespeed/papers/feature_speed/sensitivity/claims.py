@@ -40,12 +40,12 @@ def _levels(tables: Tables, artefact: str, series: str) -> np.ndarray:
     return rows[rows["depth"] >= 20].groupby("seed")["value"].median().to_numpy()
 
 
-def _over_published_level(series: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: mean_estimate(_levels(tables, "fsf_fig2b", series) / PUBLISHED_LEVEL)
+def _over_published_level(artefact: str, series: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: mean_estimate(_levels(tables, artefact, series) / PUBLISHED_LEVEL)
 
 
-for _series in ("beta=1/sqrtL", "beta=1/L"):
-    register(f"level of S at {_series} over the level published for beta=1/sqrtL", _over_published_level(_series))
+for _artefact, _series, _of in (("fsf_fig2b", "beta=1/sqrtL", "S at beta=1/sqrtL"), ("fsf_fig2a", "MF+muP", "the MLP")):
+    register(f"level of {_of} over the level published for beta=1/sqrtL", _over_published_level(_artefact, _series))
 
 
 def _over_published_ratio(above: np.ndarray, below: np.ndarray) -> Estimate:

@@ -13,6 +13,7 @@ from featurespeed.ledger.evidence import (
     Tables,
     as_estimate,
     identity,
+    largest_estimate,
     mean_difference,
     mean_estimate,
     register,
@@ -21,6 +22,8 @@ from featurespeed.ledger.evidence import (
 )
 from featurespeed.papers.feature_speed.shared import cosines
 from featurespeed.statistics import proportion_interval, ratio_interval
+
+PAIR = ("MLP", "ResNet")
 
 
 def _batch_exponent(n_inputs_of_batch: bool) -> Callable[[Tables], Estimate]:
@@ -66,17 +69,20 @@ register(
 )
 
 
-@statistic("cos theta over M1/sqrt(M2), minus 1")
+@statistic("largest distance of cos theta over M1/sqrt(M2) from 1, MLP and ResNet")
 def angle_of_a_kernel(tables: Tables) -> Estimate:
-    """Mean over MLP and ResNet of each seed, which share their weights."""
+    """Of MLP and ResNet, so that their deviations cannot cancel."""
     kernel = _kernel(tables)
-    return mean_estimate((kernel["cos_bfa"] / kernel["kernel_ratio"] - 1).mean(axis=1).to_numpy())
+    ratios = kernel["cos_bfa"] / kernel["kernel_ratio"]
+    means = ", ".join(f"{name} {mean:.3f}" for name, mean in ratios.mean().items())
+    return largest_estimate(ratios.to_numpy(), 1.0, f"means {means}")
 
 
-@statistic("cos theta of the MLP over M1/sqrt(M2) of the ResNet, minus 1")
+@statistic("largest distance of cos theta over M1/sqrt(M2) of the other network from 1")
 def angle_of_another_kernel(tables: Tables) -> Estimate:
     kernel = _kernel(tables)
-    return mean_estimate((kernel["cos_bfa", "MLP"] / kernel["kernel_ratio", "ResNet"] - 1).to_numpy())
+    ratios = [kernel["cos_bfa", one] / kernel["kernel_ratio", other] for one, other in (PAIR, PAIR[::-1])]
+    return largest_estimate(np.stack(ratios, axis=1), 1.0)
 
 
 # --- Proposition 4.1 --------------------------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ from featurespeed.values import (
 
 
 class TheoremsSpec(Spec):
-    """Direct tests of the paper's theorems on small float64 networks (stage table ``fsf_theorems``)."""
+    """Direct tests of the paper's theorems on small float64 networks (stage table ``fsf_theorems``).
+
+    ``more_seeds`` are those of the experiments whose numbers differ most between seeds: spectrum of the kernel, and
+    node of Figure 2a.
+    """
 
     artefact: str
     width: Width
@@ -26,6 +30,7 @@ class TheoremsSpec(Spec):
     input_dim: Count
     n_inputs: Replicates
     seeds: Replicates
+    more_seeds: Replicates
     training_steps: Annotated[int, Field(ge=2, strict=True)]
     invariance_steps: Annotated[int, Field(ge=2, strict=True)]
     seed: Seed

@@ -42,7 +42,7 @@ WIDTH_INDEPENDENT = (
     0.15  # a coefficient of variation over sizes up to this counts as independent of the size, in the figure
 )
 FAILED = 1e6  # stands for the spread where a network has failed
-FEWEST_CELLS = 10  # networks times probe steps that a rank correlation needs
+FEWEST_STEPS = 5  # probe steps that a rank correlation needs
 
 
 @dataclass(frozen=True)
@@ -200,20 +200,29 @@ def cells(network: Network, predictor: str = PREDICTOR) -> tuple[np.ndarray, np.
     return tuple(steepness(sizes, values) for sizes, _, values in found)
 
 
-def cell_correlations(pairs: Sequence[tuple[np.ndarray, np.ndarray]], mispaired: bool = False) -> np.ndarray:
-    """Rank correlation, over networks and probe steps, of the two steepnesses of every seed, ``[seeds]``.
+def correlations(pairs: Sequence[tuple[np.ndarray, np.ndarray]], mispaired: bool = False) -> np.ndarray:
+    """Rank correlation over the probe steps of the two steepnesses, of every seed and network, ``[seeds, networks]``.
 
-    ``mispaired``: the sharpness of the next network stands beside each network's predictor. NaN for a seed with fewer
-    than :data:`FEWEST_CELLS` cells in which both are known.
+    Within each network: across networks it would tell little but which one is which. NaN with fewer than
+    :data:`FEWEST_STEPS` steps at which both are known, or where one of them does not vary.
+
+    Args:
+        pairs: :func:`cells` of the networks, which have the same probe steps.
+        mispaired: the sharpness of the next network stands beside each network's predictor, at the same steps.
     """
     partners = [*pairs[1:], pairs[0]] if mispaired else pairs
-    first = np.concatenate([own for own, _ in pairs], axis=1)
-    second = np.concatenate([sharpness for _, sharpness in partners], axis=1)
-    known = np.isfinite(first) & np.isfinite(second)
-    return np.array([
-        spearmanr(x[own], y[own]).statistic if own.sum() >= FEWEST_CELLS else np.nan
-        for x, y, own in zip(first, second, known, strict=True)
+    return np.column_stack([
+        [_rank_correlation(*curves) for curves in zip(own, sharpness, strict=True)]
+        for (own, _), (_, sharpness) in zip(pairs, partners, strict=True)
     ])  # fmt: skip
+
+
+def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's coefficient; NaN with too few steps, or where one of the two does not vary."""
+    known = np.isfinite(first) & np.isfinite(second)
+    if known.sum() < FEWEST_STEPS or not (np.ptp(first[known]) and np.ptp(second[known])):
+        return np.nan
+    return float(spearmanr(first[known], second[known]).statistic)
 
 
 def decay_pair(table: pd.DataFrame, label: str) -> tuple[Network, Network, float] | None:

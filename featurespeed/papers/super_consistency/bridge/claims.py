@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, per_table, register
+from featurespeed.ledger.evidence import Tables, enough_seeds, largest_estimate, mean_estimate, per_table, register
 from featurespeed.papers.super_consistency.bridge import analysis
 from featurespeed.papers.super_consistency.bridge.analysis import PREDICTOR, QUANTITIES, SHIFTED, Network
 from featurespeed.papers.super_consistency.shared import (
@@ -18,12 +18,15 @@ from featurespeed.papers.super_consistency.shared import (
     decidable,
     late_exponents,
     matched,
+    numbers,
+    simultaneous,
+    smallest_of,
 )
+from featurespeed.statistics import mean_interval
 from featurespeed.sweeps.convergence import Curves
 from featurespeed.sweeps.dependence import edge_level, ordered_difference
 
 ARTEFACT = "sc_bridge"
-OVER_WIDTH = (MUP, NTP)
 
 _network = per_table(analysis.network)
 
@@ -37,9 +40,9 @@ def _networks(tables: Tables, labels: Sequence[str] = SHIFTED) -> list[Network]:
     return list(found.values())
 
 
-def _shifted(tables: Tables, labels: Sequence[str] = SHIFTED) -> list[Network]:
+def _shifted(tables: Tables) -> list[Network]:
     """:func:`_networks`, of all of which the best learning rates can be told."""
-    networks = _networks(tables, labels)
+    networks = _networks(tables)
     for own in networks:
         if not own.optima.usable:
             raise Undecidable(f"{own.label}: best rates by {own.size} {own.optima.note()}")
@@ -67,6 +70,7 @@ def _sharpness(tables: Tables, own: Network) -> Curves:
 def _thesis(mispaired: bool) -> Callable[[Tables], Estimate]:
     """How much more the best rate moves where the sharpness depends more on the size: exponents, pairs of networks.
 
+    One network is left out at a time, and the smallest of the estimates counts, so that none of them decides alone.
     ``mispaired``: each network with the shift of the next one.
     """
 
@@ -78,9 +82,18 @@ def _thesis(mispaired: bool) -> Callable[[Tables], Estimate]:
             f"{own.label}: sharpness {slope:.2f}, rate {shift:.2f}"
             for own, slope, shift in zip(networks, slopes.mean(0), shifts.mean(0), strict=True)
         )
-        return mean_estimate(ordered_difference(slopes, np.roll(shifts, -1, axis=1) if mispaired else shifts), each)
+        shifts = np.roll(shifts, -1, axis=1) if mispaired else shifts
+        without = np.column_stack([ordered_difference(*_without(k, slopes, shifts)) for k in range(len(networks))])
+        enough_seeds(without)
+        left_out = numbers((own.label for own in networks), without.mean(0))
+        intervals = [mean_interval(column, simultaneous(len(networks))) for column in without.T]
+        return smallest_of(intervals, f"{each}; without one network: {left_out}")
 
     return compute
+
+
+def _without(k: int, *columns: np.ndarray) -> list[np.ndarray]:
+    return [np.delete(values, k, axis=1) for values in columns]
 
 
 def _late(tables: Tables, own: Network) -> np.ndarray:
@@ -95,11 +108,11 @@ def _errors(networks: Sequence[Network], name: str, mispaired: bool = False) -> 
         return analysis.prediction_errors(networks, name, mispaired)
 
 
-def _largest_error(name: str, labels: Sequence[str] = SHIFTED, mispaired: bool = False) -> Callable[[Tables], Estimate]:
+def _largest_error(name: str, mispaired: bool) -> Callable[[Tables], Estimate]:
     """Largest absolute difference of predicted and observed shift over the networks, in steps of 2."""
 
     def compute(tables: Tables) -> Estimate:
-        networks = _shifted(tables, labels)
+        networks = _shifted(tables)
         errors = _errors(networks, name, mispaired)
         each = "; ".join(
             f"{own.label}: predicted {(error + own.shifts()).mean():.2f}, observed {own.shifts().mean():.2f}"
@@ -125,18 +138,23 @@ def _advantage(mispaired: bool) -> Callable[[Tables], Estimate]:
 
 
 def _correlation(name: str, mispaired: bool) -> Callable[[Tables], Estimate]:
-    """Rank correlation, over networks and probe steps, of how much a quantity and the sharpness depend on the size."""
+    """Rank correlation over the probe steps of how much a quantity and the sharpness depend on the size.
+
+    One of each seed and network, the mean over networks. ``mispaired``: with the sharpness of the next network.
+    """
 
     def compute(tables: Tables) -> Estimate:
         found = {own.label: analysis.cells(own, name) for own in _networks(tables)}
         pairs = {label: values for label, values in found.items() if values is not None}
         if len(pairs) < 2:
             raise Undecidable(f"{len(pairs)} networks with a learning rate at which all train: at least 2 are needed")
-        count = sum(values[0].shape[-1] for values in pairs.values())
-        found = analysis.cell_correlations(list(pairs.values()), mispaired)
+        found = analysis.correlations(list(pairs.values()), mispaired)
         if np.isnan(found).any():
-            raise Undecidable(f"in some seed fewer than {analysis.FEWEST_CELLS} of {count} cells have both quantities")
-        return mean_estimate(found, f"{count} cells: {'; '.join(pairs)}")
+            raise Undecidable(
+                f"in some seed and network fewer than {analysis.FEWEST_STEPS} probe steps have both quantities,"
+                " or one of them is constant"
+            )
+        return mean_estimate(found.mean(1), f"by network {numbers(pairs, found.mean(0))}")
 
     return compute
 
@@ -180,28 +198,26 @@ def _added_by_decay(name: str) -> Callable[[Tables], Estimate]:
 
 
 def _added_by_ntp(name: str) -> Callable[[Tables], Estimate]:
-    """The same under NTP, of the sensitivity in place of the angle, minus muP's."""
+    """The same under NTP, at its matched rate, minus muP's."""
 
     def compute(tables: Tables) -> Estimate:
-        other = PREDICTOR if name == "angle" else name
-        return mean_estimate(_dependence(tables, NTP, other)[0] - _dependence(tables, MUP, name)[0])
+        return mean_estimate(_dependence(tables, NTP, name)[0] - _dependence(tables, MUP, name)[0])
 
     return compute
 
 
 for _mispaired, _suffix in ((False, ""), (True, ", wrong networks")):
-    register(f"excess shift of the rate where the sharpness depends on the size{_suffix}", _thesis(_mispaired))
+    register(f"least excess shift of the rate where the sharpness depends on the size{_suffix}", _thesis(_mispaired))
     register(f"advantage over the initial sharpness{_suffix}", _advantage(_mispaired))
     for _name in QUANTITIES:
-        register(f"largest error of the predicted shift, {_name}{_suffix}", _largest_error(_name, SHIFTED, _mispaired))
-    register(
-        f"largest error of the predicted shift over the width, {PREDICTOR}{_suffix}",
-        _largest_error(PREDICTOR, OVER_WIDTH, _mispaired),
-    )
+        register(f"largest error of the predicted shift, {_name}{_suffix}", _largest_error(_name, _mispaired))
     for _name in (PREDICTOR, "feature speed", "angle"):
-        register(f"rank correlation of slopes, {_name} and sharpness{_suffix}", _correlation(_name, _mispaired))
-for _label, _name in ((MUP, "angle"), (MUP, "sharpness"), (NTP, "sharpness"), (NTP, PREDICTOR)):
-    register(f"dependence on the width along training, {_name}, {_label}", _held(_label, _name))
+        register(
+            f"rank correlation of slopes along training, {_name} and sharpness{_suffix}",
+            _correlation(_name, _mispaired),
+        )
 for _name in ("angle", "sharpness"):
+    for _label in (MUP, NTP):
+        register(f"dependence on the width along training, {_name}, {_label}", _held(_label, _name))
     register(f"what weight decay adds to the dependence on the width, {_name}", _added_by_decay(_name))
     register(f"what NTP adds to the dependence on the width, {_name}", _added_by_ntp(_name))

@@ -136,7 +136,7 @@ def _numbers(records: pd.DataFrame, networks: list[Network]) -> Iterator[tuple[s
         found = [analysis.cells(own, name) for own in networks]
         known = [values for values in found if values is not None]
         if known:
-            yield f"rank correlation of slopes, {name}", _mean(lambda known=known: analysis.cell_correlations(known))
+            yield f"rank correlation of slopes, {name}", _mean(lambda known=known: analysis.correlations(known).mean(1))
     for label in DECAYED:
         pair = analysis.decay_pair(records, label)
         for member in pair[:2] if pair else ():

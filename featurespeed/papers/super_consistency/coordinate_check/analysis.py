@@ -6,7 +6,7 @@ room's ``measuring.py``: one a layer, seed, step and quantity, and the update of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -32,6 +32,11 @@ DEPTH_QUANTITIES = {
     "feature update": ("features", "feature_update_rms", DEPTH_MUP_EXPONENTS["feature_update"]),
     "hidden, effective": ("hidden", "effective_update_rms", DEPTH_MUP_EXPONENTS["effective_update_hidden"]),
     "readout, effective": ("readout", "effective_update_rms", DEPTH_MUP_EXPONENTS["effective_update_readout"]),
+}
+#: The other update of the same layers, beside the exponents that are stated for the effective one.
+OTHER_DEPTH_QUANTITIES = {
+    f"{series}, propagating": (series, "propagating_update_rms", DEPTH_QUANTITIES[f"{series}, effective"][2])
+    for series in ("hidden", "readout")
 }
 
 
@@ -103,12 +108,17 @@ def width_table(records: pd.DataFrame, name: str, optimizer: str, stated_of: str
     return found
 
 
-def depth_table(records: pd.DataFrame, name: str, optimizer: str) -> list[Exponent]:
+def depth_table(
+    records: pd.DataFrame,
+    name: str,
+    optimizer: str,
+    quantities: Mapping[str, tuple[str, str, float]] = DEPTH_QUANTITIES,
+) -> list[Exponent]:
     """Exponents in L after the first step, beside those of Depth-muP; hidden layers by their mean."""
     rows = _of(records, "depth", name, optimizer)
     rows = rows[rows["step"] == 1]
     found = []
-    for label, (series, quantity, stated) in DEPTH_QUANTITIES.items():
+    for label, (series, quantity, stated) in quantities.items():
         own = layer_mean(rows[(rows["series"] == series) & (rows["quantity"] == quantity)])
         if len(own):
             found.append(_exponent(own, "depth", label, quantity, stated))

@@ -1,18 +1,25 @@
 """Table 1: measured exponents in width and depth of the updates of the first step, against the stated ones.
 
 Sizes at initialisation are put in and are not judged. Controls hold the updates of one parameterization against the
-exponents that are stated for another one.
+exponents that are stated for another one; over the depth, where muP without 1/sqrt(L) explodes, another update of the
+same networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, largest_estimate, register, select
-from featurespeed.papers.super_consistency.coordinate_check.analysis import Exponent, depth_table, width_table
+from featurespeed.papers.super_consistency.coordinate_check.analysis import (
+    DEPTH_QUANTITIES,
+    OTHER_DEPTH_QUANTITIES,
+    Exponent,
+    depth_table,
+    width_table,
+)
 from featurespeed.parameterization import OptimizerName, Parameterization, covered_optimizers
 
 MUP, DEPTH_MUP, SP = Parameterization.MUP, Parameterization.DEPTH_MUP, Parameterization.SP
@@ -27,7 +34,7 @@ OVER_DEPTH = {
     OptimizerName.SGD: ("hidden, effective", "readout, effective"),
     OptimizerName.ADAM: ("feature update", "hidden, effective", "readout, effective"),
 }
-FEATURES = "feature update"
+FEATURES, HIDDEN = "feature update", "hidden, effective"
 
 
 def distance(found: Iterable[Exponent]) -> Estimate:
@@ -73,37 +80,45 @@ for _name, _other in OTHER.items():
 # --- exponents in the depth -------------------------------------------------------------------------------------------
 
 
-def _depth(tables: Tables, name: str, optimizer: str) -> list[Exponent]:
-    rows = select(tables["sc_table1"], case="depth", parameterization=name, optimizer=optimizer)
+def _depth(
+    tables: Tables, optimizer: OptimizerName, quantities: Mapping[str, tuple[str, str, float]]
+) -> list[Exponent]:
+    rows = select(tables["sc_table1"], case="depth", parameterization=str(DEPTH_MUP), optimizer=str(optimizer))
     if rows["depth"].nunique() < 3:
         raise Undecidable(f"{rows['depth'].nunique()} depths: at least 3 are needed for an exponent")
-    return depth_table(rows, name, optimizer)
+    return depth_table(rows, str(DEPTH_MUP), str(optimizer), quantities)
 
 
-def _depth_distance(name: str, optimizer: OptimizerName) -> Callable[[Tables], Estimate]:
+def _depth_distance(optimizer: OptimizerName) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
-        found = _depth(tables, name, str(optimizer))
+        found = _depth(tables, optimizer, DEPTH_QUANTITIES)
         return distance(exponent for exponent in found if exponent.name in OVER_DEPTH[optimizer])
 
     return compute
 
 
-def _feature_exponent(name: str) -> Callable[[Tables], Estimate]:
-    """Exponent in L of the feature update after one step of SGD, whose learning rate carries no factor in L."""
+def _propagating_distance(optimizer: OptimizerName) -> Callable[[Tables], Estimate]:
+    """Propagating updates of the layers against the exponents of their effective updates."""
+    return lambda tables: distance(_depth(tables, optimizer, OTHER_DEPTH_QUANTITIES))
+
+
+def _depth_exponent(name: str) -> Callable[[Tables], Estimate]:
+    """Exponent in L of one quantity after one step of SGD, whose learning rate carries no factor in L."""
 
     def compute(tables: Tables) -> Estimate:
-        found = next(e for e in _depth(tables, name, str(OptimizerName.SGD)) if e.name == FEATURES)
+        found = next(e for e in _depth(tables, OptimizerName.SGD, DEPTH_QUANTITIES) if e.name == name)
         if found.measured is None or found.left_out:
-            raise Undecidable("the features of some seeds do not move")
+            raise Undecidable(f"{name}: some seeds do not move")
         return as_estimate(found.measured)
 
     return compute
 
 
-for _name in (DEPTH_MUP, MUP):
-    for _optimizer in OVER_DEPTH:
-        register(
-            f"distance from the exponents in L of DEPTH_MUP, {_name} with {_optimizer}",
-            _depth_distance(str(_name), _optimizer),
-        )
-    register(f"exponent of the feature update in L, {_name} with sgd", _feature_exponent(str(_name)))
+for _optimizer in OVER_DEPTH:
+    register(f"distance from the exponents in L of DEPTH_MUP with {_optimizer}", _depth_distance(_optimizer))
+    register(
+        f"distance from the exponents in L of DEPTH_MUP with {_optimizer}, propagating updates",
+        _propagating_distance(_optimizer),
+    )
+for _quantity in (FEATURES, HIDDEN):
+    register(f"exponent in L of DEPTH_MUP with sgd, {_quantity}", _depth_exponent(_quantity))

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from featurespeed.ledger.engine import Estimate, Undecidable, statistic
-from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, register
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise, statistic
+from featurespeed.ledger.evidence import (
+    Tables,
+    as_estimate,
+    largest_estimate,
+    mean_estimate,
+    register,
+    register_premise,
+)
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     MUP,
     NTP,
     OVER_WIDTH,
+    begins_below_the_edge,
     curves_at,
     decidable,
     levels,
@@ -31,7 +39,11 @@ from featurespeed.sweeps.dependence import edge_level
 
 GAUSS_NEWTON, RESIDUAL = "gauss_newton_eigenvalue", "residual_eigenvalue"
 DIRECTIONAL = "directional_sharpness"
-DIRECTIONAL_NETWORKS = ("muP, no skips", "Depth-muP")
+#: Premise -> network of Figure 27.
+DIRECTIONAL_NETWORKS = {
+    "below the edge of stability at the start, muP without skip connections of Fig. 27": "muP, no skips",
+    "below the edge of stability at the start, Depth-muP of Fig. 27": "Depth-muP",
+}
 
 
 # --- Figure 9 ---------------------------------------------------------------------------------------------------------
@@ -41,19 +53,25 @@ def _full_batch(tables: Tables) -> Curves:
     return measured(tables, "sc_fig09", tables["sc_fig09"]["series"].iloc[0], HESSIAN)
 
 
-def _settled(found: Curves, what: str) -> Estimate:
-    """sharpness * eta_0 / 2, mean over the second half and over widths."""
-    return mean_estimate(found.late().mean(1) * found.rate / 2, levels(found, what))
+def _from_the_edge(found: Curves, what: str) -> Estimate:
+    """Largest distance from 1 over the widths of sharpness * eta_0 / 2, mean over the second half."""
+    return largest_estimate(found.late() * found.rate / 2, 1.0, levels(found, what))
 
 
-@statistic("sharpness over 2/learning rate, full batch, second half")
+@premise("below the edge of stability at the start, Fig. 9")
+def full_batch_begins_below(tables: Tables) -> Condition:
+    """Every width begins below 2/eta_0 (means over seeds)."""
+    return begins_below_the_edge(_full_batch(tables))
+
+
+@statistic("largest distance of a width's sharpness over 2/learning rate from 1, full batch, second half")
 def full_batch(tables: Tables) -> Estimate:
-    return _settled(_full_batch(tables), "full batch")
+    return _from_the_edge(_full_batch(tables), "full batch")
 
 
-@statistic("sharpness over 2/learning rate, NTP at a matched rate, Fig. 1")
+@statistic("largest distance of a width's sharpness over 2/learning rate from 1, NTP at a matched rate, Fig. 1")
 def below_the_edge(tables: Tables) -> Estimate:
-    return _settled(ntp_matched(tables, OVER_WIDTH), NTP)
+    return _from_the_edge(ntp_matched(tables, OVER_WIDTH), NTP)
 
 
 @statistic("slope of the late sharpness in the width, full batch")
@@ -71,6 +89,20 @@ def _both(tables: Tables) -> dict[str, Curves]:
     if own.sizes.tolist() != other.sizes.tolist() or own.seeds != other.seeds:
         raise Undecidable(f"{MUP} and {NTP} have different widths or seeds")
     return {MUP: own, NTP: other}
+
+
+@premise("below the edge of stability at the start, Fig. 11")
+def both_begin_below(tables: Tables) -> Condition:
+    """The Gauss-Newton eigenvalue of every width of muP and NTP begins below 2/eta_0 (means over seeds)."""
+    return begins_below_the_edge(*_both(tables).values())
+
+
+@premise("one in which the Gauss-Newton eigenvalue rises under muP, Fig. 11")
+def gauss_newton_rises(tables: Tables) -> Condition:
+    """At the largest width it is larger in the second half than at the start (means over seeds)."""
+    found = measured(tables, "sc_fig11", MUP, GAUSS_NEWTON)
+    rise = found.late()[:, -1].mean() / found.values[:, -1, 0].mean()
+    return Condition(bool(rise > 1), f"by a factor {rise:.3g} at width {found.sizes[-1]}")
 
 
 def _rise(place: int) -> Callable[[Tables], Estimate]:
@@ -116,5 +148,11 @@ def _directional(label: str) -> Callable[[Tables], Estimate]:
     return lambda tables: slope_estimate(measured(tables, "sc_fig27", label, DIRECTIONAL), label)
 
 
-for _label in DIRECTIONAL_NETWORKS:
+def _starts(label: str) -> Callable[[Tables], Condition]:
+    """Whether the sharpness of every width begins below 2/eta_0, that of the end of the warm-up."""
+    return lambda tables: begins_below_the_edge(measured(tables, "sc_fig27", label, HESSIAN))
+
+
+for _name, _label in DIRECTIONAL_NETWORKS.items():
+    register_premise(_name, _starts(_label))
     register(f"slope of the late directional sharpness in the width, {_label}", _directional(_label))

@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from featurespeed.ledger.criteria import Threshold
-from featurespeed.ledger.engine import Estimate, Undecidable, Verdict, decide, statistic
-from featurespeed.ledger.evidence import Tables, mean_estimate, register
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable, Verdict, decide, statistic
+from featurespeed.ledger.evidence import Tables, mean_estimate, register, register_premise
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     LOSS,
+    begins_below_the_edge,
+    decidable,
     exponents,
     jackknifed,
     measured,
     numbers,
     setting,
+    simultaneous,
     slope_estimate,
+    smallest_of,
 )
+from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps.convergence import (
     EARLY,
     FEWEST_POINTS,
@@ -39,9 +45,14 @@ from featurespeed.sweeps.convergence import (
 from featurespeed.sweeps.dependence import steeper
 
 PLAIN, SKIPS = "tau = 0", "tau = 1"
+STARTS = {
+    "below the edge of stability at the start, tau = 0 of Fig. 23": PLAIN,
+    "below the edge of stability at the start, tau = 1 of Fig. 23": SKIPS,
+}
 LAST = 10  # the smallest eigenvalue that Figure 2 shows
 NTK, TRACE = "ntk_eigenvalue", "hessian_trace"
-QUANTITIES = {"loss": LOSS, "NTK": NTK, "sharpness": HESSIAN}
+QUANTITIES = {"loss": LOSS, "NTK": NTK, "sharpness": HESSIAN}  # of Figure 3
+BESIDE = {"trace": TRACE}  # measured in the same runs
 ORDERED = Threshold(0.05, np.inf)  # the ordering of Figure 2 holds, as its criterion says
 
 
@@ -119,7 +130,7 @@ register("steepness in the width, last step over first, sharpness", _growth(HESS
 
 
 def _distances(tables: Tables, name: str) -> Distances:
-    found = distances(measured(tables, "sc_fig03", PLAIN, QUANTITIES[name], at=HESSIAN))
+    found = distances(measured(tables, "sc_fig03", PLAIN, (QUANTITIES | BESIDE)[name], at=HESSIAN))
     if found.fitted.sum() < FEWEST_POINTS:
         raise Undecidable(
             f"{found.fitted.sum()} steps after the first {WARM_UP:.0%}: at least {FEWEST_POINTS} are needed for a fit"
@@ -147,25 +158,32 @@ def _exponent(name: str) -> Callable[[Tables], Estimate]:
     return compute
 
 
-def _difference(name: str, other: str) -> Callable[[Tables], Estimate]:
-    """Difference of two exponents of the same seeds."""
+def _order(*names: str) -> Callable[[Tables], Estimate]:
+    """The smallest of the differences of each exponent and the next one, of the same seeds."""
 
     def compute(tables: Tables) -> Estimate:
-        first, second = (_distances(tables, quantity) for quantity in (name, other))
-        note = f"{_note(name, first)}; {_note(other, second)}"
-
-        def difference(chosen: np.ndarray) -> float:
-            return first.exponent(chosen) - second.exponent(chosen)
-
-        return jackknifed(difference, len(first.gaps), f"{name} and {other}", note)
+        found = {name: _distances(tables, name) for name in names}
+        level = simultaneous(len(names) - 1)
+        with decidable(" and ".join(names)):
+            gaps = [_difference(first, second, level) for first, second in pairwise(found.values())]
+        return smallest_of(gaps, "; ".join(_note(*item) for item in found.items()))
 
     return compute
 
 
+def _difference(first: Distances, second: Distances, level: float) -> Interval:
+    def statistic(chosen: np.ndarray) -> float:
+        return first.exponent(chosen) - second.exponent(chosen)
+
+    return jackknife_interval(statistic, len(first.gaps), level)
+
+
 for _name in QUANTITIES:
     register(f"exponent in time of the distance to the proxy, {_name}", _exponent(_name))
-for _pair in (("NTK", "loss"), ("sharpness", "loss"), ("loss", "sharpness"), ("loss", "NTK")):
-    register(f"difference of the exponents in time, {_pair[0]} minus {_pair[1]}", _difference(*_pair))
+register("smallest gap in the order of the exponents in time: NTK, loss, sharpness", _order("NTK", "loss", "sharpness"))
+register(
+    "smallest gap in the order of the exponents in time: trace, loss, sharpness", _order("trace", "loss", "sharpness")
+)
 
 
 def _far(tables: Tables) -> Distances:
@@ -211,6 +229,10 @@ def _fall(label: str, quantity: str) -> Callable[[Tables], Estimate]:
     return compute
 
 
+def _starts(label: str) -> Callable[[Tables], Condition]:
+    return lambda tables: begins_below_the_edge(measured(tables, "sc_fig23", label, HESSIAN))
+
+
 def _late(label: str) -> Callable[[Tables], Estimate]:
     return lambda tables: slope_estimate(measured(tables, "sc_fig23", label, HESSIAN), label)
 
@@ -219,3 +241,5 @@ for _label in (PLAIN, SKIPS):
     register(f"steepness of the trace in the width, first tenth over last, {_label}", _fall(_label, TRACE))
     register(f"steepness of the sharpness in the width, first tenth over last, {_label}", _fall(_label, HESSIAN))
     register(f"slope of the late sharpness in the width, {_label}", _late(_label))
+for _name, _label in STARTS.items():
+    register_premise(_name, _starts(_label))

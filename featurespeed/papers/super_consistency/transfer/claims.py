@@ -102,10 +102,21 @@ def _departures(compared: Callable[[Tables, str], Curves], label: str) -> Callab
 @premise("sharpening from below the edge of stability, muP of Fig. 1")
 def sharpening(tables: Tables) -> Condition:
     """Every width begins below 2/eta_0, and its sharpness at least doubles until the second half (means over seeds)."""
-    found = mup_at_best(tables, ARTEFACT)
-    first, late = (values.mean(0) * found.rate / 2 for values in (found.values[..., 0], found.late()))
-    holds = bool((first < 1).all() and (late >= 2 * first).all())
-    return Condition(holds, f"from {first.min():.2g}-{first.max():.2g} to {late.min():.2g}-{late.max():.2g} of 2/eta_0")
+    return _sharpening(mup_at_best(tables, ARTEFACT), slice(None))
+
+
+@premise("sharpening from below the edge of stability, NTP of Fig. 1")
+def sharpening_ntp(tables: Tables) -> Condition:
+    """The same of NTP at its matched rate, but that only the narrowest has to sharpen: wider ones may do so less."""
+    return _sharpening(ntp_matched(tables, ARTEFACT), slice(1))
+
+
+def _sharpening(found: Curves, sharper: slice) -> Condition:
+    """``sharper``: the widths whose sharpness at least doubles."""
+    first, late = dependence.start_levels(found), found.late().mean(0) * found.rate / 2
+    holds = bool((first < 1).all() and (late >= 2 * first)[sharper].all())
+    ends = f"from {first.min():.2g}-{first.max():.2g} to {late.min():.2g}-{late.max():.2g} of 2/eta_0"
+    return Condition(holds, f"at {found.rate:g} {ends}")
 
 
 # --- the best learning rate -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     MUP,
     NTP,
+    begins_below_the_edge,
     curves_at,
     decidable,
     exponents,
@@ -86,9 +87,7 @@ def _arrival(label: str) -> Callable[[Tables], Estimate]:
 @premise("below the edge of stability at the start, Fig. 24")
 def below_the_edge(tables: Tables) -> Condition:
     """Every width of muP and NTP begins below 2/eta_0 at the rate shown (means over seeds)."""
-    first = {label: shown(tables, label) for label in (MUP, NTP)}
-    most = {label: float((own.values[..., 0].mean(0) * own.rate / 2).max()) for label, own in first.items()}
-    return Condition(max(most.values()) < 1, f"at most {numbers(most, most.values())} of 2/eta_0")
+    return begins_below_the_edge(*(shown(tables, label) for label in (MUP, NTP)))
 
 
 for _label in (MUP, NTP):
