@@ -195,7 +195,8 @@ def _time_of(commit: str) -> str:
 def doubtful(record: Mapping[Key, Change]) -> list[Key]:
     """What the history does not bear out: a commit that is not part of it, or that has other content or another time.
 
-    Nothing where there is no history, or only a part of it.
+    Nothing where there is no history, or only a part of it; nothing of commits whose files have a form that this version
+    cannot read.
     """
     if not (REPOSITORY / ".git").exists() or git("rev-parse", "--is-shallow-repository").strip() == b"true":
         return []
@@ -204,8 +205,8 @@ def doubtful(record: Mapping[Key, Change]) -> list[Key]:
         key
         for key, change in record.items()
         if change.commit not in known
-        or digests_at(change.commit).get(key) != change.digest
         or _time_of(change.commit) != change.committed
+        or (digests_at(change.commit) and digests_at(change.commit).get(key) != change.digest)
     ]
 
 
