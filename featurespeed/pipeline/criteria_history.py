@@ -195,8 +195,8 @@ def _time_of(commit: str) -> str:
 def doubtful(record: Mapping[Key, Change]) -> list[Key]:
     """What the history does not bear out: a commit that is not part of it, or that has other content or another time.
 
-    Nothing where there is no history, or only a part of it; nothing of commits whose files have a form that this version
-    cannot read.
+    Nothing where there is no history, or only a part of it; nothing of commits whose files have a form that this
+    version cannot read.
     """
     if not (REPOSITORY / ".git").exists() or git("rev-parse", "--is-shallow-repository").strip() == b"true":
         return []

@@ -21,17 +21,25 @@ SHARE = "Clopper-Pearson"  # in the statistic of a share of the seeds
 
 
 def power_table(base: Path) -> str:
-    """A row for each central claim with an interval and each scale whose kept ledger judged it."""
-    rows = [
-        row
-        for criterion in all_criteria()
-        if criterion.kind is Kind.CENTRAL and criterion.compute and not criterion.identity
-        for row in _rows(criterion, base)
-    ]
+    """A row for each central claim and scale whose kept ledger has an interval for it, else one without a spread."""
+    central = [criterion for criterion in all_criteria() if criterion.kind is Kind.CENTRAL]
+    rows = [row for criterion in central for row in [*_rows(criterion, base)] or [_without_spread(criterion)]]
     return "\n" + HEADER + "".join(rows) + "\n"
 
 
+def _without_spread(criterion: Criterion) -> str:
+    """What can be said of a criterion whose seeds' spread is not known: an identity needs none, a share only counts."""
+    threshold, needed = criterion.threshold, "—"
+    if criterion.identity:
+        needed = "an identity"
+    elif threshold and SHARE in criterion.statistic:
+        needed = power.seeds_needed(lambda value, n: power.rates_of_share(threshold, value, n), threshold) or "over 200"
+    return f"| `{criterion.claim_id}` | {threshold or 'not run'} |" + " — |" * 7 + f" {needed} |\n"
+
+
 def _rows(criterion: Criterion, base: Path) -> Iterator[str]:
+    if criterion.identity:
+        return
     for scale in SHOWN:
         path = base / f"results/reference/{scale}/claims.csv"
         if not path.is_file():
