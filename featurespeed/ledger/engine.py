@@ -123,7 +123,7 @@ def premise(name: str) -> Callable[[Premise], Premise]:
 
 
 class StageTables(Mapping[str, pd.DataFrame]):
-    """Stage tables by artefact, each read once, at its first use.
+    """Stage tables by artefact, each read once, at its first use; what statistics make of them is kept, too.
 
     A known artefact without a file raises :class:`MissingTable`; a name that no criterion knows is a slip in a
     statistic and raises a plain ``KeyError``, so that it cannot pass for a part that was not run.
@@ -134,10 +134,20 @@ class StageTables(Mapping[str, pd.DataFrame]):
         self._known = set(known) | set(self._paths)
         self._read = read
         self._tables: dict[str, pd.DataFrame] = {}
+        self._outcomes: dict[str, tuple[Outcome, frozenset[str]]] = {}
+        self._asked: set[str] = set()
+
+    def evaluated(self, name: str) -> tuple[Outcome, frozenset[str]]:
+        """A statistic on these tables, computed once, and the artefacts that it read."""
+        if name not in self._outcomes:
+            self._asked = set()
+            self._outcomes[name] = _computed(name, self), frozenset(self._asked)
+        return self._outcomes[name]
 
     def __getitem__(self, artefact: str) -> pd.DataFrame:
         if artefact not in self._known:
             raise KeyError(artefact)
+        self._asked.add(artefact)
         if artefact not in self._tables:
             path = self._paths.get(artefact)
             if path is None or not path.exists():
@@ -186,6 +196,10 @@ class Outcome:
 
 def evaluate(name: str, tables: Mapping[str, pd.DataFrame]) -> Outcome:
     """Compute a registered statistic; a missing table and :class:`Undecidable` are outcomes, other errors are bugs."""
+    return tables.evaluated(name)[0] if isinstance(tables, StageTables) else _computed(name, tables)
+
+
+def _computed(name: str, tables: Mapping[str, pd.DataFrame]) -> Outcome:
     try:
         return Outcome(estimate=STATISTICS[name](tables))
     except MissingTable as missing:

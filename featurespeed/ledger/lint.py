@@ -8,7 +8,7 @@ can be seen on the tables of any run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,34 +16,13 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.ledger.criteria import Criterion
-from featurespeed.ledger.engine import Estimate, evaluate
+from featurespeed.ledger.engine import Estimate, StageTables
 
 CLOSE = 1e-6  # relative; numbers that are computed from each other agree to rounding, of float32 too
 ROUNDING = 1e-9  # below this, all numbers of a sample are errors of an identity that holds
 AS_THEY_ARE = "as they are"
 FEWEST_COARSE = 10  # round numbers that agree one by one
 FEWEST_AFFINE = 4  # numbers that lie on a line by chance never do so with so many
-
-
-@dataclass
-class Recorded(Mapping[str, pd.DataFrame]):
-    """Stage tables that remember which of them were read."""
-
-    tables: Mapping[str, pd.DataFrame]
-
-    def __post_init__(self) -> None:
-        self.read: set[str] = set()
-
-    def __getitem__(self, artefact: str) -> pd.DataFrame:
-        found = self.tables[artefact]
-        self.read.add(artefact)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tables)
-
-    def __len__(self) -> int:
-        return len(self.tables)
 
 
 @dataclass(frozen=True)
@@ -56,18 +35,17 @@ class Seen:
     read: frozenset[str]
 
 
-def look(criteria: Iterable[Criterion], tables: Mapping[str, pd.DataFrame]) -> list[Seen]:
+def look(criteria: Iterable[Criterion], tables: StageTables) -> list[Seen]:
     """Every computed criterion on the tables of a run; what cannot be computed there has no estimate."""
     found = []
     for criterion in (c for c in criteria if c.compute):
-        recorded = Recorded(tables)
-        claim = evaluate(criterion.compute, recorded).estimate
-        control = evaluate(criterion.control.compute, tables).estimate if criterion.control else None
-        found.append(Seen(criterion, claim, control, frozenset(recorded.read)))
+        claim, read = tables.evaluated(criterion.compute)
+        control = tables.evaluated(criterion.control.compute)[0] if criterion.control else None
+        found.append(Seen(criterion, claim.estimate, control.estimate if control else None, read))
     return found
 
 
-def faults(criteria: Sequence[Criterion], tables: Mapping[str, pd.DataFrame]) -> list[str]:
+def faults(criteria: Sequence[Criterion], tables: StageTables) -> list[str]:
     """One line a fault, with the claim and what is wrong; none for a ledger that can be trusted.
 
     Args:
@@ -125,7 +103,7 @@ def _counts(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def _figure(one: Seen, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def _figure(one: Seen, tables: StageTables) -> Iterator[str]:
     if one.claim is None:
         return
     own = one.criterion.artefact

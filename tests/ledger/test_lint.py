@@ -10,7 +10,7 @@ import pytest
 
 from featurespeed.ledger import engine
 from featurespeed.ledger.criteria import Criterion
-from featurespeed.ledger.engine import Estimate, Undecidable
+from featurespeed.ledger.engine import Estimate, StageTables, Undecidable
 from featurespeed.ledger.evidence import as_estimate, identity, mean_estimate
 from featurespeed.ledger.lint import faults, relation
 from featurespeed.statistics import proportion_interval
@@ -25,7 +25,14 @@ def table(**settings) -> pd.DataFrame:
     return found
 
 
-TABLES = {"a": table(artefact="a"), "same": table(artefact="same"), "other": table(artefact="other", seed=2)}
+FRAMES = {"a": table(artefact="a"), "same": table(artefact="same"), "other": table(artefact="other", seed=2)}
+
+
+@pytest.fixture
+def tables(tmp_path) -> StageTables:
+    for name in FRAMES:
+        (tmp_path / f"{name}.parquet").touch()
+    return StageTables(tmp_path.glob("*.parquet"), lambda path: FRAMES[path.stem])
 
 
 @pytest.fixture
@@ -74,11 +81,11 @@ def criterion(compute="claim", control="sound", claim_id="one", threshold=None, 
     } | changes)  # fmt: skip
 
 
-def test_sound_rows_have_no_faults(registry):
+def test_sound_rows_have_no_faults(registry, tables):
     share = criterion("all", "none", "share", {"at_least": 0.5})
     exact = criterion("identity", "identity elsewhere", "exact", {"at_most": 1e-12}, identity=True)
     rows = [criterion(), share, exact, criterion("reads the same runs", "sound", "shared")]
-    assert faults(rows, TABLES) == []
+    assert faults(rows, tables) == []
 
 
 @pytest.mark.parametrize(
@@ -96,30 +103,30 @@ def test_sound_rows_have_no_faults(registry):
         ("no width", "control: an interval without width"),
     ],
 )
-def test_a_control_on_the_same_numbers_is_refused(registry, control, fault):
-    found = faults([criterion(control=control)], TABLES)
+def test_a_control_on_the_same_numbers_is_refused(registry, tables, control, fault):
+    found = faults([criterion(control=control)], tables)
     assert any(fault in line for line in found), found
     assert all(line.startswith("claim 'one': ") for line in found)
 
 
-def test_a_constant_error_is_no_control_of_an_identity(registry):
+def test_a_constant_error_is_no_control_of_an_identity(registry, tables):
     row = criterion("identity", "half of it", threshold={"at_most": 1e-12}, identity=True)
-    assert faults([row], TABLES) == ["claim 'one': control: a constant"]
+    assert faults([row], tables) == ["claim 'one': control: a constant"]
 
 
-def test_a_share_without_an_exact_interval_is_refused(registry):
+def test_a_share_without_an_exact_interval_is_refused(registry, tables):
     row = criterion("bare share", "none", threshold={"at_least": 0.5})
-    assert faults([row], TABLES) == ["claim 'one': claim: an interval without width, [1, 1]"]
+    assert faults([row], tables) == ["claim 'one': claim: an interval without width, [1, 1]"]
 
 
-def test_two_rows_with_one_statistic_are_refused(registry):
+def test_two_rows_with_one_statistic_are_refused(registry, tables):
     rows = [criterion(), criterion(claim_id="two", threshold={"at_least": 3})]
-    assert "claim 'two': compute: that of claim 'one', too" in faults(rows, TABLES)
+    assert "claim 'two': compute: that of claim 'one', too" in faults(rows, tables)
 
 
 @pytest.mark.parametrize("compute", ["mirrored", "shifted", "permuted"])
-def test_two_rows_with_the_same_numbers_are_refused(registry, compute):
-    found = faults([criterion(), criterion(compute, claim_id="two")], TABLES)
+def test_two_rows_with_the_same_numbers_are_refused(registry, tables, compute):
+    found = faults([criterion(), criterion(compute, claim_id="two")], tables)
     assert len(found) == 1 and found[0].startswith("claim 'two': the numbers of claim 'one', ")
 
 
@@ -127,13 +134,13 @@ def test_two_rows_with_the_same_numbers_are_refused(registry, compute):
     ("compute", "fault"),
     [("reads elsewhere", "reads other only"), ("reads both", "also reads other, a run with other")],
 )
-def test_a_row_that_is_not_about_the_runs_of_its_figure_is_refused(registry, compute, fault):
-    found = faults([criterion(compute)], TABLES)
+def test_a_row_that_is_not_about_the_runs_of_its_figure_is_refused(registry, tables, compute, fault):
+    found = faults([criterion(compute)], tables)
     assert len(found) == 1 and fault in found[0]
 
 
-def test_what_cannot_be_computed_is_not_looked_at(registry):
-    assert faults([criterion("undecided"), criterion(claim_id="two", control="undecided")], TABLES) == []
+def test_what_cannot_be_computed_is_not_looked_at(registry, tables):
+    assert faults([criterion("undecided"), criterion(claim_id="two", control="undecided")], tables) == []
 
 
 def test_random_samples_are_not_related():
@@ -168,6 +175,6 @@ def test_round_numbers_are_related_by_chance_only():
             assert [relation(draw(n), draw(n)) for _ in range(100)] == [""] * 100
 
 
-def test_a_control_that_is_another_claim_mirrored_is_refused(registry):
+def test_a_control_that_is_another_claim_mirrored_is_refused(registry, tables):
     rows = [criterion(), criterion("sound", "mirrored", "two", {"at_least": 3})]
-    assert faults(rows, TABLES) == ["claim 'two': control: the numbers of claim 'one', scaled by -1"]
+    assert faults(rows, tables) == ["claim 'two': control: the numbers of claim 'one', scaled by -1"]
