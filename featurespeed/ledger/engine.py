@@ -137,6 +137,15 @@ class StageTables(Mapping[str, pd.DataFrame]):
         self._outcomes: dict[str, tuple[Outcome, frozenset[str]]] = {}
         self._asked: set[str] = set()
 
+    @classmethod
+    def of(cls, tables: Mapping[str, pd.DataFrame]) -> StageTables:
+        """Tables that are read already."""
+        if isinstance(tables, cls):
+            return tables
+        made = cls([], lambda path: pd.DataFrame(), tables)
+        made._tables = dict(tables)
+        return made
+
     def evaluated(self, name: str) -> tuple[Outcome, frozenset[str]]:
         """A statistic on these tables, computed once, and the artefacts that it read."""
         if name not in self._outcomes:

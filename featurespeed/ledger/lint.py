@@ -8,7 +8,7 @@ can be seen on the tables of any run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -35,9 +35,9 @@ class Seen:
     read: frozenset[str]
 
 
-def look(criteria: Iterable[Criterion], tables: StageTables) -> list[Seen]:
+def look(criteria: Iterable[Criterion], tables: Mapping[str, pd.DataFrame]) -> list[Seen]:
     """Every computed criterion on the tables of a run; what cannot be computed there has no estimate."""
-    found = []
+    tables, found = StageTables.of(tables), []
     for criterion in (c for c in criteria if c.compute):
         claim, read = tables.evaluated(criterion.compute)
         control = tables.evaluated(criterion.control.compute)[0] if criterion.control else None
@@ -45,7 +45,7 @@ def look(criteria: Iterable[Criterion], tables: StageTables) -> list[Seen]:
     return found
 
 
-def faults(criteria: Sequence[Criterion], tables: StageTables) -> list[str]:
+def faults(criteria: Sequence[Criterion], tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """One line a fault, with the claim and what is wrong; none for a ledger that can be trusted.
 
     Args:
@@ -103,7 +103,7 @@ def _counts(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def _figure(one: Seen, tables: StageTables) -> Iterator[str]:
+def _figure(one: Seen, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     if one.claim is None:
         return
     own = one.criterion.artefact
