@@ -21,6 +21,7 @@ from featurespeed.ledger.engine import Estimate, StageTables
 CLOSE = 1e-6  # relative; numbers that are computed from each other agree to rounding, of float32 too
 ROUNDING = 1e-9  # below this, all numbers of a sample are errors of an identity that holds
 AS_THEY_ARE = "as they are"
+FEWEST_EQUAL = 5  # units that agree: fewer of them do so by chance, and then decide nothing anyway
 FEWEST_COARSE = 10  # round numbers that agree one by one
 FEWEST_AFFINE = 4  # numbers that lie on a line by chance never do so with so many
 
@@ -88,7 +89,8 @@ def _control(one: Seen) -> Iterator[str]:
 
 def _without_width(estimate: Estimate) -> bool:
     """Whether an interval says nothing about other seeds; the median of whole numbers may have no width rightly."""
-    return estimate.ci_low == estimate.ci_high and len(set(estimate.sample)) < 2
+    few = 0 < len(estimate.sample) < FEWEST_EQUAL
+    return estimate.ci_low == estimate.ci_high and len(set(estimate.sample)) < 2 and not few
 
 
 def _is_constant(sample: Sequence[float], exact: bool) -> bool:
@@ -177,6 +179,8 @@ def _one_parameter(x: np.ndarray, y: np.ndarray) -> str:
     scale = CLOSE * max(np.abs(x).max(), np.abs(y).max())
     if np.allclose(x, y, rtol=CLOSE, atol=0):
         return AS_THEY_ARE
+    if len(x) == 2:  # two pairs of scores fit any shift or factor too easily
+        return "scaled by -1" if np.allclose(x, -y, rtol=CLOSE, atol=0) else ""
     if np.ptp(y - x) <= scale:
         return f"shifted by {(y - x)[0]:.3g}"
     if np.ptp(y + x) <= scale:

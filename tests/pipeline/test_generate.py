@@ -32,7 +32,7 @@ BROKEN = {
     "another shape": ("- 1\n", "must have the keys paper and claims"),
     "misspelt statistic": (
         "paper: p\nclaims:\n- {claim_id: c, artefact: fsf_fig1a, kind: ours, source: s, statement: t, statistic: u,"
-        " compute: typo, threshold: {at_most: 1}, control: {compute: typo, description: d}}\n",
+        " compute: typo, threshold: {at_most: 1}, control: {compute: other, description: d}}\n",
         "compute = 'typo': unknown",
     ),
 }
