@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -91,20 +92,14 @@ class Condition:
 
 Statistic = Callable[[Mapping[str, pd.DataFrame]], Estimate]
 Premise = Callable[[Mapping[str, pd.DataFrame]], Condition]
+Function = TypeVar("Function", bound=Callable)
 STATISTICS: dict[str, Statistic] = {}
 PREMISES: dict[str, Premise] = {}
 
 
 def statistic(name: str) -> Callable[[Statistic], Statistic]:
     """Register a function of the stage tables (artefact -> long table) under the name that criteria use."""
-
-    def register(function: Statistic) -> Statistic:
-        if name in STATISTICS:
-            raise ValueError(f"statistic {name!r} is registered twice")
-        STATISTICS[name] = function
-        return function
-
-    return register
+    return _registrar("statistic", STATISTICS, name)
 
 
 def premise(name: str) -> Callable[[Premise], Premise]:
@@ -112,11 +107,14 @@ def premise(name: str) -> Callable[[Premise], Premise]:
 
     The name completes "the claim holds for runs ...", as in "beyond the edge on a fifth of the steps".
     """
+    return _registrar("premise", PREMISES, name)
 
-    def register(function: Premise) -> Premise:
-        if name in PREMISES:
-            raise ValueError(f"premise {name!r} is registered twice")
-        PREMISES[name] = function
+
+def _registrar(kind: str, registry: dict[str, Function], name: str) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        if name in registry:
+            raise ValueError(f"{kind} {name!r} is registered twice")
+        registry[name] = function
         return function
 
     return register

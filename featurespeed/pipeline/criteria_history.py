@@ -195,10 +195,14 @@ def _time_of(commit: str) -> str:
 def doubtful(record: Mapping[Key, Change]) -> list[Key]:
     """What the history does not bear out: a commit that is not part of it, or that has other content or another time.
 
-    Nothing where there is no history, or only a part of it; nothing of commits whose files have a form that this
-    version cannot read.
+    Nothing where there is no history to read, or only a part of it; nothing of commits whose files have a form that
+    this version cannot read.
     """
-    if not (REPOSITORY / ".git").exists() or git("rev-parse", "--is-shallow-repository").strip() == b"true":
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--is-shallow-repository"]
+    try:
+        if subprocess.run(command, check=True, capture_output=True).stdout.strip() == b"true":
+            return []
+    except (OSError, subprocess.CalledProcessError):  # no git, no history, or not ours to read
         return []
     known = {commit[:12] for commit in git("log", "--format=%H").decode().split()}
     return [

@@ -207,3 +207,8 @@ def test_the_ledger_names_a_commit_only_for_settings_as_they_were_run(tmp_path):
         assert history.on_record([criterion], "laptop", settings, path) == expected
     assert history.on_record([criterion], "gpu", {}, path) == {}
     assert history.on_record([criterion], "gpu", {}, tmp_path / "none.csv") == {}
+
+
+def test_without_a_history_nothing_is_doubtful(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "REPOSITORY", tmp_path)
+    assert history.doubtful({("one", "gpu"): history.Change("d", "deadbeef0000", "2026-01-01T00:00:00+00:00")}) == []
