@@ -7,6 +7,10 @@ these depend on the width ``N``, the depth ``L`` (residual blocks) and the input
 the first layer: entries of a vector, 9 pixels of each channel). Nothing else knows a parameterization: models and
 optimizers multiply what stands here.
 
+Where the paper writes ``N``, a ConvNet leaves open what is counted: at a hidden layer or the readout the inputs of a
+unit may be its channels or all that it sees, and ``gamma = gamma_0 sqrt(N)`` may count channels or the inputs of the
+readout (:mod:`featurespeed.models.spec`). Both numbers can be given; each is the width where it is not.
+
 Both published forms are given, and train alike. ``multipliers`` has unit variances and every size in the multipliers;
 ``rescaled`` has variances 1/fan_in and multipliers of 1, except the readout's 1/N. They are one network with
 ``a -> a s``, ``b -> b / s``, the learning rate ``-> c / s^2`` for SGD and ``-> c / s`` for Adam, whose epsilon goes
@@ -75,7 +79,9 @@ class ParameterizationError(ValueError):
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """``constant * m^p_m * L^p_L * d^p_d * k^p_k`` (and ``beta^p_beta`` where a branch scale enters)."""
+    """``constant * m^p_m * L^p_L * d^p_d * k^p_k``, and ``beta^p_beta`` or ``gamma^p_gamma`` where a branch scale or
+    the factor that divides the output enters.
+    """
 
     constant: float = 1.0
     m: float = 0.0
@@ -83,8 +89,17 @@ class PowerLaw:
     d: float = 0.0
     k: float = 0.0
     beta: float = 0.0
+    gamma: float = 0.0
 
-    def __call__(self, width: int, depth: int, input_dim: int, output_dim: int, branch_scale: float = 1.0) -> float:
+    def __call__(
+        self,
+        width: int,
+        depth: int,
+        input_dim: int,
+        output_dim: int,
+        branch_scale: float = 1.0,
+        gamma: float = 1.0,
+    ) -> float:
         """Value at the given sizes."""
         logs = (
             self.m * math.log(width),
@@ -92,17 +107,20 @@ class PowerLaw:
             self.d * math.log(input_dim),
             self.k * math.log(output_dim),
             self.beta * math.log(branch_scale) if self.beta else 0.0,
+            self.gamma * math.log(gamma),
         )
         return self.constant * math.exp(sum(logs))
 
     def exponents(self, branch_scale_exponent_of_depth: float = 0.0) -> dict[str, float]:
-        """Exponents of ``m, L, d, k`` when ``beta`` is proportional to ``L**branch_scale_exponent_of_depth``."""
+        """Exponents of ``m, L, d, k`` when ``beta`` is proportional to ``L**branch_scale_exponent_of_depth``, and
+        ``gamma`` to ``sqrt(m)``.
+        """
         in_depth = self.L + self.beta * branch_scale_exponent_of_depth
-        return {"m": self.m, "L": in_depth, "d": self.d, "k": self.k}
+        return {"m": self.m + 0.5 * self.gamma, "L": in_depth, "d": self.d, "k": self.k}
 
 
-def _power(m: float = 0.0, L: float = 0.0, d: float = 0.0) -> PowerLaw:
-    return PowerLaw(m=m, L=L, d=d)
+def _power(m: float = 0.0, L: float = 0.0, d: float = 0.0, gamma: float = 0.0) -> PowerLaw:
+    return PowerLaw(m=m, L=L, d=d, gamma=gamma)
 
 
 _ONE = PowerLaw()
@@ -111,7 +129,8 @@ _NEVER = PowerLaw(constant=0.0)
 
 @dataclass(frozen=True)
 class _Rules:
-    """One parameterization, in the form ``multipliers``: a power law for each role (input, hidden, readout).
+    """One parameterization, in the form ``multipliers``: a power law for each role (input, hidden, readout), in which
+    ``m`` is what a unit of this matrix sees, and ``gamma = sqrt(N)``.
 
     ``sgd`` and ``adam`` are the factors on the learning rate (None: not covered). ``epsilon`` is how the entries of the
     gradient scale, and so what Adam's epsilon must be multiplied with to stay as small beside them at every size.
@@ -129,9 +148,9 @@ class _Rules:
 
 _UNIT = (_ONE, _ONE, _ONE)
 _FAN_IN = (_power(d=-0.5), _power(m=-0.5), _power(m=-0.5))
-_MUP_MULTIPLIERS = (_power(d=-0.5), _power(m=-0.5), _power(m=-1))
-_MUP_EPSILON = (_power(m=-1, d=-0.5), _power(m=-1.5), _power(m=-1))
-_MUP_SGD = (_power(m=1),) * 3  # gamma^2 = N
+_MUP_MULTIPLIERS = (_power(d=-0.5), _power(m=-0.5), _power(m=-0.5, gamma=-1))
+_MUP_EPSILON = (_power(d=-0.5, gamma=-2), _power(m=-0.5, gamma=-2), _power(m=-0.5, gamma=-1))
+_MUP_SGD = (_power(gamma=2),) * 3
 _MUP_RESCALING = (_power(d=0.5), _power(m=0.5), _ONE)
 _NTP_RESCALING = (_power(d=0.5), _power(m=0.5), _power(m=0.5))
 
@@ -152,7 +171,7 @@ _TABLE: Mapping[Parameterization, _Rules] = MappingProxyType(
             _UNIT,
             _MUP_SGD,
             (_ONE, _power(m=-0.5, L=-0.5), _ONE),
-            (_power(m=-1, d=-0.5), _power(m=-1.5, L=-0.5), _power(m=-1)),
+            (_power(d=-0.5, gamma=-2), _power(m=-0.5, L=-0.5, gamma=-2), _power(m=-0.5, gamma=-1)),
             _MUP_RESCALING,
             branch=_power(L=-0.5),
         ),
@@ -207,6 +226,8 @@ def scaling_rule(
     optimizer: OptimizerName = OptimizerName.SGD,
     form: Form = Form.MULTIPLIERS,
     gamma0: float = 1.0,
+    fan_in: int | None = None,
+    gamma_fan_in: int | None = None,
 ) -> ScalingRule:
     """Initialisation, multiplier and learning rate of one weight matrix.
 
@@ -219,6 +240,9 @@ def scaling_rule(
         optimizer: decides on the learning rate.
         form: ``multipliers`` (arXiv:2402.17457, Eq. 1 and Table 1) or ``rescaled`` (arXiv:2203.03466, Table 8).
         gamma0: ``gamma_0``, divides the output of NTP and muP; SGD's learning rates carry ``gamma_0^2``.
+        fan_in: what a unit of a hidden layer or of the readout sees, as multipliers and variances count it; the width
+            if None.
+        gamma_fan_in: ``N`` in ``gamma = gamma_0 sqrt(N)`` of (Depth-)muP; the width if None.
 
     Raises:
         ParameterizationError: the table does not cover the optimizer, or has no ``gamma_0``.
@@ -231,13 +255,17 @@ def scaling_rule(
         )
     rules, index = _TABLE[parameterization], _ROLES.index(LayerRole(role))
     adaptive = optimizer is not OptimizerName.SGD
-    sizes = (width, depth, input_dim, 1)
-    shift = rules.rescaling[index](*sizes) if form == Form.RESCALED else 1.0
+    gamma = math.sqrt(width if gamma_fan_in is None else gamma_fan_in)
+
+    def value(laws: tuple[PowerLaw, PowerLaw, PowerLaw]) -> float:
+        return laws[index](width if fan_in is None else fan_in, depth, input_dim, 1, gamma=gamma)
+
+    shift = value(rules.rescaling) if form == Form.RESCALED else 1.0
     rule = ScalingRule(
-        init_std=rules.init_std[index](*sizes) / shift,
-        multiplier=rules.multiplier[index](*sizes) * shift,
-        lr_scale=rules.adam[index](*sizes) / shift if adaptive else rules.sgd[index](*sizes) / shift**2 * gamma0**2,
-        epsilon_scale=rules.epsilon[index](*sizes) * shift / gamma0 if adaptive else 1.0,
+        init_std=value(rules.init_std) / shift,
+        multiplier=value(rules.multiplier) * shift,
+        lr_scale=value(rules.adam) / shift if adaptive else value(rules.sgd) / shift**2 * gamma0**2,
+        epsilon_scale=value(rules.epsilon) * shift / gamma0 if adaptive else 1.0,
     )
     return replace(rule, multiplier=rule.multiplier / gamma0) if role == LayerRole.READOUT else rule
 
@@ -289,15 +317,15 @@ def width_exponents(
     if layers < 2:
         raise ValueError(f"layers = {layers}: at least 2 are needed (input, readout)")
     rules = _TABLE[Parameterization(parameterization)]
-    a, b = ([law.m for law in laws] for laws in (rules.multiplier, rules.init_std))
     rates = rules.sgd if optimizer == OptimizerName.SGD else rules.adam
+    a, b, c = ([law.exponents()["m"] for law in laws] for laws in (rules.multiplier, rules.init_std, rates))
     backward = a[2] + b[2]  # entries of dLoss/dh; the hidden layers of every parameterization leave this exponent alone
     gradient = (a[0] + backward, a[1] + backward, a[2])
     found: list[WidthExponents] = []
     moved: float | None = None  # exponent of the change of the layer's input
     for role in (0, *[1] * (layers - 2), 2):
         own = gradient[role] if optimizer == OptimizerName.SGD else 0.0  # Adam's steps have the size of the rate
-        effective = None if rates[role].constant == 0 else a[role] + rates[role].m + own + (0.0 if role == 0 else 1.0)
+        effective = None if rates[role].constant == 0 else a[role] + c[role] + own + (0.0 if role == 0 else 1.0)
         propagating = None if moved is None else moved + a[role] + b[role] + (1.0 if role == 2 else 0.5)
         activation = a[role] + b[role] + (0.0 if role == 0 else 0.5)
         found.append(WidthExponents(_ROLES[role], activation, effective, propagating))

@@ -26,8 +26,7 @@ class BatchStream:
     """Training batches of S streams, a probe batch and the test set, all standardised alike.
 
     Standardised: pixels over the pixel maximum, minus the mean and over the standard deviation of their channel in
-    these training images as they are. Augmentation comes first, so that added pixels are black, not grey. With
-    `mean_image`, every pixel loses its own mean instead of its channel's.
+    these training images as they are. Augmentation comes first, so that added pixels are black, not grey.
 
     Args:
         images: whole numbers [n, C, H, W], 0 to `pixel_maximum`; moved to `device` once.
@@ -39,8 +38,8 @@ class BatchStream:
         test: images and labels of the test set.
         device, dtype: of the batches.
         downscale: squares of so many pixels a side are averaged, once, before anything else.
-        unit_variance: False leaves out the division by the standard deviation: pixels over their maximum, centred.
-        mean_image: True takes the mean over the images pixel by pixel.
+        pixels: `standardised`; `centred`, without the division by the standard deviation; `mean_image_removed`, centred
+            by the mean over the images pixel by pixel; or `symmetric`, from -1 (black) to 1 (white).
 
     Raises ValueError, one line, for a batch larger than the data and for sizes that do not fit.
     """
@@ -58,8 +57,7 @@ class BatchStream:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         downscale: int = 1,
-        unit_variance: bool = True,
-        mean_image: bool = False,
+        pixels: str = "standardised",
     ) -> None:
         self.seeds, self.device, self.dtype = tuple(seeds), torch.device(device), dtype
         self.augmentation = augmentation or Augmentation()
@@ -71,9 +69,11 @@ class BatchStream:
         self.batch_size = batch_size
         self._white = pixel_maximum * downscale**2
         self.mean, self.std = _moments(self._images, self._white)
-        if mean_image:
+        if pixels == "mean_image_removed":
             self.mean = (self._images.sum(0, dtype=torch.int64).cpu().to(torch.float64) / len(self)) / self._white
-        divisor = self.std if unit_variance else torch.ones_like(self.std)
+        divisor = self.std if pixels == "standardised" else torch.ones_like(self.std)
+        if pixels == "symmetric":
+            self.mean = divisor = torch.full_like(self.std, 0.5)
         self._scale = (1 / (self._white * divisor)).to(self.device, dtype)
         self._shift = (-self.mean / divisor).to(self.device, dtype)
         self._epoch: int | None = None

@@ -27,9 +27,9 @@ class DataSpec(Spec):
         name: data set.
         examples: size of a stratified, seeded subset of the training set; None takes all of it.
         downscale: side of the squares that are averaged into one pixel, once.
-        pixels: between 0 and 1 and ``centred`` by channel, or also ``standardised`` to unit variance. With the first,
-            the best learning rates of the second paper's ConvNets are near those that it gives. Or without the mean
-            image of the training set, ``mean_image_removed``: each pixel loses its own mean.
+        pixels: between 0 and 1 and ``centred`` by channel, or also ``standardised`` to unit variance. Or without the
+            mean image of the training set, ``mean_image_removed``: each pixel loses its own mean. Or ``symmetric``,
+            between -1 and 1, as the authors of the second paper have them.
         crop, flip, rotation: augmentation: pixels of padding before a random crop, horizontal flips, degrees either
             way.
     """
@@ -37,7 +37,7 @@ class DataSpec(Spec):
     name: ImageSet
     examples: Count | None = None
     downscale: Count = 1
-    pixels: Literal["centred", "standardised", "mean_image_removed"] = "centred"
+    pixels: Literal["centred", "standardised", "mean_image_removed", "symmetric"] = "centred"
     crop: Annotated[int, Field(ge=0, strict=True)] = 0
     flip: bool = False
     rotation: Annotated[Number, Field(ge=0, le=180)] = 0.0
@@ -52,6 +52,12 @@ class DataSpec(Spec):
         if height % self.downscale or width % self.downscale:
             raise ValueError(f"downscale = {self.downscale}: must divide the image of {height} x {width}")
         return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that the network sees."""
+        channels, height, width = DATASETS[self.name].shape
+        return channels, height // self.downscale, width // self.downscale
 
     @property
     def available(self) -> int:

@@ -42,7 +42,7 @@ def build_convnet(
         pool = min(height, width) >= 2
         height, width = (height // 2, width // 2) if pool else (height, width)
         layer = MemberConv(members, before, after, *_role(LayerRole.HIDDEN, channels, before))
-        blocks.append(Block([layer], "relu", 0.0, 1.0, pool))
+        blocks.append(Block([layer], "relu", pooling="average" if pool else None))
     flat = channels[-1] * height * width
     last = MemberLinear(members, flat, classes, *_role(LayerRole.READOUT, channels, channels[-1]))
     return Network([entry, *blocks, Readout(last, "relu")], lambda n: build_convnet(channels, input_shape, classes, n))
@@ -236,7 +236,7 @@ def _step(module: nn.Module) -> Step:
         members = module.layer.members
         return Step(module.layer, lambda a: _by_member(a, members).transpose(0, 1).flatten(2))
     (layer,) = module.layers
-    return Step(layer, average_pool if module.pool else lambda a: a)
+    return Step(layer, average_pool if module.pooling else lambda a: a)
 
 
 def patches_of_pixels(images: Tensor) -> Tensor:

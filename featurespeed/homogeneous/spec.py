@@ -90,17 +90,12 @@ class NetworkSpec(Spec):
         """Hidden widths of a network with so many weight matrices, the readout included."""
         if self.base_width is not None:
             return hidden_widths(self.pattern, self.base_width, layers - 1)
-        shape, classes, count = _input_shape(data), DATASETS[data.name].classes, WEIGHTS[self.kind]
+        shape, classes, count = data.shape, DATASETS[data.name].classes, WEIGHTS[self.kind]
         smallest = count([1] * (layers - 1), shape, classes)
         if self.parameters < smallest:
             raise ValueError(f"parameters = {self.parameters}: at least {smallest}, a network of one unit a layer")
         base = base_width(self.pattern, layers - 1, lambda widths: count(widths, shape, classes), self.parameters)
         return hidden_widths(self.pattern, base, layers - 1)
-
-
-def _input_shape(data: DataSpec) -> tuple[int, int, int]:
-    channels, height, width = DATASETS[data.name].shape
-    return channels, height // data.downscale, width // data.downscale
 
 
 class ScalingRuns(Spec):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from featurespeed.models.spec import Pooling
 from featurespeed.parameterization import LayerRole, ScalingRule
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -25,6 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "linear": lambda z: z,
 }
+NEVER_FALLING = ("relu", "tanh", "linear")
 
 
 class AveragePool(torch.autograd.Function):
@@ -57,6 +59,16 @@ class AveragePool(torch.autograd.Function):
 def average_pool(x: Tensor) -> Tensor:
     """2x2 average pooling of images ``[B, C, H, W]``; a last odd row or column is left out."""
     return AveragePool.apply(x) if x.is_cuda else functional.avg_pool2d(x, 2)
+
+
+def activate_and_pool(x: Tensor, activation: str, pooling: Pooling | None) -> Tensor:
+    """``phi(x)``, then 2x2 pooling; the largest pixel is taken first where that is the same, and a quarter of the work."""
+    phi = ACTIVATIONS[activation]
+    if pooling == "max" and activation in NEVER_FALLING:
+        return phi(functional.max_pool2d(x, 2))
+    if pooling is None:
+        return phi(x)
+    return functional.max_pool2d(phi(x), 2) if pooling == "max" else average_pool(phi(x))
 
 
 class Weighted(nn.Module, ABC):
@@ -98,16 +110,25 @@ class MemberLinear(Weighted):
 
 
 class MemberConv(Weighted):
-    """3x3 convolution, stride 1, zero padding; ``[B, E * in, H, W]`` or ``[B, S * in, H, W]`` to
-    ``[B, E * out, H, W]``.
+    """3x3 convolution, zero padding; ``[B, E * in, H, W]`` or ``[B, S * in, H, W]`` to ``[B, E * out, H', W']``, with
+    ``H' = H / stride`` rounded up.
     """
 
-    def __init__(self, members: int, channels_in: int, channels_out: int, role: LayerRole, rule: ScalingRule):
+    def __init__(
+        self,
+        members: int,
+        channels_in: int,
+        channels_out: int,
+        role: LayerRole,
+        rule: ScalingRule,
+        stride: int = 1,
+    ):
         super().__init__((members, channels_out, channels_in, 3, 3), role, rule)
+        self.stride = stride
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         kernel = (weight * self.rule.multiplier).flatten(0, 1)
-        return functional.conv2d(x, kernel, padding=1, groups=x.shape[1] // weight.shape[2])
+        return functional.conv2d(x, kernel, stride=self.stride, padding=1, groups=x.shape[1] // weight.shape[2])
 
 
 class InputVectors(nn.Module):
@@ -135,23 +156,25 @@ class InputImages(nn.Module):
 class Block(nn.Module):
     """``h -> tau h + r a_k W_k phi(... a_1 W_1 phi(h))`` (arXiv:2402.17457, Eq. 1); ``tau = 0``, ``r = 1`` is plain.
 
-    With ``pool``, 2x2 average pooling of ``phi(h)`` comes first (plain blocks only: a skip needs
-    images of one size).
+    With ``pooling``, 2x2 pooling of ``phi(h)`` comes first (plain blocks only: a skip needs images of one size).
     """
 
-    def __init__(self, layers: list[Weighted], activation: str, tau: float, branch: float, pool: bool = False):
+    def __init__(
+        self,
+        layers: list[Weighted],
+        activation: str,
+        tau: float = 0.0,
+        branch: float = 1.0,
+        pooling: Pooling | None = None,
+    ):
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.activation = ACTIVATIONS[activation]
-        self.tau, self.branch, self.pool = tau, branch, pool
+        self.activation, self.tau, self.branch, self.pooling = activation, tau, branch, pooling
 
     def forward(self, h: Tensor) -> Tensor:
         z = h
         for index, layer in enumerate(self.layers):
-            z = self.activation(z)
-            if self.pool and index == 0:
-                z = average_pool(z)
-            z = layer(z)
+            z = layer(activate_and_pool(z, self.activation, None if index else self.pooling))
         if self.branch != 1.0:
             z = self.branch * z
         if self.tau == 0.0:
@@ -160,18 +183,20 @@ class Block(nn.Module):
 
 
 class Readout(nn.Module):
-    """``f = a W phi(h)`` on flattened features or on their mean over the image; the result is ``[E, B, classes]``."""
+    """``f = a W phi(h)`` on flattened features or on their mean over the image; the result is ``[E, B, classes]``.
 
-    def __init__(self, layer: MemberLinear, activation: str, pooled: bool = False):
+    With ``pooling``, 2x2 pooling of ``phi(h)`` comes first.
+    """
+
+    def __init__(self, layer: MemberLinear, activation: str, averaged: bool = False, pooling: Pooling | None = None):
         super().__init__()
         self.layer = layer
-        self.activation = ACTIVATIONS[activation]
-        self.pooled = pooled
+        self.activation, self.averaged, self.pooling = activation, averaged, pooling
 
     def forward(self, h: Tensor) -> Tensor:
-        z = self.activation(h)
+        z = activate_and_pool(h, self.activation, self.pooling)
         if z.ndim == 4:  # images: [B, E * C, H, W] -> [E, B, C * H * W]
             batch, members = z.shape[0], self.layer.members
-            z = z.mean((2, 3)) if self.pooled else z
+            z = z.mean((2, 3)) if self.averaged else z
             z = z.reshape(batch, members, -1).transpose(0, 1)
         return self.layer(z)

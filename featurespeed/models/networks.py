@@ -1,4 +1,4 @@
-"""Two-layer linear network, MLP and ConvNet of the second paper, plain or residual, as ensembles of members.
+"""Two-layer linear network, MLP and ConvNets of the second paper, plain or residual, as ensembles of members.
 
 Depth is that of :class:`featurespeed.models.spec.ModelSpec`: weight layers before the readout of a plain network
 (``depth = 2``: input convolution, one hidden convolution, then the readout), blocks of a residual one. The features cut
@@ -7,8 +7,8 @@ the network into a chain: ``list(network)`` are the modules between them, as ``m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +22,11 @@ from featurespeed.models.layers import (
     Readout,
     Weighted,
 )
-from featurespeed.models.spec import KERNEL_PLACES, ModelSpec, check_model
-from featurespeed.parameterization import (
-    Form,
-    LayerRole,
-    OptimizerName,
-    Parameterization,
-    ScalingRule,
-    branch_multiplier,
-    scaling_rule,
-)
+from featurespeed.models.plan import LayerPlan, plan_network
+from featurespeed.models.spec import ModelSpec, check_model
+from featurespeed.models.strided import gathered_outputs, is_strided_chain, pixel_places
+from featurespeed.parameterization import Form, OptimizerName, Parameterization, branch_multiplier, scaling_rule
 from featurespeed.randomness import generator
-
-Rule = Callable[[LayerRole, bool], ScalingRule]  # role, in a residual branch
 
 
 class Network(nn.Sequential):
@@ -43,9 +35,18 @@ class Network(nn.Sequential):
     The loss summed over members has the gradients of all members at once, and its Hessian is block-diagonal.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], rebuild: Callable[[int], Network]):
+    def __init__(
+        self, modules: Sequence[nn.Module], rebuild: Callable[[int], Network], places: Tensor | None = None
+    ):
         super().__init__(*modules)
         self._rebuild = rebuild
+        self.register_buffer("_places", places, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs; on a GPU strided chains compute only what their later layers read, in one go."""
+        if self._places is None or not x.is_cuda:
+            return super().forward(x)
+        return gathered_outputs(list(self), self._places, x)
 
     @property
     def weighted(self) -> dict[str, Weighted]:
@@ -110,25 +111,23 @@ def build_network(
 
     Raises:
         ParameterizationError: the parameterization does not cover the model or the optimizer.
+        ValueError: strides and pooling leave no pixel.
 
     Source: arXiv:2402.17457, Eq. 1, Sec. 2 and App. J.4.
     """
     check_model(parameterization, model)
-    convolutional = model.kind == "convnet"
-    # D of the first layer counts all that one unit sees; hidden convolutions have 1/sqrt(N), without the places.
-    fan_in = input_shape[0] if convolutional else math.prod(input_shape)
+    plan = plan_network(model, width, input_shape, classes)
+    depth = model.counted_depth
 
-    def rule(role: LayerRole, in_branch: bool = False) -> ScalingRule:
-        return scaling_rule(
-            parameterization,
-            role,
-            width,
-            model.depth if in_branch else 1,
-            input_dim=fan_in * KERNEL_PLACES if convolutional else fan_in,
-            optimizer=optimizer,
-            form=form,
-            gamma0=gamma0,
-        )
+    def layer(layer: LayerPlan) -> Weighted:
+        rule = scaling_rule(
+            parameterization, layer.role, width, depth if layer.in_branch else 1, input_dim=layer.fan_in,
+            optimizer=optimizer, form=form, gamma0=gamma0, fan_in=layer.fan_in, gamma_fan_in=plan.gamma_fan_in,
+        )  # fmt: skip
+        rule = replace(rule, multiplier=rule.multiplier * layer.gain)
+        if layer.kernel:
+            return MemberConv(members, layer.inputs, layer.outputs, layer.role, rule, layer.stride)
+        return MemberLinear(members, layer.inputs, layer.outputs, layer.role, rule)
 
     def rebuild(count: int) -> Network:
         return build_network(
@@ -136,63 +135,22 @@ def build_network(
             optimizer=optimizer, form=form, gamma0=gamma0,
         )  # fmt: skip
 
-    kind = MemberConv if convolutional else MemberLinear
-    first = kind(members, fan_in, width, LayerRole.INPUT, rule(LayerRole.INPUT))
-    blocks, side = _blocks(model, width, members, rule, _branch(model, parameterization), min(input_shape[1:]))
-    flat = width * _pixels(input_shape, side) if convolutional and model.readout == "flat" else width
-    last = MemberLinear(members, flat, classes, LayerRole.READOUT, rule(LayerRole.READOUT))
-    entry = InputImages(first) if convolutional else InputVectors(first)
-    activation = "linear" if model.kind == "two_layer_linear" else model.activation
-    return Network([entry, *blocks, Readout(last, activation, model.readout == "pooled")], rebuild)
+    first, *hidden, last = plan.modules
+    entry = (InputImages if model.convolutional else InputVectors)(layer(first.layers[0]))
+    blocks = [
+        Block(
+            [layer(one) for one in module.layers], module.activation, module.tau,
+            _branch(model, parameterization) if module.layers[0].in_branch else 1.0, module.pooling,
+        )
+        for module in hidden
+    ]  # fmt: skip
+    readout = Readout(layer(last.layers[0]), last.activation, model.readout == "pooled", last.pooling)
+    places = pixel_places(plan, input_shape[1:]) if is_strided_chain(plan) else None
+    return Network([entry, *blocks, readout], rebuild, places)
 
 
 def _branch(model: ModelSpec, parameterization: Parameterization) -> float:
     if not model.residual:
         return 1.0
-    return branch_multiplier(parameterization, model.depth) if model.alpha is None else model.depth**-model.alpha
-
-
-def _pixels(input_shape: tuple[int, int, int], side: int) -> int:
-    """Pixels of the last image, whose shorter side is ``side``."""
-    _, height, width = input_shape
-    halvings = 0
-    while min(height, width) >> halvings > side:
-        halvings += 1
-    return (height >> halvings) * (width >> halvings)
-
-
-def _blocks(
-    model: ModelSpec, width: int, members: int, rule: Rule, branch: float, side: int
-) -> tuple[list[Block], int]:
-    """The hidden blocks, and the side of the image after them (App. J.4 for the places of the pooling)."""
-    kind = MemberConv if model.kind == "convnet" else MemberLinear
-    every = _pool_every(model)
-
-    def hidden(in_branch: bool) -> Weighted:
-        return kind(members, width, width, LayerRole.HIDDEN, rule(LayerRole.HIDDEN, in_branch))
-
-    def pools(after: int) -> bool:
-        return bool(every) and after % every == 0 and side // 2 >= model.smallest_side
-
-    blocks: list[Block] = []
-    if not model.residual:
-        for layer in range(1, model.depth):
-            pool = pools(layer)
-            side = side // 2 if pool else side
-            blocks.append(Block([hidden(False)], model.activation, 0.0, 1.0, pool))
-        return blocks, side
-    for block in range(1, model.depth + 1):
-        layers = [hidden(True) for _ in range(model.layers_per_block)]
-        blocks.append(Block(layers, model.activation, model.tau, branch))
-        if pools(block):
-            side //= 2
-            blocks.append(Block([hidden(False)], model.activation, 0.0, 1.0, pool=True))
-    return blocks, side
-
-
-def _pool_every(model: ModelSpec) -> int:
-    if model.kind != "convnet":
-        return 0
-    if model.pool_every is not None:
-        return model.pool_every
-    return 3 if model.residual else 1
+    depth = model.counted_depth
+    return branch_multiplier(parameterization, depth) if model.alpha is None else depth**-model.alpha

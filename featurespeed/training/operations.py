@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from featurespeed.data.registry import DATASETS
+from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import KERNEL_PLACES, ModelSpec
 from featurespeed.parameterization import LayerRole, OptimizerName, Parameterization, scaling_rule
 from featurespeed.training.spec import TrainingSpec
@@ -47,48 +48,22 @@ def layers_of(
     parameterization: Parameterization = Parameterization.MUP,
     optimizer: OptimizerName = OptimizerName.SGD,
 ) -> list[Layer]:
-    """The layers of a network from input to readout, as :mod:`featurespeed.models.networks` builds it."""
-    channels, height, columns = shape
-    convolutional = model.kind == "convnet"
+    """The layers of a network from input to readout, as :mod:`featurespeed.models.plan` arranges them."""
     learns = {
         role: scaling_rule(parameterization, role, width, optimizer=optimizer).lr_scale != 0 for role in LayerRole
     }
     layers: list[Layer] = []
-
-    def add(role: LayerRole, fan_in: int, fan_out: int, halvings: int = 0) -> None:
-        kernel = convolutional and role != LayerRole.READOUT
-        places = (height >> halvings) * (columns >> halvings) if kernel else 1
-        weights = fan_in * fan_out * (KERNEL_PLACES if kernel else 1)
-        layers.append(Layer(weights, places, learns[role], any(layer.learns for layer in layers)))
-
-    add(LayerRole.INPUT, channels if convolutional else math.prod(shape), width)
-    halvings = 0
-    for pooled in _hidden(model, min(height, columns)):
-        halvings += pooled
-        add(LayerRole.HIDDEN, width, width, halvings)
-    pixels = (height >> halvings) * (columns >> halvings) if convolutional and model.readout == "flat" else 1
-    add(LayerRole.READOUT, width * pixels, classes)
+    for layer in plan_network(model, width, shape, classes).layers:
+        weights = layer.inputs * layer.outputs * (KERNEL_PLACES if layer.kernel else 1)
+        before = any(earlier.learns for earlier in layers)
+        layers.append(Layer(weights, math.prod(layer.size), learns[layer.role], before))
     return layers
-
-
-def _hidden(model: ModelSpec, side: int) -> Iterable[bool]:
-    """Of every hidden layer, whether the image is halved before it (arXiv:2402.17457, App. J.4)."""
-    every = model.pool_every if model.pool_every is not None else (3 if model.residual else 1)
-    for block in range(1, model.depth + model.residual):
-        pools = model.kind == "convnet" and every and block % every == 0 and side // 2 >= model.smallest_side
-        side = side // 2 if pools else side
-        if model.residual:
-            yield from [False] * model.layers_per_block
-        if pools or not model.residual:
-            yield bool(pools)
 
 
 def layers_of_job(run: TrainingSpec) -> list[Layer]:
     """The layers of one network of a job."""
-    data = DATASETS[run.data.name]
-    channels, height, columns = data.shape
-    shape = channels, height // run.data.downscale, columns // run.data.downscale
-    return layers_of(run.model, run.width, shape, data.classes, run.parameterization, run.optimizer.name)
+    classes = DATASETS[run.data.name].classes
+    return layers_of(run.model, run.width, run.data.shape, classes, run.parameterization, run.optimizer.name)
 
 
 def gradient_flop(layers: Iterable[Layer]) -> int:

@@ -57,8 +57,7 @@ def make_stream(data: ImageData, spec: BatchSettings, device: torch.device) -> B
         device=device,
         dtype=DTYPES[spec.dtype],
         downscale=settings.downscale,
-        unit_variance=settings.pixels == "standardised",
-        mean_image=settings.pixels == "mean_image_removed",
+        pixels=settings.pixels,
     )
 
 

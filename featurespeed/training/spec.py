@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from featurespeed.data.spec import DataSpec, check_batch
+from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec, check_model
 from featurespeed.parameterization import (
     Form,
@@ -108,6 +109,7 @@ def check_training(spec: TrainingSpec) -> None:
     """Raise if parameterization, model, optimizer, batch and data do not go together."""
     check_covered(spec.parameterization, spec.optimizer.name)
     check_model(spec.parameterization, spec.model)
+    plan_network(spec.model, spec.width, spec.data.shape, classes=1)
     scaling_rule(spec.parameterization, LayerRole.READOUT, 2, optimizer=spec.optimizer.name, gamma0=spec.gamma0)
     check_batch(spec.batch_size, spec.data)
 

@@ -293,9 +293,17 @@ def test_the_gpu_sees_the_batches_of_the_cpu():
 
 
 def test_centred_pixels_keep_their_variance():
-    centred = stream(unit_variance=False)
+    centred = stream(pixels="centred")
     x, _ = centred.fixed_batch(len(centred), 0)
     unit, _ = stream().fixed_batch(len(centred), 0)
     assert torch.allclose(x.mean((0, 2, 3)), torch.zeros(x.shape[1], dtype=x.dtype), atol=1e-9)
     assert torch.allclose(x / centred.std, unit, atol=1e-9)
     assert x.abs().max() <= 1
+
+
+def test_symmetric_pixels_reach_from_minus_one_to_one():
+    """Black, that of added pixels too, is -1; white is 1; nothing depends on the data."""
+    images, _ = stream(pixels="symmetric").fixed_batch(8, 0)
+    raw, _ = stream(pixels="centred").fixed_batch(8, 0)
+    spread = stream(pixels="centred").mean.to(raw)
+    torch.testing.assert_close(images, 2 * (raw + spread) - 1, rtol=1e-5, atol=1e-6)

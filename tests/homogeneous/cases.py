@@ -47,7 +47,7 @@ def make_stream(spec: DescentSpec) -> BatchStream:
     x = (means[y] + torch.randint(0, 56, (len(y), *SHAPE), generator=drawn)).to(torch.uint8)
     return BatchStream(
         x[:IMAGES], y[:IMAGES], seeds=[spec.seed], batch_size=spec.batch_size, test=(x[IMAGES:], y[IMAGES:]),
-        dtype=torch.float64 if spec.dtype == "float64" else torch.float32, unit_variance=False, mean_image=True,
+        dtype=torch.float64 if spec.dtype == "float64" else torch.float32, pixels="mean_image_removed",
     )  # fmt: skip
 
 
