@@ -2,7 +2,8 @@
 
 The table has the training loss of every network (mean over the steps since the last record), its test loss and accuracy
 at the end, and the step at which a network diverged or died, if it did. The weights at the probe steps go into the
-folder of the output ``weights``, for the stages that measure them.
+folder of the output ``weights``, for the stages that measure them; with the parameter ``kept_rates`` those at these
+learning rates only.
 
 A job that was killed goes on from its last checkpoint, under ``checkpoints``, which is removed when the job has ended.
 
@@ -51,21 +52,23 @@ def mean_losses(losses: np.ndarray, every: int) -> Iterator[tuple[int, float]]:
         yield start + len(part), float(part.mean())
 
 
-def keep_weights(folder: Path, probe: Probe) -> list[Row]:
-    """A probe that measures nothing: the weights go to the disk."""
+def keep_weights(folder: Path, probe: Probe, rates: list[float]) -> list[Row]:
+    """A probe that measures nothing: weights go to the disk, of the networks at these learning rates."""
     for index, member in enumerate(probe.members):
-        save_weights(folder, probe.network, index, member, probe.step, probe.second)
+        if probe.job.spec.members[member][0] in rates:
+            save_weights(folder, probe.network, index, member, probe.step, probe.second)
     return []
 
 
-def train(spec: TrainingSpec, job: Job, kept: Resumable) -> Training:
-    """Train the job, from its checkpoint if there is one."""
-    check_disk(spec, weights_of(job.make_network(1)), kept.folder)
+def train(spec: TrainingSpec, job: Job, kept: Resumable, rates: list[float] | None = None) -> Training:
+    """Train the job, from its checkpoint if there is one; the weights of these learning rates are kept, None is all."""
+    rates = spec.learning_rates if rates is None else rates
+    check_disk(spec, weights_of(job.make_network(1)), kept.folder, len(rates))
     trainer = Trainer(
         job,
         checkpoint=kept.checkpoint,
         checkpoint_seconds=kept.seconds,
-        on_probe=lambda probe: keep_weights(kept.folder / "weights", probe),
+        on_probe=lambda probe: keep_weights(kept.folder / "weights", probe, rates),
         cuda_graph=os.environ.get("FEATURESPEED_CUDA_GRAPH", "1") == "1",
     )
     return trainer.run()
@@ -79,7 +82,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
     with resumable(folder, identity, task.at_end) as kept:
         with acquire_device() as device:
             job = make_job(spec, data, device)
-            training = train(spec, job, kept)
+            training = train(spec, job, kept, task.params.get("kept_rates"))
             scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
         link_weights(kept.folder / "weights", task.outputs["weights"])
     sizes = {

@@ -83,6 +83,17 @@ class BaseConfig(Spec):
         blocks = [block for block in map(self.block, names) if isinstance(block, SweepSpec)]
         return {found.name: found for block in blocks for found in block.measurements}
 
+    def kept_rates(self) -> dict[str, list[float] | None]:
+        """Training job -> learning rates whose weights a later stage reads; None is all of them."""
+        others = [name for name in ARTEFACTS if not isinstance(self.block(name), SweepSpec)]
+        found: dict[str, list[float] | None] = {run: None for name in others for run in self.training_runs(name)}
+        for measured in self.sharpness_runs().values():
+            own = measured.learning_rates or measured.training.learning_rates
+            before = found.setdefault(measured.training.run, [])
+            if before is not None:
+                found[measured.training.run] = sorted({*before, *own})
+        return found
+
     def descents(self, artefact: str | None = None) -> dict[str, DescentSpec]:
         """Run id -> job of scaled descent, of one artefact or of all."""
         names = [artefact] if artefact else list(ARTEFACTS)

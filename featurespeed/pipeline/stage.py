@@ -297,6 +297,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     several = "may be repeated for a list"
     parser.add_argument("--input", type=_pair, action="append", default=[], metavar="NAME=PATH", help=several)
     parser.add_argument("--output", type=_pair, action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--params", type=Path, help="parameters of the task: .yaml or .json")
 
 
 class _Named(dict):
@@ -311,7 +312,8 @@ class _Named(dict):
 
 
 def _stage_task(arguments: argparse.Namespace) -> Task:
-    return Task(_inputs(arguments), _Named("--output {}=PATH", arguments.output))
+    outputs = _Named("--output {}=PATH", arguments.output)
+    return Task(_inputs(arguments), outputs, _params(arguments))
 
 
 def _inputs(arguments: argparse.Namespace) -> dict[str, Path | list[Path]]:
@@ -327,12 +329,16 @@ def _inputs(arguments: argparse.Namespace) -> dict[str, Path | list[Path]]:
 def _task_from_arguments(argv: Sequence[str] | None) -> Task:
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     _add_files(parser)
-    parser.add_argument("--params", type=Path, help="parameters of the task: .yaml or .json")
     arguments = parser.parse_args(argv)
+    params = _Named("--params with {}", _params(arguments))
+    return Task(_inputs(arguments), _Named("--output {}=PATH", arguments.output), params)
+
+
+def _params(arguments: argparse.Namespace) -> Mapping[str, Any]:
     params = (_read_settings(arguments.params) if arguments.params else None) or {}
     if not isinstance(params, Mapping):
         raise UserError(f"--params {arguments.params}: must be keys with values")
-    return Task(_inputs(arguments), _Named("--output {}=PATH", arguments.output), _Named("--params with {}", params))
+    return params
 
 
 def _pair(text: str) -> tuple[str, Path]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from featurespeed.models.plan import plan_network
+from featurespeed.models.strided import is_strided_chain
 from featurespeed.training.operations import layers_of_job
 from featurespeed.training.spec import TrainingSpec
 
@@ -51,7 +53,9 @@ def plan_groups(spec: TrainingSpec, device: torch.device, bytes_per_member: Call
 def side_by_side(spec: TrainingSpec, images: int, device: torch.device, members: Sequence[int]) -> list[list[int]]:
     """Members of a job in groups that are fast together on ``images`` at a time, whatever memory that takes."""
     cpu = device.type == "cpu"
-    if spec.model.kind == "convnet":
+    if not cpu and is_strided_chain(plan_network(spec.model, spec.width, spec.data.shape, classes=1)):
+        together = True
+    elif spec.model.convolutional:
         forward = images * sum(layer.forward for layer in layers_of_job(spec))
         together = forward <= (CPU_GROUPED_WORK if cpu else GPU_GROUPED_WORK)
     else:

@@ -88,21 +88,25 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def bytes_needed(spec: TrainingSpec, weights_per_member: int) -> int:
-    """Disk that a job takes at most: weights at the probe steps, and two checkpoints while one replaces the other."""
+def bytes_needed(spec: TrainingSpec, weights_per_member: int, kept_rates: int | None = None) -> int:
+    """Disk that a job takes at most: weights at the probe steps of so many learning rates (None is all), and two
+    checkpoints while one replaces the other.
+    """
     size = {"float32": 4, "float64": 8}[spec.dtype]
     adaptive = spec.optimizer.name != OptimizerName.SGD
     copies = 3 if adaptive else 1 + bool(spec.optimizer.momentum)
     kept = 2 if adaptive else 1  # the second moments beside the weights
     members = len(spec.members)
+    probed = spec.seeds * (len(spec.learning_rates) if kept_rates is None else kept_rates)
     losses = 8 * spec.steps * members
-    return members * weights_per_member * size * (kept * len(spec.probe_steps) + 2 * copies) + 2 * losses
+    weights = weights_per_member * size * (probed * kept * len(spec.probe_steps) + members * 2 * copies)
+    return weights + 2 * losses
 
 
-def check_disk(spec: TrainingSpec, weights_per_member: int, folder: Path) -> None:
+def check_disk(spec: TrainingSpec, weights_per_member: int, folder: Path, kept_rates: int | None = None) -> None:
     """Raise :class:`DiskFull` if the disk of ``folder`` has no room for the job; before any work."""
     folder.mkdir(parents=True, exist_ok=True)
-    needed, free = bytes_needed(spec, weights_per_member) + SPARE_BYTES, shutil.disk_usage(folder).free
+    needed, free = bytes_needed(spec, weights_per_member, kept_rates) + SPARE_BYTES, shutil.disk_usage(folder).free
     if needed > free:
         raise DiskFull(
             f"run {spec.run}: {needed / 2**30:.3g} GiB are needed for the weights of {len(spec.members)} networks at"

@@ -119,7 +119,7 @@ def multipliers(model):
 
 def test_each_choice_changes_what_it_names_and_nothing_else():
     n, base = CHANNELS, multipliers(STAGED)
-    input_, block, stage, *_, readout = base
+    input_, block, _, stage, *_, readout = base
     assert [input_, block, stage, readout] == pytest.approx(
         [27**-0.5, math.sqrt(2) / math.sqrt(9 * n), (9 * n) ** -0.5, (4 * n) ** -0.5], rel=1e-12
     )

@@ -161,6 +161,7 @@ CONFIG = configuration()
 IMPORTS = Imports()
 RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
+KEPT_RATES = CONFIG.kept_rates()
 DESCENTS = CONFIG.descents()
 MOST = CONFIG.training.sizes_per_process
 TRAINED = by_process(CONFIG.training_runs, lambda run: run.data.name, MOST)

@@ -24,6 +24,7 @@ rule train:
     params:
         spec=lambda wildcards: RUNS[wildcards.run].model_dump(mode="json"),
         checkpoints=f"{RESULTS}/checkpoints/{{run}}",
+        kept_rates=lambda wildcards: KEPT_RATES[wildcards.run],
         code=script_hash("train.py"),
     script:
         "../../scripts/train.py"
@@ -56,6 +57,7 @@ for NAMES in several(TRAINED):
         params:
             specs=[RUNS[run].model_dump(mode="json") for run in NAMES],
             checkpoints=[f"{RESULTS}/checkpoints/{run}" for run in NAMES],
+            kept_rates=[KEPT_RATES[run] for run in NAMES],
             code=script_hash("train.py"),
         script:
             "../../scripts/train.py"
