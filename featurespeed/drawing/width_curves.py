@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from featurespeed.drawing.plotting import GUIDE, INK, draw_flagged, log_ticks, ordered_colors
+from featurespeed.drawing.plotting import GUIDE, INK, draw_flagged, draw_published, log_ticks, ordered_colors
 from featurespeed.drawing.width_rows import EDGE, STATISTIC, series_of
 
 NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
@@ -38,6 +38,13 @@ def width_colors(table: pd.DataFrame) -> dict[str, object]:
     return ordered_colors([series_of(width) for width in widths])
 
 
+def size_colors(table: pd.DataFrame) -> dict[str, object]:
+    """:func:`width_colors`, or the same of the depths where these are drawn."""
+    series = table["series"]
+    depths = sorted({int(name[2:]) for name in series[series.str.startswith("L=")].unique()})
+    return ordered_colors([series_of(depth, "depth") for depth in depths]) if depths else width_colors(table)
+
+
 def draw_widths(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], **style: object) -> None:
     """Curves of one panel, each with its band over seeds; flagged points hollow."""
     for series, color in colors.items():
@@ -47,6 +54,12 @@ def draw_widths(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], **s
         ax.fill_between(own["x"], own["y_low"], own["y_high"], color=color, alpha=0.11, linewidth=0, zorder=2)
         ax.plot(own["x"], own["y"], zorder=4, **({"color": color, "linewidth": 1.3} | style))
         draw_flagged(ax, own, color)
+
+
+def draw_points(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object]) -> None:
+    """Points read off a published figure: hollow diamonds with the reading error, in the curves' colours."""
+    for series, color in colors.items():
+        draw_published(ax, table[table["series"] == series], color)
 
 
 def draw_edge(ax: Axes, table: pd.DataFrame, series: str = EDGE, text: str = "$2/\\eta_0$") -> None:
@@ -129,19 +142,21 @@ def width_axis(ax: Axes, widths: Iterable[float], label: bool = True) -> None:
 
 
 def series_text(series: str) -> str:
-    """A width as mathematics, a step as it is."""
-    return f"${series}$" if series.startswith("N=") else series
+    """A width or depth as mathematics, a step as it is."""
+    return f"${series}$" if series.startswith(("N=", "L=")) else series
 
 
 def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = None, **kinds: str) -> None:
     """Widths, or steps, above the panels; below them what else is drawn, such as ``band`` -> text."""
     lines = [Line2D([], [], color=color, linewidth=2.6) for color in colors.values()]
     texts = [series_text(name) + (" (proxy)" if name == proxy else "") for name in colors]
-    figure.legend(lines, texts, loc="outside upper center", ncols=len(lines), fontsize=10)
+    if lines:
+        figure.legend(lines, texts, loc="outside upper center", ncols=len(lines), fontsize=10)
     handles = {
         "band": Patch(facecolor="#666666", alpha=0.22, linewidth=0),
         "interval": Line2D([], [], color="#666666", marker="o", markersize=4.5, linewidth=1.2),
         "hollow": Line2D([], [], linestyle="", marker="o", markersize=5, markerfacecolor="white", color="#666666"),
+        "published": Line2D([], [], linestyle="", marker="D", markersize=5.2, markerfacecolor="white", color="#666666"),
         "fit": Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.0),
         "edge": Line2D([], [], color=GREY, linestyle=(0, (1, 1.6)), linewidth=1.3),
         "start": Line2D([], [], linestyle="", marker="o", markersize=5.5, color="#666666"),

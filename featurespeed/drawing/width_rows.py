@@ -19,16 +19,22 @@ from featurespeed.sweeps.transfer import STOPPED, of_network
 #: Series of the stability threshold of gradient descent.
 EDGE = "guide 2/learning rate"
 STATISTIC = "statistic"  # panel of the numbers that are printed
+SYMBOLS = {"width": "N", "depth": "L"}  # of the sizes of a network
 
 
-def series_of(width: int) -> str:
-    """Series of one width."""
-    return f"N={width}"
+def series_of(size: int, kind: str = "width") -> str:
+    """Series of one width, or of one depth."""
+    return f"{SYMBOLS[kind]}={size}"
+
+
+def varied(rows: pd.DataFrame) -> str:
+    """Which size of one network varies: its depth, or else its width."""
+    return "depth" if rows["depth"].nunique() > 1 else "width"
 
 
 def shown_rate(rows: pd.DataFrame, quantity: str) -> float:
     """The learning rate that a figure shows: the common best of those measured, else the smallest of them."""
-    best = common_rate(rows, quantity)
+    best = common_rate(rows, quantity, varied(rows))
     return float(rows.loc[rows["quantity"] == quantity, "learning_rate"].min()) if best is None else best
 
 
@@ -53,26 +59,28 @@ def first_network(records: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, f
 
 
 def curve_rows(rows: pd.DataFrame, quantity: str, panel: str, index: int = 1) -> pd.DataFrame:
-    """One quantity against the step, one series a width; ``rows`` are of one network at one learning rate.
+    """One quantity against the step, one series a size; ``rows`` are of one network at one learning rate.
 
-    A network that diverged or died has no values afterwards: from its last one on, the points of its width are flagged.
+    A network that diverged or died has no values afterwards: from its last one on, the points of its size are flagged.
     """
+    size = varied(rows)
     own = rows[(rows["quantity"] == quantity) & rows["index"].isin((0, index))]
     ends = endings(own, rows)
     found = [
-        summary_row(panel, series_of(width), step, group, flag_of(ends.get(width, ()), step, group))
-        for (width, step), group in own.groupby(["width", "step"])
+        summary_row(panel, series_of(value, size), step, group, flag_of(ends.get(value, ()), step, group))
+        for (value, step), group in own.groupby([size, "step"])
     ]
     return pd.DataFrame(found, columns=list(ARTEFACT_COLUMNS))
 
 
 def endings(own: pd.DataFrame, rows: pd.DataFrame) -> dict[int, list[tuple[float, str]]]:
-    """Width -> for every seed that stopped, the last step of ``own`` before that (0 if there is none), and the flag."""
+    """Size -> for every seed that stopped, the last step of ``own`` before that (0 if there is none), and the flag."""
     found: dict[int, list[tuple[float, str]]] = {}
-    for row in rows[rows["quantity"].isin(STOPPED)].itertuples():
-        last = own.loc[(own["width"] == row.width) & (own["seed"] == row.seed), "step"].max()
-        flag = "dead" if row.quantity == "dead_step" else "diverged"
-        found.setdefault(row.width, []).append((0.0 if np.isnan(last) else last, flag))
+    size = varied(rows)
+    for row in rows[rows["quantity"].isin(STOPPED)].to_dict("records"):
+        last = own.loc[(own[size] == row[size]) & (own["seed"] == row["seed"]), "step"].max()
+        flag = "dead" if row["quantity"] == "dead_step" else "diverged"
+        found.setdefault(row[size], []).append((0.0 if np.isnan(last) else last, flag))
     return found
 
 

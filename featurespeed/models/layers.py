@@ -62,7 +62,7 @@ def average_pool(x: Tensor) -> Tensor:
 
 
 def activate_and_pool(x: Tensor, activation: str, pooling: Pooling | None) -> Tensor:
-    """``phi(x)``, then 2x2 pooling; the largest pixel is taken first where that is the same, and a quarter of the work."""
+    """``phi(x)``, then 2x2 pooling; the largest pixel is taken first where that is the same: a quarter of the work."""
     phi = ACTIVATIONS[activation]
     if pooling == "max" and activation in NEVER_FALLING:
         return phi(functional.max_pool2d(x, 2))

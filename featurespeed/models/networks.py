@@ -35,9 +35,7 @@ class Network(nn.Sequential):
     The loss summed over members has the gradients of all members at once, and its Hessian is block-diagonal.
     """
 
-    def __init__(
-        self, modules: Sequence[nn.Module], rebuild: Callable[[int], Network], places: Tensor | None = None
-    ):
+    def __init__(self, modules: Sequence[nn.Module], rebuild: Callable[[int], Network], places: Tensor | None = None):
         super().__init__(*modules)
         self._rebuild = rebuild
         self.register_buffer("_places", places, persistent=False)

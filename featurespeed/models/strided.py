@@ -2,8 +2,8 @@
 
 Where a stride is at least the side of the kernel, patches of the next layer do not overlap, and some pixels are in none
 of them. The images are gathered once, in an order in which each layer's outputs are the patches that the next layer
-reads: a convolution is then one batched product, 2x2 pooling a maximum over a leading dimension of four, and nothing is
-copied in between. Of the authors' SimpleConvNet on 32 x 32 pixels (arXiv:2402.17457), 144 of the 256 places of the first
+reads: a convolution is then one batched product, 2x2 pooling a maximum over a dimension of four, and nothing is copied
+in between. Of the authors' SimpleConvNet on 32 x 32 pixels (arXiv:2402.17457), 144 of the 256 places of the first
 convolution are computed, a few of them padding; outputs and gradients are those of the modules one after the other.
 """
 
@@ -43,7 +43,9 @@ def pixel_places(plan: NetworkPlan, image: Image) -> Tensor:
     layers = [layer for module in plan.modules[:-1] for layer in module.layers]
     inputs: list[Image] = [image, *((h // POOL_SIDE, w // POOL_SIDE) for h, w in (layer.size for layer in layers))]
     height, width = inputs[-1]
-    rows, columns = (grid.flatten() for grid in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    rows, columns = (
+        grid.flatten() for grid in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    )
     inside = torch.ones_like(rows, dtype=torch.bool)
     for layer, (height, width) in zip(reversed(layers), reversed(inputs[:-1]), strict=True):
         rows, columns = _spread(POOL_SIDE * rows, POOL_SIDE * columns, POOL_SIDE)

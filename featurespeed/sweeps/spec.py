@@ -31,6 +31,8 @@ class NetworkRuns(Spec):
         batch_size: None is the whole training set at every step.
         widths: instead of those of the sweep.
         depths: instead of the depth of the model.
+        data: instead of that of the sweep.
+        steps: instead of those of the sweep; probe steps beyond the last one are left out.
     """
 
     model: ModelSpec
@@ -41,6 +43,8 @@ class NetworkRuns(Spec):
     optimizer: OptimizerSpec = OptimizerSpec()
     widths: Widths | None = None
     depths: Counts | None = None
+    data: DataSpec | None = None
+    steps: Count | None = None
 
     _distinct = field_validator("learning_rates", "measured", "widths", "depths")(
         lambda values: values and distinct(values)
@@ -126,12 +130,16 @@ class SweepSpec(Spec):
         ]
 
     def _job(self, network: NetworkRuns, model: ModelSpec, width: int) -> TrainingSpec:
-        shared = {"data", "steps", "probe_steps", "record_every", "tf32", "seeds", "seed"}
+        shared = {"record_every", "tf32", "seeds", "seed"}
         own = {"parameterization", "learning_rates", "batch_size", "optimizer"}
+        steps = network.steps or self.steps
         job = TrainingSpec(
             run="unnamed",
             model=model,
             width=width,
+            data=network.data or self.data,
+            steps=steps,
+            probe_steps=[step for step in self.probe_steps if step <= steps],
             **{name: getattr(self, name) for name in shared},
             **{name: getattr(network, name) for name in own},
         )

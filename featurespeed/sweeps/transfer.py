@@ -6,13 +6,16 @@ Arrays have the shape ``[seeds, sizes, ...]``, so that a statistic of some seeds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from featurespeed.data.spec import DataSpec
+from featurespeed.models.plan import plan_network
+from featurespeed.models.spec import ModelSpec
 from featurespeed.statistics import Interval, seed_interval
 
 STOPPED = ("diverged_step", "dead_step", "overflow_step")
@@ -74,9 +77,29 @@ def settings(table: pd.DataFrame) -> Mapping[str, Any]:
     return table.attrs["provenance"]["spec"]
 
 
+def widths_of(table: pd.DataFrame, series: str, widths: Iterable[int]) -> dict[int, int]:
+    """Width in the settings -> ``N``, as ``gamma^2`` of the network's convention counts it.
+
+    Of the authors' ConvNets that are the inputs of the readout, which their figures call the width: four times the
+    channels of a ConvNet on 32 x 32 pixels, the channels themselves of a SimpleConvNet.
+    """
+    spec = table.attrs.get("provenance", {}).get("spec", {})
+    network = spec.get("networks", {}).get(series, {})
+    if "model" not in network:  # no table of a sweep
+        return {}
+    model = ModelSpec.model_validate(network["model"])
+    data = DataSpec.model_validate(network.get("data") or spec["data"])
+    return {int(width): plan_network(model, int(width), data.shape, classes=1).gamma_fan_in for width in widths}
+
+
 def of_network(table: pd.DataFrame, series: str, size: str = "width", **keys: object) -> pd.DataFrame:
-    """Rows of one network; ``keys`` hold other columns fixed, such as the depth when the width varies."""
+    """Rows of one network; ``keys`` hold other columns fixed, such as the depth when the width varies.
+
+    ``width`` becomes the ``N`` of the parameterization, which settings give in channels (:func:`widths_of`).
+    """
     rows = table[table["series"] == series].copy()
+    counted = widths_of(table, series, rows["width"].unique())
+    rows["width"] = rows["width"].map(lambda width: counted.get(width, width))
     for column, value in keys.items():
         rows = rows[rows[column] == value]
     return rows.sort_values([size, "learning_rate", "seed", "step"], kind="stable")
@@ -121,6 +144,11 @@ def along_training(
     grid = pd.MultiIndex.from_product(levels, names=keys)
     values = own.set_index(keys)["value"].reindex(grid).to_numpy()
     return np.array(levels[1]), np.array(levels[2]), values.reshape([len(level) for level in levels])
+
+
+def last_step(rows: pd.DataFrame) -> int:
+    """Steps that the longest run of these rows trained."""
+    return int(rows.loc[rows["quantity"] == "training_loss", "step"].max())
 
 
 def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:

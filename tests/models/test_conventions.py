@@ -96,8 +96,8 @@ def test_every_learning_rate_is_eta_gamma_squared(model, gamma2, parameterizatio
 
 def test_variances_of_standard_parameterization_count_the_nine():
     layers = list(network(STAGED, "SP").weighted.values())
-    assert layers[1].rule.init_std**-2 == pytest.approx(9 * CHANNELS)
-    assert layers[-1].rule.init_std**-2 == pytest.approx(4 * CHANNELS)
+    assert layers[1].rule.init_std ** -2 == pytest.approx(9 * CHANNELS)
+    assert layers[-1].rule.init_std ** -2 == pytest.approx(4 * CHANNELS)
 
 
 def test_both_forms_are_one_network_and_train_alike():

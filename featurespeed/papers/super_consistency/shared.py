@@ -64,22 +64,24 @@ def curves_at(rows: pd.DataFrame, quantity: str, rate: float, index: int = 1, si
     return found
 
 
-def measured(tables: Tables, artefact: str, label: str, quantity: str, index: int = 1, at: str = "") -> Curves:
-    """One quantity along training of one network, at the best of the measured learning rates common to all widths.
+def measured(
+    tables: Tables, artefact: str, label: str, quantity: str, index: int = 1, at: str = "", size: str = "width"
+) -> Curves:
+    """One quantity along training of one network, at the best of the measured learning rates common to all sizes.
 
     Args:
         at: quantity that says where was measured; the same one unless given (the loss is recorded everywhere).
 
     Raises:
-        Undecidable: nothing was measured, a network stopped, or there are too few widths.
+        Undecidable: nothing was measured, a network stopped, or there are too few sizes.
     """
-    rows = network(tables, artefact, label)
+    rows = network(tables, artefact, label, size)
     if not ((rows["quantity"] == quantity) & rows["index"].isin((0, index))).any():
         raise Undecidable(f"this run has no {quantity} {index} of {label}")
-    rate = common_rate(rows, at or quantity)
+    rate = common_rate(rows, at or quantity, size)
     if rate is None:
         raise Undecidable(f"{label}: at every measured learning rate some network diverged, died or ended at chance")
-    return curves_at(rows, quantity, rate, index)
+    return curves_at(rows, quantity, rate, index, size)
 
 
 def common_best(losses: Losses, label: str) -> int:

@@ -14,17 +14,29 @@ def check_measured(spec: SweepSpec, *needed: str) -> None:
         raise ValueError(f"curvature.quantities = {quantities}: must hold {missing[0]}, which the figure shows")
 
 
+def check_one_size(spec: SweepSpec, *needed: str) -> None:
+    """Raise if a network varies in width and depth, of which a figure shows one; ``needed`` are quantities it shows."""
+    check_labels("networks", spec.networks, "N=", "L=")
+    check_measured(spec, *needed)
+    for label, network in spec.networks.items():
+        widths = network.widths or spec.widths
+        if len(network.models) > 1 and len(widths) > 1:
+            raise ValueError(
+                f"networks.{label}.depths = {network.depths}: with widths = {widths}; a network varies in one of"
+                " them, so give one width or leave depths out"
+            )
+
+
 def check_over_width(spec: SweepSpec, *needed: str) -> None:
     """Raise if a figure over the width cannot be drawn of these runs: it has one curve a width.
 
     Args:
         needed: quantities that it shows.
     """
-    check_labels("networks", spec.networks, "N=")
-    check_measured(spec, *needed)
     for label, network in spec.networks.items():
         if len(network.models) > 1:
             raise ValueError(
                 f"networks.{label}.depths = {network.depths}: the figure is over the width, at one depth; leave depths"
                 " out and set model.depth"
             )
+    check_one_size(spec, *needed)

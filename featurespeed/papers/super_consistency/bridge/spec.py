@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from featurespeed.papers.super_consistency.spec import check_measured
+from featurespeed.papers.super_consistency.spec import check_one_size
 from featurespeed.sweeps.spec import TransferSpec
-from featurespeed.values import check_labels
 
 #: Networks whose best learning rate may shift, over the width or the depth, all without weight decay.
 SHIFTED = ("muP", "NTP", "Depth-muP over depth", "muP over depth")
@@ -19,17 +18,9 @@ class BridgeSpec(TransferSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> BridgeSpec:
-        check_labels("networks", self.networks)
-        check_measured(self, "sharpness", "feature_speed")
+        check_one_size(self, "sharpness", "feature_speed")
         if not set(SHIFTED) & set(self.networks):
             raise ValueError(f"networks = {list(self.networks)}: one of {', '.join(SHIFTED)} is needed")
-        for label, network in self.networks.items():
-            widths = network.widths or self.widths
-            if len(network.models) > 1 and len(widths) > 1:
-                raise ValueError(
-                    f"networks.{label}.depths = {network.depths}: with widths = {widths}; a network varies in one of"
-                    " them, so give one width or leave depths out"
-                )
         for label, decayed in DECAYED.items():
             self._check_pair(label, decayed)
         return self

@@ -13,7 +13,7 @@ ARTEFACTS = (
         spec=FullBatchSpec,
         tables="tables:tabulate_fig09",
         drawing="drawing:draw_fig09",
-        size=(10.6, 3.6),
+        size=(12.6, 3.6),
         gpu=False,
         groups=("sc_core",),
         reading=(
@@ -24,7 +24,7 @@ ARTEFACTS = (
         ),
         settings=(
             Setting("Network", "residual ConvNet", "text:residual ConvNet, 3 blocks"),
-            Setting("Parameterization", "not given", "column:parameterization"),
+            Setting("Parameterizations", "not given", "column:parameterization"),
             Setting("Data", "CIFAR-10, 500 images a class", "spec:data.name"),
             Setting("Images", "5000", "spec:data.examples"),
             Setting("Base learning rate", "0.76", "column:learning_rate"),
@@ -65,9 +65,9 @@ ARTEFACTS = (
     ),
     Artefact(
         id="sc_fig27",
-        title="Sharpness along the gradient over the width",
+        title="Sharpness along the gradient over width and depth",
         place="Figure 27",
-        shows="sharpness along the gradient, six layers",
+        shows="sharpness along the gradient over width and depth",
         stage="gather",
         spec=DirectionalSpec,
         tables="tables:tabulate_fig27",
@@ -76,9 +76,9 @@ ARTEFACTS = (
         gpu=False,
         groups=("sc_core",),
         reading=(
-            "The curvature along the gradient of the measured batch, gᵀHg/|g|² in units of γ², along training, and "
-            "its mean over the second half by width. The axis is linear up to 2/η₀, dotted, and logarithmic above "
-            "where the first values are much larger."
+            "The curvature along the gradient of the measured batch, gᵀHg/|g|² in units of γ², along training, over "
+            "the width under μP and over the depth under Depth-μP, and its mean over the second half. The axis is "
+            "linear up to 2/η₀, dotted, and logarithmic above where the first values are much larger."
         ),
         settings=(
             Setting("Networks", "6 layers, ReLU: μP without skips, Depth-μP", "series"),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise, statistic
 from featurespeed.ledger.evidence import (
     Tables,
@@ -24,6 +26,7 @@ from featurespeed.papers.super_consistency.shared import (
     begins_below_the_edge,
     curves_at,
     decidable,
+    late_exponents,
     levels,
     matched,
     measured,
@@ -39,44 +42,49 @@ from featurespeed.sweeps.dependence import edge_level
 
 GAUSS_NEWTON, RESIDUAL = "gauss_newton_eigenvalue", "residual_eigenvalue"
 DIRECTIONAL = "directional_sharpness"
-#: Premise -> network of Figure 27.
+#: Premise -> network of Figure 27, and the size in which it varies.
 DIRECTIONAL_NETWORKS = {
-    "below the edge of stability at the start, muP without skip connections of Fig. 27": "muP, no skips",
-    "below the edge of stability at the start, Depth-muP of Fig. 27": "Depth-muP",
+    "below the edge of stability at the start, muP without skip connections of Fig. 27": ("muP, no skips", "width"),
+    "below the edge of stability at the start, Depth-muP of Fig. 27": ("Depth-muP", "depth"),
 }
 
 
 # --- Figure 9 ---------------------------------------------------------------------------------------------------------
 
 
-def _full_batch(tables: Tables) -> Curves:
-    return measured(tables, "sc_fig09", tables["sc_fig09"]["series"].iloc[0], HESSIAN)
+def _full_batch(tables: Tables) -> dict[str, Curves]:
+    """The sharpness of every network of the figure."""
+    labels = tables["sc_fig09"]["series"].unique()
+    return {label: measured(tables, "sc_fig09", label, HESSIAN) for label in labels}
 
 
-def _from_the_edge(found: Curves, what: str) -> Estimate:
-    """Largest distance from 1 over the widths of sharpness * eta_0 / 2, mean over the second half."""
-    return largest_estimate(found.late() * found.rate / 2, 1.0, levels(found, what))
+def _from_the_edge(networks: dict[str, Curves]) -> Estimate:
+    """Largest distance from 1, over networks and widths, of sharpness * eta_0 / 2, mean over the second half."""
+    late = np.column_stack([found.late() * found.rate / 2 for found in networks.values()])
+    return largest_estimate(late, 1.0, "; ".join(levels(found, label) for label, found in networks.items()))
 
 
 @premise("below the edge of stability at the start, Fig. 9")
 def full_batch_begins_below(tables: Tables) -> Condition:
-    """Every width begins below 2/eta_0 (means over seeds)."""
-    return begins_below_the_edge(_full_batch(tables))
+    """Every width of every network begins below 2/eta_0 (means over seeds)."""
+    return begins_below_the_edge(*_full_batch(tables).values())
 
 
 @statistic("largest distance of a width's sharpness over 2/learning rate from 1, full batch, second half")
 def full_batch(tables: Tables) -> Estimate:
-    return _from_the_edge(_full_batch(tables), "full batch")
+    return _from_the_edge(_full_batch(tables))
 
 
 @statistic("largest distance of a width's sharpness over 2/learning rate from 1, NTP at a matched rate, Fig. 1")
 def below_the_edge(tables: Tables) -> Estimate:
-    return _from_the_edge(ntp_matched(tables, OVER_WIDTH), NTP)
+    return _from_the_edge({NTP: ntp_matched(tables, OVER_WIDTH)})
 
 
-@statistic("slope of the late sharpness in the width, full batch")
+@statistic("largest slope of the late sharpness in the width, full batch")
 def full_batch_over_width(tables: Tables) -> Estimate:
-    return slope_estimate(_full_batch(tables), "full batch")
+    networks = _full_batch(tables)
+    slopes = np.column_stack([late_exponents(found, label) for label, found in networks.items()])
+    return largest_estimate(slopes, note="; ".join(levels(found, label) for label, found in networks.items()))
 
 
 # --- Figure 11 --------------------------------------------------------------------------------------------------------
@@ -144,15 +152,15 @@ register("share of the residual eigenvalue in the sharpness, muP", _share(RESIDU
 # --- Figure 27 --------------------------------------------------------------------------------------------------------
 
 
-def _directional(label: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: slope_estimate(measured(tables, "sc_fig27", label, DIRECTIONAL), label)
+def _directional(label: str, size: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: slope_estimate(measured(tables, "sc_fig27", label, DIRECTIONAL, size=size), label)
 
 
-def _starts(label: str) -> Callable[[Tables], Condition]:
-    """Whether the sharpness of every width begins below 2/eta_0, that of the end of the warm-up."""
-    return lambda tables: begins_below_the_edge(measured(tables, "sc_fig27", label, HESSIAN))
+def _starts(label: str, size: str) -> Callable[[Tables], Condition]:
+    """Whether the sharpness of every size begins below 2/eta_0, that of the end of the warm-up."""
+    return lambda tables: begins_below_the_edge(measured(tables, "sc_fig27", label, HESSIAN, size=size))
 
 
-for _name, _label in DIRECTIONAL_NETWORKS.items():
-    register_premise(_name, _starts(_label))
-    register(f"slope of the late directional sharpness in the width, {_label}", _directional(_label))
+for _name, (_label, _size) in DIRECTIONAL_NETWORKS.items():
+    register_premise(_name, _starts(_label, _size))
+    register(f"slope of the late directional sharpness in the {_size}, {_label}", _directional(_label, _size))

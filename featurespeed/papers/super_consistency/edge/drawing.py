@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from featurespeed.drawing.plotting import UNORDERED, draw_flagged
@@ -17,14 +20,17 @@ from featurespeed.drawing.width_curves import (
     logarithmic,
     network_label,
     numbers,
+    series_text,
+    size_colors,
     width_axis,
     width_colors,
     write,
 )
-from featurespeed.drawing.width_rows import EDGE, STATISTIC
+from featurespeed.drawing.width_rows import EDGE, STATISTIC, SYMBOLS
 from featurespeed.papers.super_consistency.edge.tables import EDGE_RATIO, FULL, RISE
 
 FAR_ABOVE = 4  # times 2/eta_0: from there on an axis becomes logarithmic above it
+HALF = "second half"  # panel, by size
 BAND = "band: range over seeds"
 INTERVAL = "95% interval, bootstrap over seeds"
 EDGE_TEXT = "$2/\\eta_0$, edge of stability of GD"
@@ -32,29 +38,29 @@ STOPPED = "a seed has diverged, died or not converged"
 
 
 def draw_fig09(table: pd.DataFrame, figure: Figure) -> None:
-    """Sharpness against the step, loss, and where the sharpness settles by width."""
+    """Sharpness against the step, one panel a network, loss, and where the sharpness settles by width."""
     colors = width_colors(table)
-    sharpness, loss, ratio = figure.subplots(1, 3, width_ratios=[1.25, 1, 0.9])
-    own = _panel(table, "sharpness")
-    draw_widths(sharpness, own, colors)
-    draw_edge(sharpness, own)
-    fitting_scale(sharpness, own)
-    sharpness.set(title="sharpness $\\lambda_1(\\gamma^2 H)$, full-batch GD", xlabel="training step")
-    draw_widths(loss, _panel(table, "training loss"), colors)
-    fitting_scale(loss, _panel(table, "training loss"))
-    loss.set(title="training loss", xlabel="training step")
-    _draw_ratio(ratio, _panel(table, EDGE_RATIO))
-    found = _statistics(table)
-    if len(found):
-        write(ratio, f"all widths: {numbers(found.iloc[0])}")
+    labels = [name.removeprefix("sharpness | ") for name in table["panel"].unique() if name.startswith("sharpness | ")]
+    *sharpness, loss, ratio = figure.subplots(1, len(labels) + 2, width_ratios=[1.2] * len(labels) + [1, 0.9])
+    for ax, label in zip(sharpness, labels, strict=True):
+        own = _panel(table, f"sharpness | {label}")
+        draw_widths(ax, own, colors)
+        draw_edge(ax, own)
+        fitting_scale(ax, own)
+        ax.set(title=f"sharpness $\\lambda_1(\\gamma^2 H)$, {network_label(label)}", xlabel="training step")
+    own = table[table["panel"].str.startswith("training loss | ")]
+    draw_widths(loss, own, colors)
+    fitting_scale(loss, own)
+    loss.set(title=f"training loss, {network_label(labels[0])}", xlabel="training step")
+    _draw_ratio(ratio, _panel(table, EDGE_RATIO), labels)
     legend(figure, colors, band=BAND, edge=EDGE_TEXT, interval=INTERVAL, hollow=_stopped(table))
 
 
-def _draw_ratio(ax: Axes, table: pd.DataFrame) -> None:
+def _draw_ratio(ax: Axes, table: pd.DataFrame, labels: list[str]) -> None:
     own = table[~table["series"].str.startswith("guide")]
     ax.axhspan(*FULL, color="#e8efe8", linewidth=0, zorder=0)
     draw_edge(ax, table, "guide 1", "")
-    _draw_intervals(ax, own, UNORDERED[0])
+    _draw_series(ax, own, labels)
     if own.empty:
         write(ax, "no width trains to the end\nwith every seed", 0.5, 0.5, ha="center", va="center")
     width_axis(ax, table["x"])
@@ -106,24 +112,36 @@ def _draw_trajectories(ax: Axes, table: pd.DataFrame, colors: dict[str, object])
 
 
 def draw_fig27(table: pd.DataFrame, figure: Figure) -> None:
-    """Curvature along the gradient against the step, one panel a network, and its mean in the second half by width."""
-    colors = width_colors(table)
+    """Curvature along the gradient against the step, one panel a network, and its mean in the second half by size."""
     labels = _labels(table, "directional sharpness | ")
-    axes = figure.subplots(1, len(labels) + 1, width_ratios=[1.2] * len(labels) + [0.9], squeeze=False)[0]
+    sizes = [size for size in SYMBOLS if (table["panel"] == f"{HALF} | {size}").any()]
+    places = len(labels) + len(sizes)
+    axes = figure.subplots(1, places, width_ratios=[1.2] * len(labels) + [0.9] * len(sizes), squeeze=False)[0]
     for ax, label in zip(axes, labels, strict=False):
-        own = _panel(table, f"directional sharpness | {label}")
-        draw_widths(ax, own, colors)
-        draw_edge(ax, own)
-        _linear_below_the_edge(ax, own)
-        ax.set(title=f"$g^\\top H g\\, /\\, |g|^2$, {network_label(label)}", xlabel="training step")
-        found = table[(table["panel"] == STATISTIC) & (table["series"] == f"CV over widths | {label}")]
-        if len(found):
-            write(ax, f"CV over widths, second half = {numbers(found.iloc[0])}", x=0.97)
-    _draw_series(axes[-1], _panel(table, "second half"), labels)
-    axes[-1].set_ylim(bottom=0)
-    headroom(axes[-1], above=0.2, below=0)
-    axes[-1].set_title("mean in the second half")
-    legend(figure, colors, band=BAND, edge=EDGE_TEXT, interval=INTERVAL, hollow=_stopped(table))
+        _draw_directional(ax, table, label)
+    for ax, size in zip(axes[len(labels) :], sizes, strict=True):
+        own = _panel(table, f"{HALF} | {size}")
+        _draw_series(ax, own, [label for label in labels if label in set(own["series"])])
+        ax.set_ylim(bottom=0)
+        headroom(ax, above=0.2, below=0)
+        ax.set(title="mean in the second half", xlabel=f"{size} ${SYMBOLS[size]}$")
+    legend(figure, {}, band=BAND, edge=EDGE_TEXT, interval=INTERVAL, hollow=_stopped(table))
+
+
+def _draw_directional(ax: Axes, table: pd.DataFrame, label: str) -> None:
+    """One network, with the legend of its sizes."""
+    own = _panel(table, f"directional sharpness | {label}")
+    colors = size_colors(own)
+    draw_widths(ax, own, colors)
+    draw_edge(ax, own)
+    _linear_below_the_edge(ax, own)
+    ax.set(title=f"$g^\\top H g\\, /\\, |g|^2$, {network_label(label)}", xlabel="training step")
+    found = table[(table["panel"] == STATISTIC) & table["series"].str.match(f"CV over .* \\| {re.escape(label)}$")]
+    if len(found):
+        kind = found["series"].iloc[0].partition(" | ")[0]
+        write(ax, f"{kind}, second half = {numbers(found.iloc[0])}", x=0.97)
+    handles = [Line2D([], [], color=color, linewidth=2.2) for color in colors.values()]
+    ax.legend(handles, [series_text(name) for name in colors], loc="upper right", bbox_to_anchor=(1, 0.9), fontsize=8)
 
 
 def _linear_below_the_edge(ax: Axes, table: pd.DataFrame) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from featurespeed.papers.super_consistency.spec import check_over_width
+from featurespeed.papers.super_consistency.spec import check_one_size, check_over_width
 from featurespeed.sweeps.spec import SweepSpec
 
 
@@ -27,9 +27,9 @@ class ResidualSpec(SweepSpec):
 
 
 class DirectionalSpec(SweepSpec):
-    """Curvature along the gradient (Figure 27)."""
+    """Curvature along the gradient (Figure 27), over the width or the depth."""
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> DirectionalSpec:
-        check_over_width(self, "directional_sharpness")
+        check_one_size(self, "directional_sharpness")
         return self

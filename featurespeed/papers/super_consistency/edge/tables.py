@@ -12,7 +12,6 @@ from featurespeed.drawing.width_rows import (
     curve_rows,
     edge_rows,
     endings,
-    first_network,
     flag_of,
     guide_rows,
     interval_row,
@@ -20,6 +19,7 @@ from featurespeed.drawing.width_rows import (
     shown_rows,
     statistic_rows,
     summary_row,
+    varied,
 )
 from featurespeed.sweeps.convergence import (
     Curves,
@@ -44,20 +44,26 @@ FULL = (0.85, 1.15)  # where the claim of Figure 9 holds
 
 
 def tabulate_fig09(records: pd.DataFrame) -> pd.DataFrame:
-    """Sharpness and loss against the step; sharpness * learning rate / 2 in the second half of training by width."""
-    rows, rate = first_network(records, HESSIAN)
-    found = curves(rows, HESSIAN, rate)
-    parts = [curve_rows(rows, HESSIAN, "sharpness"), edge_rows("sharpness", rows, rate)]
-    parts.append(curve_rows(rows, LOSS, "training loss"))
-    late = found.late() * rate / 2
-    by_width = {
-        found.sizes[place]: (lambda chosen, at=place: float(late[chosen, at].mean()))
-        for place in range(len(found.sizes))
-    }
-    parts.append(_by_width(by_width, found.seeds, EDGE_RATIO, records["series"].iloc[0]))
-    parts += [guide_rows(EDGE_RATIO, f"guide {bound:g}", _ends(found, bound)) for bound in (*FULL, 1.0)]
-    if found.comparable:
-        parts.append(_statistics({EDGE_RATIO: edge_ratio(found)}, found.seeds))
+    """Sharpness against the step, one panel a network, the loss of the first one, and sharpness * learning rate / 2 in
+    the second half of training by width.
+    """
+    parts: list[pd.DataFrame] = []
+    for label in records["series"].unique():
+        rows, rate = shown_rows(records, label, HESSIAN)
+        found = curves(rows, HESSIAN, rate)
+        panel = f"sharpness | {label}"
+        if not parts:
+            parts.append(curve_rows(rows, LOSS, f"training loss | {label}"))
+            parts += [guide_rows(EDGE_RATIO, f"guide {bound:g}", _ends(found, bound)) for bound in (*FULL, 1.0)]
+        parts += [curve_rows(rows, HESSIAN, panel), edge_rows(panel, rows, rate)]
+        late = found.late() * rate / 2
+        by_width = {
+            width: (lambda chosen, at=place, late=late: float(late[chosen, at].mean()))
+            for place, width in enumerate(found.sizes)
+        }
+        parts.append(_by_width(by_width, found.seeds, EDGE_RATIO, label))
+        if found.comparable:
+            parts.append(_statistics({f"{EDGE_RATIO} | {label}": edge_ratio(found)}, found.seeds))
     return artefact_table(*parts)
 
 
@@ -114,21 +120,24 @@ def _rise_ratio(found: dict[str, Curves]) -> pd.DataFrame:
 
 
 def tabulate_fig27(records: pd.DataFrame) -> pd.DataFrame:
-    """Curvature along the gradient against the step, one panel a network, and its mean in the second half by width."""
+    """Curvature along the gradient against the step, one panel a network, and its mean in the second half by size.
+
+    Sizes are widths or, of a network that varies in it, depths.
+    """
     parts = []
     for label in records["series"].unique():
         rows, rate = shown_rows(records, label, DIRECTIONAL)
-        panel = f"directional sharpness | {label}"
-        found = curves(rows, DIRECTIONAL, rate)
+        panel, size = f"directional sharpness | {label}", varied(rows)
+        found = curves(rows, DIRECTIONAL, rate, size=size)
         parts += [curve_rows(rows, DIRECTIONAL, panel), edge_rows(panel, rows, rate)]
         late = found.late()
-        by_width = {
-            width: (lambda chosen, at=place, late=late: float(late[chosen, at].mean()))
-            for place, width in enumerate(found.sizes)
+        by_size = {
+            value: (lambda chosen, at=place, late=late: float(late[chosen, at].mean()))
+            for place, value in enumerate(found.sizes)
         }
-        parts.append(_by_width(by_width, found.seeds, "second half", label))
+        parts.append(_by_width(by_size, found.seeds, f"second half | {size}", label))
         if found.comparable:
-            parts.append(_statistics({f"CV over widths | {label}": late_spread(found)}, found.seeds))
+            parts.append(_statistics({f"CV over {size}s | {label}": late_spread(found)}, found.seeds))
     return artefact_table(*parts)
 
 

@@ -123,7 +123,7 @@ def _statistics(name: str, rows: pd.DataFrame, records: pd.DataFrame) -> pd.Data
     shift = _shift(transfer.late_losses(rows))
     if np.isfinite(shift.value):
         found.append(interval_row(panel, SHIFT, 0.0, shift))
-    last = transfer.settings(records)["steps"]
+    last = transfer.last_step(rows)
     for rate in transfer.measured_rates(rows, "sharpness"):
         spread = _spread(rows, rate, last)
         if spread is not None:
