@@ -44,7 +44,7 @@ class Artefact:
         tables: stage table (and path of ``points``) -> artefact table; empty if it draws nothing.
         drawing: artefact table, figure -> None.
         size: of the figure, in inches.
-        points: file in the room of points read off the published figure; handed to ``tables``.
+        points: file of points read off the published figure, by its path from the room; handed to ``tables``.
         gpu: its stage uses a GPU where there is one.
         groups: further targets that make it, besides ``all`` and that of its paper.
         showcase: caption under which the README shows it; empty: it does not.

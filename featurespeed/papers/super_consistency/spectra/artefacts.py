@@ -13,6 +13,7 @@ ARTEFACTS = (
         spec=SpectrumSpec,
         tables="tables:tabulate_fig02",
         drawing="drawing:draw_fig02",
+        points="../published.csv",
         size=(11.4, 6.0),
         gpu=False,
         groups=("sc_core",),
@@ -21,7 +22,7 @@ ARTEFACTS = (
             "largest one should follow the same curve at every width, those further down the spectrum less so. Lower "
             "line: the coefficient of variation over widths of each eigenvalue; early training is shaded. Lines are "
             "means over seeds, bands their range; hollow points say that a seed has diverged, died, or that a value "
-            "did not converge."
+            "did not converge. Where the run has the authors' settings, hollow diamonds are read off their own plots."
         ),
         settings=(
             Setting("Network", "3-layer ConvNet, τ = 0 (the text says residual)", "text:3-layer ConvNet, τ = 0"),
@@ -44,6 +45,7 @@ ARTEFACTS = (
         spec=WidthSpec,
         tables="tables:tabulate_fig03",
         drawing="drawing:draw_fig03",
+        points="../published.csv",
         size=(12.0, 6.0),
         gpu=False,
         groups=("sc_core",),
@@ -54,7 +56,8 @@ ARTEFACTS = (
             "subtracted from their square; below the noise floor (grey, dashed) there is no distance. Powers of time "
             "(dashed) are fitted above it after the first tenth of the steps; printed is the mean exponent b over "
             "widths, with the jackknife over five seeds or more. Right: b by width, and distances over training "
-            "against the width, fitted at widths of at most a quarter of the widest."
+            "against the width, fitted at widths of at most a quarter of the widest. Where the run has the authors' "
+            "settings, hollow diamonds are read off their own plots; distances only where the widest network is theirs."
         ),
         settings=(
             Setting("Network", "as Figure 2", "text:as Figure 2"),
@@ -74,6 +77,7 @@ ARTEFACTS = (
         spec=WidthSpec,
         tables="tables:tabulate_fig23",
         drawing="drawing:draw_fig23",
+        points="../published.csv",
         size=(11.6, 5.6),
         gpu=False,
         groups=("sc_core",),
@@ -81,7 +85,8 @@ ARTEFACTS = (
             "Top NTK eigenvalue, sharpness, loss and trace of γ²H against the width at several steps, without skip "
             "connections (the runs of Figure 2) and with them. The sharpness should be the same at every width; "
             "dotted is 2/η₀. The trace should vary over widths at first and less at the end. The loss is the mean "
-            "over the steps since the last record; lines are means over seeds, bands their range."
+            "over the steps since the last record; lines are means over seeds, bands their range. Where the run has "
+            "the authors' settings, hollow diamonds are read off their own plots, near the steps that are shown."
         ),
         settings=(
             Setting("Networks", "residual ConvNet", "series"),

@@ -12,6 +12,7 @@ from featurespeed.drawing.plotting import GUIDE, INK, UNORDERED, draw_flagged, o
 from featurespeed.drawing.width_curves import (
     HALO,
     draw_edge,
+    draw_points,
     draw_widths,
     fitting_scale,
     headroom,
@@ -30,6 +31,7 @@ from featurespeed.papers.super_consistency.spectra.tables import (
     LATE_SHARPNESS,
     NTK_GROWTH,
     OVER_WIDTH,
+    PUBLISHED,
     RATIO,
     SIZE_EXPONENT,
     SPREAD,
@@ -48,6 +50,8 @@ LABELS = {
 BAND = "band: range over seeds"
 EDGE_TEXT = "$2/\\eta_0$, edge of stability of GD"
 STOPPED = "a seed has diverged, died or not converged"
+POINTS_TEXT = "the authors' plots, with the error of the reading"
+NEAR = 0.03  # of training: at most so far from a step of Figure 23 are the published points that are drawn there
 
 
 def _panel(table: pd.DataFrame, panel: str) -> pd.DataFrame:
@@ -57,6 +61,11 @@ def _panel(table: pd.DataFrame, panel: str) -> pd.DataFrame:
 def _stopped(table: pd.DataFrame) -> str:
     """The legend's text for hollow points, where there are any."""
     return STOPPED if (table["flag"] != "").any() else ""
+
+
+def _points(table: pd.DataFrame, panel: str) -> pd.DataFrame:
+    """The published points that belong beside the curves of a panel."""
+    return _panel(table, f"{PUBLISHED} | {panel}")
 
 
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
@@ -72,6 +81,7 @@ def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
     axes = upper.subplots(1, len(titles), squeeze=False)[0]
     for ax, (panel, title) in zip(axes, titles.items(), strict=True):
         draw_widths(ax, _panel(table, panel), colors)
+        draw_points(ax, _points(table, panel), colors)
         draw_edge(ax, _panel(table, panel))
         ax.set_ylim(bottom=0)
         ax.set_title(title)
@@ -87,7 +97,8 @@ def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
     growth = statistic(table, NTK_GROWTH)
     if growth:
         write(ntk, f"CV($\\lambda_1$), last step / first = {growth}", x=0.97)
-    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table))
+    drawn = any(len(_points(table, panel)) for panel in titles)
+    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=POINTS_TEXT if drawn else "")
 
 
 def _index_colors(indices: list[int]) -> dict[int, tuple]:
@@ -129,29 +140,33 @@ def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
     for column, name in enumerate(DISTANCES):
         ax = figure.add_subplot(grid[0, column])
         draw_widths(ax, _panel(table, name), colors)
+        draw_points(ax, _points(table, name), colors)
         ax.set_title(LABELS[name])
         ax.set_xlabel("training step")
         _draw_distances(figure.add_subplot(grid[1, column]), table, name, colors, column == 0)
     _draw_exponents(figure.add_subplot(grid[0, 3]), table)
     _draw_over_width(figure.add_subplot(grid[1, 3]), table)
+    drawn = any(len(_points(table, panel)) for name in DISTANCES for panel in (name, f"distance | {name}"))
     legend(
         figure, colors, proxy=proxy, band=f"{BAND}; bars below: standard error", hollow=_stopped(table),
         fit=f"fit $a\\,t^b$ above the floor, first {WARM_UP:.0%} of the steps left out",
-        floor="noise floor: standard error over seeds",
+        floor="noise floor: standard error over seeds", published=POINTS_TEXT if drawn else "",
     )  # fmt: skip
 
 
 def _draw_distances(ax: Axes, table: pd.DataFrame, name: str, colors: dict, first: bool) -> None:
     own, floors, laws = (_panel(table, f"{kind} | {name}") for kind in ("distance", FLOOR, "law"))
     own, floors = (rows[(rows["x"] > 0) & (rows["y"] > 0)] for rows in (own, floors))
+    points = _points(table, f"distance | {name}")
     for series, color in colors.items():
         line, floor, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, floors, laws))
         _draw_floor(ax, floor)
         ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.22)
         ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3, alpha=0.85)
         ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+    draw_points(ax, points, colors)
     if len(own):
-        drawn = pd.concat([own, floors])
+        drawn = pd.concat([own, floors, points])
         logarithmic(ax.xaxis, drawn["x"])
         logarithmic(ax.yaxis, drawn["y"])
         ax.set_ylim(drawn["y"].min() / 1.4, drawn["y"].max() * 1.4)
@@ -216,15 +231,20 @@ def _draw_over_width(ax: Axes, table: pd.DataFrame) -> None:
 
 def draw_fig23(table: pd.DataFrame, figure: Figure) -> None:
     """A line a network, a column a quantity: values against the width at several steps."""
-    labels = sorted({name.split(" | ")[1] for name in table["panel"].unique() if " | " in name})
+    panels = [name.split(" | ") for name in table["panel"].unique()]
+    labels = sorted({label for name, *rest in panels if name in OVER_WIDTH for label in rest})
     steps = sorted({int(name.split()[1]) for name in table["series"].unique() if name.startswith("step ")})
     colors = ordered_colors([f"step {step}" for step in steps])
     grid = figure.subplots(len(labels), len(OVER_WIDTH), squeeze=False)
+    drawn = False
     for line, label in zip(grid, labels, strict=True):
         widths = _panel(table, f"sharpness | {label}")["x"]
         for ax, name in zip(line, OVER_WIDTH, strict=True):
             own = _panel(table, f"{name} | {label}")
             draw_widths(ax, own, colors, marker="o", markersize=3.2)
+            points = _at_steps(_points(table, f"{name} | {label}"), steps)
+            draw_points(ax, points, colors)
+            drawn = drawn or len(points) > 0
             draw_edge(ax, own)
             width_axis(ax, widths, label=label == labels[-1])
             fitting_scale(ax, own)
@@ -233,7 +253,16 @@ def draw_fig23(table: pd.DataFrame, figure: Figure) -> None:
                 ax.set_title(LABELS[name])
         line[0].set_ylabel(network_label(label), fontsize=12)
         _fig23_numbers(table, dict(zip(OVER_WIDTH, line, strict=True)), label)
-    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table))
+    text = f"{POINTS_TEXT}, within {NEAR:.0%} of training of the step" if drawn else ""
+    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=text)
+
+
+def _at_steps(points: pd.DataFrame, steps: list[int]) -> pd.DataFrame:
+    """Points against the step as points against the width, each at the nearest of the steps if that is near."""
+    nearest = points["x"].map(lambda x: min(steps, key=lambda step: abs(step - x)))
+    widths = points["series"].str.removeprefix("N=").astype(float)
+    near = (nearest - points["x"]).abs() <= NEAR * max(steps)
+    return points.assign(x=widths, series="step " + nearest.astype(int).astype(str))[near]
 
 
 def _fig23_numbers(table: pd.DataFrame, axes: dict[str, Axes], label: str) -> None:

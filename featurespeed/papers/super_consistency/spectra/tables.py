@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from featurespeed.drawing.width_rows import (
     shown_rows,
     statistic_rows,
 )
+from featurespeed.papers.super_consistency.agreement import GAPS, comparable, share_within
+from featurespeed.papers.super_consistency.published import POINTS, PROXY
 from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps.convergence import (
     FEWEST_WIDTHS,
@@ -48,6 +51,16 @@ TRACE_FALL = "CV of the trace, first over last tenth"
 LATE_SHARPNESS = "CV of the sharpness, second half"
 TIME_EXPONENT, SIZE_EXPONENT = "exponent in time", "exponent in the width"
 FLOOR = "noise floor"
+PUBLISHED, BESIDE = "published", "this run at the published points"  # panels begin with these
+#: Quantity of the published points -> panel beside whose curves they belong; ``{}`` is the index of an eigenvalue.
+PANELS = {
+    HESSIAN: "eigenvalue {}",
+    NTK: "NTK eigenvalue {}",
+    LOSS: "training loss",
+    TRACE: "Hessian trace",
+    f"{LOSS}_gap": "distance | training loss",
+    f"{NTK}_gap": "distance | NTK eigenvalue",
+}
 
 
 def eigenvalues(records: pd.DataFrame, quantity: str = HESSIAN) -> list[int]:
@@ -59,11 +72,11 @@ def eigenvalues(records: pd.DataFrame, quantity: str = HESSIAN) -> list[int]:
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
 
 
-def tabulate_fig02(records: pd.DataFrame) -> pd.DataFrame:
+def tabulate_fig02(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame:
     """Eigenvalues of gamma^2 H and of the NTK against the step, and how much they differ over widths.
 
     ``eigenvalue <k>``, ``NTK eigenvalue 1``: means over seeds, one series a width. ``CV over widths | Hessian`` and
-    ``| NTK``: one series an eigenvalue.
+    ``| NTK``: one series an eigenvalue. With the points read off Figure 2, where the run is theirs.
     """
     rows, rate = first_network(records, HESSIAN)
     shown = eigenvalues(rows)
@@ -75,7 +88,7 @@ def tabulate_fig02(records: pd.DataFrame) -> pd.DataFrame:
     if first.comparable and ntk.comparable:
         statistics = {RATIO.format(shown[-1]): early_ratio(last, first), NTK_GROWTH: growth_of_spread(ntk)}
         parts.append(pd.DataFrame(statistic_rows(statistics, first.seeds), columns=list(ARTEFACT_COLUMNS)))
-    return artefact_table(*parts)
+    return artefact_table(*parts, _beside_points(records, rows, rate, "2", points))
 
 
 def _spreads(rows: pd.DataFrame, quantity: str, rate: float, panel: str, indices: Iterable[int]) -> pd.DataFrame:
@@ -94,13 +107,14 @@ def _spreads(rows: pd.DataFrame, quantity: str, rate: float, panel: str, indices
 # --- Figure 3 ---------------------------------------------------------------------------------------------------------
 
 
-def tabulate_fig03(records: pd.DataFrame) -> pd.DataFrame:
+def tabulate_fig03(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame:
     """Loss, top NTK eigenvalue and sharpness, and their distances to the widest network with fitted powers of time.
 
     ``<quantity>``: curves. ``distance | <quantity>``: of the means over seeds, without the seed noise, where there is
     one; the bounds add and take away the standard error. ``noise floor | <quantity>``: that standard error. ``law |
     <quantity>``: ends of the fits. ``exponent in time``: b by width, one series a quantity. ``distance over the
-    width``: root mean square over training, one series a quantity; its fits in N and its noise floors are guides.
+    width``: root mean square over training, one series a quantity; its fits in N and its noise floors are guides. With
+    the points read off Figure 3, where the run is theirs; those of distances only where its widest network is, too.
     """
     rows, rate = first_network(records, HESSIAN)
     parts = []
@@ -109,7 +123,10 @@ def tabulate_fig03(records: pd.DataFrame) -> pd.DataFrame:
         parts.append(curve_rows(rows, quantity, name))
         if len(own.sizes) > 1 and not own.missing():
             parts += list(_distance_parts(name, distances(own)))
-    return artefact_table(*parts)
+    theirs = _beside_points(records, rows, rate, "3", points)
+    if rows["width"].max() != PROXY:
+        theirs = theirs[~theirs["panel"].str.contains(" | distance | ", regex=False)]
+    return artefact_table(*parts, theirs)
 
 
 def _distance_parts(name: str, found: Distances) -> Iterator[pd.DataFrame]:
@@ -177,11 +194,11 @@ def _over_width(name: str, found: Distances) -> Iterator[pd.DataFrame]:
 # --- Figure 23 --------------------------------------------------------------------------------------------------------
 
 
-def tabulate_fig23(records: pd.DataFrame) -> pd.DataFrame:
+def tabulate_fig23(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame:
     """NTK, sharpness, loss and trace against the width at several steps, of every network.
 
     ``<quantity> | <network>``: one series a step, ``step 0``; of the loss, which is averaged over the steps before,
-    there is none at step 0.
+    there is none at step 0. With the points read off Figure 23 (against the step), where a network is theirs.
     """
     parts = []
     for label in records["series"].unique():
@@ -192,6 +209,8 @@ def tabulate_fig23(records: pd.DataFrame) -> pd.DataFrame:
         ends = [(float(width), 2.0 / rate) for width in (widths.min(), widths.max())]
         parts.append(guide_rows(f"sharpness | {label}", "guide 2/learning rate", ends))
         parts.append(pd.DataFrame(_fig23_statistics(rows, rate, label), columns=list(ARTEFACT_COLUMNS)))
+        theirs = _beside_points(records, rows, rate, "23", points)
+        parts.append(theirs.assign(panel=theirs["panel"] + f" | {label}"))
     return artefact_table(*parts)
 
 
@@ -218,3 +237,26 @@ def _fig23_statistics(rows: pd.DataFrame, rate: float, label: str) -> Iterator[d
             f"{LATE_SHARPNESS} | {label}": late_spread(sharpness),
         }
         yield from statistic_rows(statistics, trace.seeds)
+
+
+# --- published points -------------------------------------------------------------------------------------------------
+
+
+def _beside_points(records: pd.DataFrame, rows: pd.DataFrame, rate: float, figure: str, points: Path) -> pd.DataFrame:
+    """Points read off a figure that have a counterpart in this run, and what the run has there, against the step.
+
+    ``published | <panel>``: bounds are the error of the reading. ``this run at the published points | <panel>``: mean
+    over seeds, bounds one standard deviation. One series a width; ``order`` pairs the two.
+    """
+    label = str(rows["series"].iloc[0])
+    found = share_within(rows, comparable(records, label, rate, figure, points)).rows
+    parts = []
+    for order, point in enumerate(found.itertuples()):
+        panel, series = PANELS[point.quantity].format(point.index), series_of(point.N)
+        recorded = GAPS.get(point.quantity, (point.quantity,))[0]
+        estimator = rows.loc[rows["quantity"] == recorded, "estimator"].iloc[0]
+        read = Interval(point.y, point.y - point.y_err, point.y + point.y_err, 1, "")
+        own = Interval(point.mean, point.mean - point.sd, point.mean + point.sd, point.seeds, "")
+        parts.append(interval_row(f"{PUBLISHED} | {panel}", series, point.step, read, "published") | {"order": order})
+        parts.append(interval_row(f"{BESIDE} | {panel}", series, point.step, own, estimator) | {"order": order})
+    return pd.DataFrame(parts, columns=list(ARTEFACT_COLUMNS))
