@@ -12,96 +12,40 @@ by side. Contestants take turns until the time of their table is over. A ratio i
 beside its smallest and largest value. The CPU computes on one thread, and its seconds are CPU seconds. A GPU rounds to
 TF32, on both sides, and replays the trainer's step as a CUDA graph unless the name says otherwise.
 
-TFLOP/s count 6 operations for each weight of a convolution and pixel of its output (multiply and add; forward, backward
-by the weights, backward by the inputs): ``6 sum_layers s^2 9 C_in C_out`` an image and network. The first layer has no
-backward pass by its inputs, so that its count is too high by half: 0.8% of the sum at width 512, 3% at 128, 10% at 32.
+The tables of the authors' network are those of the SimpleConvNet of arXiv:2402.17457: strided convolutions and max
+pooling, turned images. `plain, as a graph` is the plain loop for all members, one after the other, recorded as one CUDA
+graph: it pays for no launches.
+
+TFLOP/s count the operations of a gradient on the plain network (:mod:`featurespeed.training.operations`): two for each
+multiply and add; forward, backward by the weights, and by the inputs but for those of the first layer. What a side
+leaves out because nothing reads it counts all the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import io
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import reporting
+from training_sides import Case, Contestant, plain_losses, trainer_losses
 
-from featurespeed.data.augment import Augmentation
-from featurespeed.data.batches import BatchStream
-from featurespeed.data.registry import DATASETS
 from featurespeed.machine.device import tf32
-from featurespeed.models.networks import Network
 from featurespeed.pipeline.stage import prepare_process
-from featurespeed.randomness import generator
-from featurespeed.training import trainer
-from featurespeed.training.job import Job, Probe
-from featurespeed.training.setup import make_network
-from featurespeed.training.spec import TrainingSpec
 
-CLASSES = 10
-SEEDS = {1: 1, 8: 1, 24: 4, 32: 4}  # members -> seeds; all others differ in the learning rate
-LARGEST_RATE = {"sgd": 0.02, "adam": 1e-3}  # far below those at which a member diverges
-WARM_UP = 3  # steps before the clock starts
 TRIAL = {"cpu": 5, "cuda": 20}  # steps of the first turn, which says how many fill a turn
 TURN_SECONDS = 1.0
 LEAST_TURNS = 5  # shorter turns, where the time of a table is too short for so many
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network, an optimizer, and random images of the size of a data set."""
-
-    kind: str
-    width: int
-    depth: int = 2
-    data: str = "cifar10"
-    batch: int = 128
-    optimizer: str = "sgd"
-    parameterization: str = "MUP"
-    images: int = 12_800  # 100 batches an epoch, so that every turn has its share of permutations
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        return DATASETS[self.data].shape
-
-    @property
-    def flops(self) -> int:
-        """Operations of the convolutions an image and network; images are halved after every convolution."""
-        channels, side, _ = self.shape
-        pairs = [(channels, self.width), *[(self.width, self.width)] * (self.depth - 1)]
-        return sum(6 * (side >> layer) ** 2 * 9 * c_in * c_out for layer, (c_in, c_out) in enumerate(pairs))
-
-    @property
-    def title(self) -> str:
-        """In tables."""
-        return f"{self.kind} {self.width}, batch {self.batch}, {self.optimizer}, {self.parameterization}"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A way to train: the plain loop, or the trainer with so many members."""
-
-    name: str
-    members: int = 1
-    plain: bool = False
-    graph: bool = True
-    channels_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,11 +99,13 @@ class Row:
 
 # --- what competes ----------------------------------------------------------------------------------------------------
 
-PLAIN, ONE, ALL = Contestant("plain", plain=True), Contestant("one member"), Contestant("24 members", 24)
+PLAIN, ONE, ALL = Contestant("plain", plain=True, graph=False), Contestant("one member"), Contestant("24 members", 24)
+ONE_EAGER = Contestant("one member, no graph", graph=False)
+AUTHORS = Case("simple_convnet", 64, convention="authors", rotation=10)
 
 
 def cpu_tables() -> Iterator[Table]:
-    """ConvNets, one at a time; tiny MLPs, side by side; and up to which width side by side is faster."""
+    """ConvNets, one at a time; tiny MLPs, side by side; up to which width that is faster; the authors' network."""
     for width, changes in ((16, {}), (64, {}), (16, {"parameterization": "SP"}), (16, {"optimizer": "adam"})):
         case = Case("convnet", width, **changes)
         yield Table("conv", case, (PLAIN, ONE), (("one member", "plain"),), ((("one member", "plain"), 0.95),), 2.0)
@@ -174,11 +120,14 @@ def cpu_tables() -> Iterator[Table]:
         for width in widths:
             case = replace(mlp, width=width, data=data)
             yield Table(f"side by side, {data}", case, (ONE, ALL), (("24 members", "one member"),), weight=0.6)
+    for width in (8, 32):
+        case = replace(AUTHORS, width=width, strides=(1, 2), data="digits", rotation=0, batch=32)
+        ratios = ("50 members", "plain"), ("one member", "plain")
+        yield Table("digits, authors' network", case, (PLAIN, ONE, Contestant("50 members", 50)), ratios)
 
 
 def gpu_tables(channels_last: bool) -> Iterator[Table]:
-    """The 2-layer ConvNet: tiny and many, middling, and wide."""
-    one_eager = Contestant("one member, no graph", graph=False)
+    """The 2-layer ConvNet: tiny and many, middling, and wide; the authors' network."""
     for width, counts, over_plain, rate, tflops, weight in (
         (32, (8, 32), 10.0, 550_000.0, None, 2.0),
         (128, (8,), 3.0, None, None, 1.0),
@@ -186,7 +135,7 @@ def gpu_tables(channels_last: bool) -> Iterator[Table]:
     ):
         most = f"{counts[-1]} members"
         eager = Contestant(f"{most}, no graph", counts[-1], graph=False)
-        sides = [PLAIN, ONE, one_eager, *(Contestant(f"{count} members", count) for count in counts), eager]
+        sides = [PLAIN, ONE, ONE_EAGER, *(Contestant(f"{count} members", count) for count in counts), eager]
         if channels_last:
             sides += [replace(side, name=f"{side.name}, NHWC", channels_last=True) for side in (PLAIN, ONE, sides[-2])]
         ratios = [(side.name, "plain") for side in sides if side != PLAIN]
@@ -194,152 +143,25 @@ def gpu_tables(channels_last: bool) -> Iterator[Table]:
         targets = {(most, "plain"): over_plain, (most, "img/s"): rate, (most, "TFLOP/s"): tflops}
         wanted = tuple((key, target) for key, target in targets.items() if target is not None)
         yield Table("GPU conv", Case("convnet", width), tuple(sides), tuple(ratios), wanted, weight, count_flops=True)
+    yield from authors_gpu_tables()
+
+
+def authors_gpu_tables() -> Iterator[Table]:
+    """The authors' network: narrow, wide, and the widest of Figure 1 with its 5 seeds and 8 learning rates."""
+    for width, count, over_plain in ((64, 16, 5.0), (512, 8, 1.5), (1024, 40, None)):
+        most = f"{count} members"
+        rivals = [ONE, Contestant(f"{most}, no graph", count, graph=False)]
+        if over_plain is not None:
+            rivals = [PLAIN, Contestant("plain, as a graph", count, plain=True), *rivals]
+        ratios = tuple((most, rival.name) for rival in rivals)
+        targets = () if over_plain is None else (((most, "plain"), over_plain),)
+        sides = (*rivals, Contestant(most, count))
+        yield Table("GPU, authors' network", replace(AUTHORS, width=width), sides, ratios, targets, count_flops=True)
 
 
 def tiny(table: Table) -> Table:
     """The same table at a size at which nothing is measured."""
     return replace(table, case=replace(table.case, width=4, batch=4, images=64))
-
-
-# --- the two sides ----------------------------------------------------------------------------------------------------
-
-
-def make_spec(case: Case, members: int, steps: int) -> TrainingSpec:
-    """The job of one contestant; the clock runs between its two probe steps."""
-    seeds = SEEDS[members]
-    rates = [LARGEST_RATE[case.optimizer] / 2**index for index in range(members // seeds)]
-    return TrainingSpec.model_validate(
-        {
-            "run": "benchmark",
-            "data": {"name": case.data, "crop": 4, "flip": True},
-            "model": {"kind": case.kind, "depth": case.depth},
-            "width": case.width,
-            "parameterization": case.parameterization,
-            "optimizer": {"name": case.optimizer},
-            "learning_rates": rates,
-            "seeds": seeds,
-            "batch_size": case.batch,
-            "steps": WARM_UP + steps,
-            "probe_steps": [WARM_UP, WARM_UP + steps],
-            "seed": 0,
-        }
-    )
-
-
-@lru_cache(maxsize=1)
-def make_stream(data: str, images: int, batch: int, device: torch.device) -> BatchStream:
-    """Random images and classes."""
-    stream = generator(0, "benchmark")
-    return BatchStream(
-        torch.randint(256, (images, *DATASETS[data].shape), generator=stream, dtype=torch.uint8),
-        torch.randint(CLASSES, (images,), generator=stream),
-        seeds=[0],
-        batch_size=batch,
-        augmentation=Augmentation(crop=4, flip=True),
-        device=device,
-    )
-
-
-def make_job(case: Case, spec: TrainingSpec, device: torch.device, channels_last: bool = False) -> Job:
-    """The job of a spec on the random images."""
-    stream = make_stream(case.data, case.images, case.batch, device)
-
-    def network(members: int) -> Network:
-        made = make_network(spec, case.shape, CLASSES, members).to(device)
-        return with_channels_last(made) if channels_last else made
-
-    return Job(spec, network, stream.for_seeds, case.batch, device)
-
-
-def with_channels_last(network: Network) -> Network:
-    """Store the kernels of convolutions with their channels last; what a convolution returns follows its kernel."""
-    for layer in network.weighted.values():
-        if layer.weight.ndim == 5:
-            layer.weight.data = layer.weight.data.movedim(2, -1).contiguous().movedim(-1, 2)
-    return network
-
-
-class PlainNetwork(nn.Module):
-    """One network, plain layers without skips, as one writes it; weights and multipliers are those of a member."""
-
-    def __init__(self, network: Network):
-        super().__init__()
-        layers = network.weighted.values()
-        self.multipliers = [layer.rule.multiplier for layer in layers]
-        self.layers = nn.ModuleList(_plain_layer(layer.weight.detach()[0]) for layer in layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        images = isinstance(self.layers[0], nn.Conv2d)
-        h = self._scaled(0, x if images else x.flatten(1))
-        for index in range(1, len(self.layers) - 1):
-            h = functional.relu(h)
-            h = self._scaled(index, functional.avg_pool2d(h, 2) if images else h)
-        return self._scaled(-1, functional.relu(h).flatten(1))
-
-    def _scaled(self, index: int, x: Tensor) -> Tensor:
-        y = self.layers[index](x)
-        return y if self.multipliers[index] == 1.0 else self.multipliers[index] * y
-
-
-def _plain_layer(weight: Tensor) -> nn.Module:
-    c_out, c_in = weight.shape[:2]
-    layer = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False) if weight.ndim == 4 else nn.Linear(c_in, c_out, bias=False)
-    layer.weight.data = weight.clone(memory_format=torch.contiguous_format)
-    return layer
-
-
-def plain_optimizer(plain: PlainNetwork, network: Network, spec: TrainingSpec) -> torch.optim.Optimizer:
-    """PyTorch's own, with the factors of each layer on learning rate and epsilon."""
-    settings, parts = spec.optimizer, []
-    for layer, mine in zip(plain.layers, network.weighted.values(), strict=True):
-        part = {"params": [layer.weight], "lr": spec.learning_rates[0] * mine.rule.lr_scale}
-        parts.append(part | ({} if settings.name == "sgd" else {"eps": settings.epsilon * mine.rule.epsilon_scale}))
-    return torch.optim.SGD(parts) if settings.name == "sgd" else torch.optim.Adam(parts, betas=settings.betas)
-
-
-def plain_losses(
-    case: Case, contestant: Contestant, device: torch.device, steps: int, stamp: Callable[[], None]
-) -> Tensor:
-    """Train one network with the plain loop; losses ``[1, steps]``. ``stamp``: after the warm-up, and at the end."""
-    spec = make_spec(case, 1, steps)
-    job = make_job(case, spec, device)
-    network = job.make_network(1).initialise(job.seeds([0]))
-    layout = torch.channels_last if contestant.channels_last else torch.contiguous_format
-    plain, batches, losses = PlainNetwork(network).to(memory_format=layout), job.make_batches(job.seeds([0])), []
-    optimizer = plain_optimizer(plain, network, spec)
-    for step in range(spec.steps):
-        if step == WARM_UP:
-            stamp()
-        x, y = batches.batch(step)
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(plain(x[0].contiguous(memory_format=layout)), y[0])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    stamp()
-    return torch.stack(losses).unsqueeze(0)
-
-
-def trainer_losses(
-    case: Case, contestant: Contestant, device: torch.device, steps: int, stamp: Callable[[], None]
-) -> Tensor:
-    """Train the members side by side with the trainer; losses ``[E, steps]``. ``stamp`` as above."""
-
-    def on_probe(_: Probe) -> list:
-        stamp()
-        return []
-
-    spec = make_spec(case, contestant.members, steps)
-    job = make_job(case, spec, device, contestant.channels_last)
-    one_group = patch.object(trainer, "plan_groups", lambda *_: [list(range(contestant.members))])
-    with one_group, redirect_stderr(io.StringIO()):
-        done = trainer.Trainer(job, on_probe=on_probe, cuda_graph=contestant.graph).run()
-    if done.frozen or len(done.final) != 1:
-        raise RuntimeError(
-            f"{case.title}, {contestant.name}: {len(done.frozen)} members were frozen, {len(done.final)} groups"
-            " trained; a measurement needs all members in one group to the end"
-        )
-    return torch.from_numpy(done.losses)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from featurespeed.models.plan import NEVER_FALLING
 from featurespeed.models.spec import Pooling
 from featurespeed.parameterization import LayerRole, ScalingRule
 
@@ -26,7 +27,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "linear": lambda z: z,
 }
-NEVER_FALLING = ("relu", "tanh", "linear")
 
 
 class AveragePool(torch.autograd.Function):

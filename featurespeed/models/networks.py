@@ -22,9 +22,9 @@ from featurespeed.models.layers import (
     Readout,
     Weighted,
 )
-from featurespeed.models.plan import LayerPlan, plan_network
+from featurespeed.models.plan import LayerPlan, is_strided_chain, plan_network
 from featurespeed.models.spec import ModelSpec, check_model
-from featurespeed.models.strided import gathered_outputs, is_strided_chain, pixel_places
+from featurespeed.models.strided import gathered_outputs, pixel_places
 from featurespeed.parameterization import Form, OptimizerName, Parameterization, branch_multiplier, scaling_rule
 from featurespeed.randomness import generator
 

@@ -14,6 +14,8 @@ from featurespeed.models.spec import KERNEL_PLACES, STAGES, ModelSpec, Pooling
 from featurespeed.parameterization import LayerRole
 
 Image = tuple[int, int]  # height, width
+KERNEL_SIDE = 3
+NEVER_FALLING = ("relu", "tanh", "linear")  # activations of which the largest one is that of the largest number
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,19 @@ def plan_network(model: ModelSpec, width: int, input_shape: tuple[int, int, int]
         ValueError: strides and pooling leave no pixel, or a convolution has no stride of its own; one line.
     """
     return _Planner(model, width, input_shape).plan(classes)
+
+
+def is_strided_chain(plan: NetworkPlan) -> bool:
+    """Whether a network is a chain of convolutions with max pooling after each, no skip, and no pixel that two places
+    of a later one read: :mod:`featurespeed.models.strided` computes it faster.
+    """
+    _, *later = plan.modules
+    convolutions = [layer for module in plan.modules[:-1] for layer in module.layers]
+    return (
+        all(layer.kernel and not layer.in_branch for layer in convolutions)
+        and all(module.pooling == "max" and module.activation in NEVER_FALLING for module in later)
+        and all(layer.stride >= KERNEL_SIDE for layer in convolutions[1:])
+    )
 
 
 def readout_inputs(model: ModelSpec, width: int, input_shape: tuple[int, int, int]) -> int:

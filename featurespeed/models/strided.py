@@ -3,8 +3,8 @@
 Where a stride is at least the side of the kernel, patches of the next layer do not overlap, and some pixels are in none
 of them. The images are gathered once, in an order in which each layer's outputs are the patches that the next layer
 reads: a convolution is then one batched product, 2x2 pooling a maximum over a dimension of four, and nothing is copied
-in between. Of the authors' SimpleConvNet on 32 x 32 pixels (arXiv:2402.17457), 144 of the 256 places of the first
-convolution are computed, a few of them padding; outputs and gradients are those of the modules one after the other.
+in between. Of the authors' SimpleConvNet on 32 x 32 pixels (arXiv:2402.17457), 100 of the 256 places of the first
+convolution are computed, and 44 of padding; outputs and gradients are those of the modules one after the other.
 """
 
 from __future__ import annotations
@@ -15,22 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featurespeed.models.layers import ACTIVATIONS, NEVER_FALLING
-from featurespeed.models.plan import Image, NetworkPlan
+from featurespeed.models.layers import ACTIVATIONS
+from featurespeed.models.plan import KERNEL_SIDE, Image, NetworkPlan
 
-KERNEL_SIDE, POOL_SIDE = 3, 2
+POOL_SIDE = 2
 ALIGNED = 4  # numbers in a row of a matrix that a GPU reads at once
-
-
-def is_strided_chain(plan: NetworkPlan) -> bool:
-    """Whether a network is such a chain: max pooling after each convolution, no skip, no overlap after the first."""
-    _, *later = plan.modules
-    convolutions = [layer for module in plan.modules[:-1] for layer in module.layers]
-    return (
-        all(layer.kernel and not layer.in_branch for layer in convolutions)
-        and all(module.pooling == "max" and module.activation in NEVER_FALLING for module in later)
-        and all(layer.stride >= KERNEL_SIDE for layer in convolutions[1:])
-    )
 
 
 def pixel_places(plan: NetworkPlan, image: Image) -> Tensor:

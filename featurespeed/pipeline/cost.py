@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurespeed.models.plan import is_strided_chain, plan_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import OptimizerName
 from featurespeed.pipeline.asked import read_changes, read_config
@@ -31,15 +32,28 @@ from featurespeed.training.spec import TrainingSpec
 REPOSITORY = Path(__file__).resolve().parents[2]
 GPUS = (1, 8, 64)  # clusters in the table
 
-# --- measured: one NVIDIA H200, 2-layer ConvNets on 3x32x32 (docs/benchmarks.md) --------------------------------------
+# --- measured: one NVIDIA H200, 3x32x32 (docs/benchmarks.md) ----------------------------------------------------------
 
-MEASURED_MODEL, MEASURED_SHAPE, MEASURED_CLASSES = ModelSpec(kind="convnet", depth=2), (3, 32, 32), 10
-MEASURED_BATCH = 128
-#: Width -> images a second of all 8 members together, training in TF32 with the CUDA graph.
-TRAINING_TF32 = {32: 803_527, 128: 218_850, 512: 36_056}
-#: Width -> members, products, seconds of one warm measurement of the sharpness in TF32, and of a cold one in float32.
-WARM_TF32 = {32: (32, 12, 0.11), 128: (8, 11, 0.16), 512: (8, 11, 1.08)}
-COLD_FLOAT32 = {32: (32, 15, 0.21), 128: (8, 14, 0.54), 512: (8, 14, 4.14)}
+MEASURED_SHAPE, MEASURED_CLASSES = (3, 32, 32), 10
+#: Whether a network is a strided chain -> that of the measurements.
+MEASURED_MODELS = {
+    False: ModelSpec(kind="convnet", depth=2),
+    True: ModelSpec(kind="simple_convnet", depth=2, convention="authors"),
+}
+#: Width -> images a second of all members together, training in TF32 with the CUDA graph: of 8, of chains of 40 and
+#: without the preparation of their batches.
+TRAINING_TF32 = {
+    False: {32: 803_527, 128: 218_850, 512: 36_056},
+    True: {64: 6_994_536, 128: 4_060_270, 256: 2_077_922, 512: 950_613, 1024: 382_661},
+}
+#: Width -> images times members, products, seconds of one warm measurement of the sharpness in TF32; of chains of a
+#: product by itself.
+WARM_TF32 = {
+    False: {32: (32 * 128, 12, 0.11), 128: (8 * 128, 11, 0.16), 512: (8 * 128, 11, 1.08)},
+    True: {64: (15 * 1024, 1, 0.0029), 512: (15 * 1024, 1, 0.0232), 1024: (15 * 1024, 1, 0.0566)},
+}
+#: The same of a cold one in float32. Chains, not measured in float32, are taken to be as fast.
+COLD_FLOAT32 = {32: (32 * 128, 15, 0.21), 128: (8 * 128, 14, 0.54), 512: (8 * 128, 14, 4.14)}
 #: Seconds of a step of one small network, batch 128: no step takes less.
 SHORTEST_STEP = 128 / 353_404
 
@@ -61,24 +75,27 @@ TABLE_BYTES, ROW_BYTES, ROW_COPIES = 13_000, 25, 2
 # --- speeds -----------------------------------------------------------------------------------------------------------
 
 
-def _measured_gradient(width: int) -> int:
-    return gradient_flop(layers_of(MEASURED_MODEL, width, MEASURED_SHAPE, MEASURED_CLASSES))
+def _measured_gradient(chain: bool, width: int) -> int:
+    return gradient_flop(layers_of(MEASURED_MODELS[chain], width, MEASURED_SHAPE, MEASURED_CLASSES))
 
 
-def _speeds(calls: Mapping[int, tuple[int, int, float]]) -> dict[int, float]:
-    """Width -> FLOP a second of measurements of the sharpness."""
+def _speeds(chain: bool, calls: Mapping[int, tuple[int, int, float]]) -> dict[int, float]:
+    """Width -> FLOP a second of products."""
     return {
-        width: members * MEASURED_BATCH * products * PRODUCT * _measured_gradient(width) / seconds
-        for width, (members, products, seconds) in calls.items()
+        width: images * products * PRODUCT * _measured_gradient(chain, width) / seconds
+        for width, (images, products, seconds) in calls.items()
     }
 
 
-#: What is computed, and whether in TF32 -> width -> FLOP a second. Training in float32 goes as fast as its products.
-SPEEDS: dict[tuple[str, bool], dict[int, float]] = {
-    ("training", True): {width: images * _measured_gradient(width) for width, images in TRAINING_TF32.items()},
-    ("training", False): _speeds(COLD_FLOAT32),
-    ("products", True): _speeds(WARM_TF32),
-    ("products", False): _speeds(COLD_FLOAT32),
+#: Whether a network is a strided chain -> what is computed, in TF32 or not -> width -> FLOP a second. Training in
+#: float32 goes as fast as its products.
+SPEEDS: dict[bool, dict[tuple[str, bool], dict[int, float]]] = {
+    chain: {
+        ("training", True): {width: images * _measured_gradient(chain, width) for width, images in trained.items()},
+        ("products", True): _speeds(chain, WARM_TF32[chain]),
+        **dict.fromkeys([("training", False), ("products", False)], _speeds(False, COLD_FLOAT32)),
+    }
+    for chain, trained in TRAINING_TF32.items()
 }
 
 
@@ -93,9 +110,10 @@ def speed(points: Mapping[int, float], width: int) -> float:
     return points[low] * (width / low) ** exponent
 
 
-def hours(flop: float, what: str, tf32: bool, width: int) -> float:
-    """Hours on one H200."""
-    return flop / speed(SPEEDS[what, tf32], width) / 3600
+def hours(flop: float, what: str, tf32: bool, run: TrainingSpec) -> float:
+    """Hours on one H200 for the networks of a job."""
+    chain = is_strided_chain(plan_network(run.model, run.width, run.data.shape, classes=1))
+    return flop / speed(SPEEDS[chain][what, tf32], run.width) / 3600
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
@@ -112,16 +130,17 @@ class Job:
     after: str | None = None
 
 
-def training_job(run: TrainingSpec) -> Job:
-    """Training of all networks of a job, with the weights that it keeps at the probe steps."""
+def training_job(run: TrainingSpec, kept_rates: Sequence[float] | None = None) -> Job:
+    """Training of all networks of a job, with the weights at the probe steps of those at kept rates, None is all."""
     layers, members = layers_of_job(run), len(run.members)
     flop = run.steps * (run.batch_size or run.data.available) * members * gradient_flop(layers)
     least = run.steps * SHORTEST_STEP / 3600
     adaptive = run.optimizer.name != OptimizerName.SGD  # the second moments are kept beside the weights
-    numbers = sum(layer.weights for layer in layers) * (1 + adaptive) * len(run.probe_steps) * members
+    kept = sum(kept_rates is None or rate in kept_rates for rate, _ in run.members)
+    numbers = sum(layer.weights for layer in layers) * (1 + adaptive) * len(run.probe_steps) * kept
     rows = members * (-(-run.steps // run.record_every) + 2)
     size = numbers * {"float32": 4, "float64": 8}[run.dtype] + _table_bytes(rows)
-    time = max(hours(flop, "training", run.tf32 != "off", run.width), least)
+    time = max(hours(flop, "training", run.tf32 != "off", run), least)
     return Job(run.run, flop, JOB_START + time, size)
 
 
@@ -156,7 +175,7 @@ def measuring_job(spec: SharpnessSpec) -> Job:
     run, members = spec.training, len(spec.members)
     one = members * spec.curvature.images * gradient_flop(layers_of_job(run))
     warm, full = gradients_of(spec)
-    time = hours(one * warm, "products", run.tf32 == "all", run.width) + hours(one * full, "products", False, run.width)
+    time = hours(one * warm, "products", run.tf32 == "all", run) + hours(one * full, "products", False, run)
     rows = members * len(run.probe_steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
     return Job(spec.name, one * (warm + full), JOB_START + time, _table_bytes(rows), after=run.run)
 
@@ -167,7 +186,8 @@ def _table_bytes(rows: int) -> float:
 
 def jobs_of(config: BaseConfig, artefact: str | None = None) -> list[Job]:
     """The jobs of one artefact or of all, each once, training first."""
-    trained = [training_job(run) for run in config.training_runs(artefact).values()]
+    kept = config.kept_rates()
+    trained = [training_job(run, kept[name]) for name, run in config.training_runs(artefact).items()]
     return trained + [measuring_job(spec) for spec in config.sharpness_runs(artefact).values()]
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from featurespeed.models.plan import plan_network
-from featurespeed.models.strided import is_strided_chain
+from featurespeed.models.plan import is_strided_chain, plan_network
 from featurespeed.training.operations import layers_of_job
 from featurespeed.training.spec import TrainingSpec
 

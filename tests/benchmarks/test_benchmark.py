@@ -33,6 +33,12 @@ def training() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def sides(training) -> ModuleType:
+    """The module beside it, with both ways to train."""
+    return importlib.import_module("training_sides")
+
+
 def tables_of(text: str) -> list[tuple[str, list[list[str]]]]:
     """Heading of each table, and its lines of cells, the heads of the columns first."""
     parts = text.split("\n\n")
@@ -89,10 +95,12 @@ def test_bad_arguments_are_refused(arguments, words):
         {"kind": "convnet", "parameterization": "SP"},
         {"kind": "mlp", "depth": 3, "data": "digits"},
         {"kind": "mlp", "depth": 3, "data": "digits", "optimizer": "adam"},
+        {"kind": "simple_convnet", "convention": "authors", "rotation": 10},
+        {"kind": "simple_convnet", "convention": "authors", "data": "digits", "strides": (1, 2)},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )
-def test_all_contestants_train_the_same_network(training, changes):
+def test_all_contestants_train_the_same_network(training, sides, changes):
     case = training.Case(width=4, batch=4, images=32, **changes)
     contestants = [training.PLAIN, training.ONE, training.ALL]
     contestants += [replace(one, channels_last=True) for one in contestants]
@@ -101,7 +109,7 @@ def test_all_contestants_train_the_same_network(training, changes):
         stamps = []
         train = training.plain_losses if contestant.plain else training.trainer_losses
         losses = train(case, contestant, CPU, 15, lambda stamps=stamps: stamps.append(time.perf_counter()))
-        assert len(stamps) == 2 and losses.shape == (contestant.members, training.WARM_UP + 15)
+        assert len(stamps) == 2 and losses.shape == (contestant.members, sides.WARM_UP + 15)
         found.append(losses[0].double())
     first = found[0]
     assert first.isfinite().all() and first[0] != first[-1]
@@ -109,10 +117,43 @@ def test_all_contestants_train_the_same_network(training, changes):
         torch.testing.assert_close(other, first, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_with_channels_last_are_the_same_numbers(training):
+def both_sides_with_16_members(training, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses ``[16, steps]`` of the authors' network: of two seeds and eight rates."""
+    case = replace(training.AUTHORS, width=8, batch=4, images=32)
+    contestants = [training.Contestant("many", 16, plain=plain) for plain in (True, False)]
+    plain, ours = (
+        (training.plain_losses if one.plain else training.trainer_losses)(case, one, device, 15, lambda: None)
+        for one in contestants
+    )
+    return plain.double().cpu(), ours.double()
+
+
+def test_plain_loops_of_many_members_train_each_of_them(training):
+    plain, ours = both_sides_with_16_members(training, CPU)
+    torch.testing.assert_close(plain, ours, rtol=1e-4, atol=1e-5)
+    assert len({tuple(losses) for losses in plain.tolist()}) == 16
+    assert len(set(plain[:, 0].tolist())) == 2  # before the first update members differ in their seed alone
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_plain_loops_recorded_as_a_graph_train_the_same_networks(training):
+    plain, ours = both_sides_with_16_members(training, torch.device("cuda"))
+    torch.testing.assert_close(plain, ours, rtol=1e-2, atol=1e-3)  # TF32 differs between kernels
+
+
+def test_the_plain_network_of_the_authors_has_their_layers(training, sides):
+    case = replace(training.AUTHORS, width=4)
+    network = sides.make_job(case, sides.make_spec(case, 1, 1), CPU).make_network(1)
+    plain = sides.PlainNetwork(network, 0)
+    first, second, readout = plain.layers
+    assert [first.stride, second.stride] == [(2, 2), (4, 4)] and readout.in_features == 4
+    assert [type(pool) for pool in plain.pools] == [torch.nn.MaxPool2d] * 2
+
+
+def test_weights_with_channels_last_are_the_same_numbers(training, sides):
     case = training.Case("convnet", 4, batch=4, images=32)
-    spec = training.make_spec(case, 8, 1)
-    networks = [training.make_job(case, spec, CPU, last).make_network(8).initialise([0] * 8) for last in (False, True)]
+    spec = sides.make_spec(case, 8, 1)
+    networks = [sides.make_job(case, spec, CPU, last).make_network(8).initialise([0] * 8) for last in (False, True)]
     for usual, last in zip(*(network.weighted.values() for network in networks), strict=True):
         assert torch.equal(usual.weight, last.weight)
         assert (usual.weight.stride() == last.weight.stride()) == (usual.weight.ndim == 3)
@@ -120,10 +161,12 @@ def test_weights_with_channels_last_are_the_same_numbers(training):
             assert last.weight.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_operations_are_those_of_the_convolutions(training):
+def test_operations_are_those_of_a_gradient(training):
     case = training.Case("convnet", 512)
-    assert case.flops == 6 * (32**2 * 9 * 3 * 512 + 16**2 * 9 * 512**2)
+    by_hand = 4 * 32**2 * 9 * 3 * 512 + 6 * 16**2 * 9 * 512**2 + 6 * 16**2 * 512 * 10
+    assert case.flops == by_hand
     assert 26_700 * case.flops == pytest.approx(99e12, rel=0.01)  # a published pair of images a second and TFLOP/s
+    assert training.AUTHORS.flops == 4 * 16**2 * 27 * 64 + 6 * 2**2 * 9 * 64**2 + 6 * 64 * 10
 
 
 def test_ratios_are_taken_within_a_turn_and_targets_judged_by_the_median(training):
@@ -161,22 +204,36 @@ def test_every_table_compares_contestants_that_it_has_with_targets_that_it_repor
 
 
 def test_targets_on_a_gpu(training):
-    targets = {table.case.width: dict(table.targets) for table in training.gpu_tables(False)}
+    targets = {(table.case.kind, table.case.width): dict(table.targets) for table in training.gpu_tables(False)}
     assert targets == {
-        32: {("32 members", "plain"): 10.0, ("32 members", "img/s"): 550_000.0},
-        128: {("8 members", "plain"): 3.0},
-        512: {("8 members", "TFLOP/s"): 95.0},
+        ("convnet", 32): {("32 members", "plain"): 10.0, ("32 members", "img/s"): 550_000.0},
+        ("convnet", 128): {("8 members", "plain"): 3.0},
+        ("convnet", 512): {("8 members", "TFLOP/s"): 95.0},
+        ("simple_convnet", 64): {("16 members", "plain"): 5.0},
+        ("simple_convnet", 512): {("8 members", "plain"): 1.5},
+        ("simple_convnet", 1024): {},
     }
+
+
+def test_members_are_those_of_the_tables(training, sides):
+    tables = [table for table in (*training.cpu_tables(), *training.gpu_tables(False)) if "authors" in table.title]
+    members = {table.case.width: max(one.members for one in table.contestants) for table in tables}
+    assert members == {8: 50, 32: 50, 64: 16, 512: 8, 1024: 40}
+    rates = {count: len(sides.make_spec(training.AUTHORS, count, 1).learning_rates) for count in (16, 8, 40, 50)}
+    assert rates == {16: 8, 8: 8, 40: 8, 50: 5}
+    turned = {table.case.data: sides.make_spec(table.case, 1, 1).data.rotation for table in tables}
+    assert turned == {"digits": 0, "cifar10": 10}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["json", "csv"])
 def test_smoke_of_training_prints_and_writes_every_table(training, tmp_path, suffix):
     out = tmp_path / f"training.{suffix}"
-    done = run("--smoke", "--channels-last", "--seconds", "15", "--out", str(out), script=TRAINING)
+    done = run("--smoke", "--channels-last", "--seconds", "20", "--out", str(out), script=TRAINING)
     assert done.returncode == 0, done.stderr
     tables = tables_of(done.stdout)
     headings = {"conv", "tiny", "side by side, digits", "side by side, cifar10", "GPU conv"}
+    headings |= {"digits, authors' network", "GPU, authors' network"}
     assert {heading for heading, _ in tables} == headings
     text = out.read_text(encoding="utf-8")
     rows = json.loads(text)["rows"] if suffix == "json" else list(csv.DictReader(text.splitlines()))
@@ -192,7 +249,7 @@ def test_tables_for_which_there_is_no_time_are_named():
     done = run("--smoke", "--only", "GPU", "--seconds", "0.001", script=TRAINING)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line][1:]
-    assert len(lines) == 3 and all(line.endswith("not measured, the time is over") for line in lines)
+    assert len(lines) == 6 and all(line.endswith("not measured, the time is over") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from featurespeed.models.networks import build_network
-from featurespeed.models.plan import plan_network, readout_inputs
+from featurespeed.models.plan import is_strided_chain, plan_network, readout_inputs
 from featurespeed.models.spec import ModelSpec
-from featurespeed.models.strided import gathered_outputs, is_strided_chain
+from featurespeed.models.strided import gathered_outputs
 from featurespeed.parameterization import ParameterizationError
 from featurespeed.training.spec import TrainingSpec
 from tests.training.cases import make_spec

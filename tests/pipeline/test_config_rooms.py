@@ -14,6 +14,7 @@ from tests.pipeline.test_config import load
 
 SMOKE = load({"scale": "smoke"})
 OVER_WIDTH = {
+    "sc_conventions": ["sharpness"],
     "sc_fig01": ["sharpness"],
     "sc_fig02": ["sharpness", "ntk_eigenvalue"],
     "sc_fig03": ["sharpness"],
@@ -73,12 +74,13 @@ def test_every_figure_over_sizes_is_looked_at_here():
 
 
 @pytest.mark.parametrize("sizes", [{"depths": [1, 2, 4]}, {"depths": [1, 2, 4], "widths": [4]}])
-@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name != "sc_fig27"])
+@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name not in ("sc_conventions", "sc_fig27")])
 def test_a_figure_over_the_width_has_one_depth(name, sizes):
     label = first(SMOKE.params(name)["networks"])
     words = (f"networks.{label}.depths = [1, 2, 4]", "over the width", "model.depth")
-    assert_refused(name, lambda params: params["networks"][label].update(sizes), *words)
-    assert changed(name, lambda params: params["networks"][label].update(depths=[2]))
+    model = {"kind": "convnet", "depth": 2, "tau": 1}  # of which there is one at each of these depths
+    assert_refused(name, lambda params: params["networks"][label].update(sizes, model=model), *words)
+    assert changed(name, lambda params: params["networks"][label].update(depths=[2], model=model))
 
 
 @pytest.mark.parametrize(("name", "quantity"), [(name, one) for name, several in OVER_WIDTH.items() for one in several])
@@ -101,7 +103,8 @@ def test_a_label_of_a_network_is_no_other_name(name, label):
 
 def test_a_depth_sweep_is_told_in_one_line_with_its_key():
     with pytest.raises(ConfigError) as fault:
-        load({"sc_fig01": {"networks": {"muP": {"depths": [1, 2, 4]}}}})
+        ours = {"kind": "convnet", "convention": "ours", "strides": None}
+        load({"sc_fig01": {"networks": {"muP": {"depths": [1, 2, 4], "model": ours}}}})
     line = str(fault.value)
     assert line.startswith("config: sc_fig01: networks.muP.depths = [1, 2, 4]: the figure is over the width")
     assert "\n" not in line

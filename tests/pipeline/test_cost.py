@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featurespeed.data.spec import DataSpec
 from featurespeed.models.networks import build_network
+from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.pipeline import cost
@@ -27,6 +28,7 @@ MODELS = {
     "plain ConvNet, pooled readout, seldom halved": ModelSpec(
         kind="convnet", depth=5, pool_every=3, readout="pooled", smallest_side=16
     ),
+    "strided ConvNet": cost.MEASURED_MODELS[True],
     "residual ConvNet": ModelSpec(kind="convnet", depth=7, tau=1),
     "residual ConvNet, two layers a block": ModelSpec(kind="convnet", depth=3, tau=1, layers_per_block=2),
     "MLP": ModelSpec(kind="mlp", depth=3),
@@ -94,6 +96,19 @@ def test_weights_on_the_disk_are_those_of_every_network_and_probe_step():
     assert cost.training_job(adaptive).bytes - tables == 2 * 4 * numbers * 6 * 6  # and the second moments
 
 
+def test_weights_are_kept_at_measured_rates_alone(laptop):
+    run = training()
+    one_network = 4 * 6 * sum(layer.weights for layer in layers_of_job(run))
+    nothing, half, everything = (cost.training_job(run, kept).bytes for kept in ([], [0.2], None))
+    assert (half - nothing, everything - nothing) == (3 * one_network, 6 * one_network)
+    trained = {job.name: job for job in cost.jobs_of(laptop, "sc_fig01") if job.after is None}
+    for name, run in laptop.training_runs("sc_fig01").items():
+        measured = [spec.learning_rates for spec in laptop.sharpness_runs().values() if spec.training.run == name]
+        rates = {rate for found in measured for rate in found}
+        assert 0 < len(rates) < len(run.learning_rates)
+        assert trained[name].bytes == cost.training_job(run, sorted(rates)).bytes < cost.training_job(run).bytes
+
+
 def test_products_follow_the_warm_and_cold_starts_of_the_tracker():
     # Six steps: the first cold, five warm, of which the fourth (number 3) is checked by a cold one.
     warm, cold = cost.WARM_PRODUCTS, cost.WARM_PRODUCTS + cost.MORE_PRODUCTS_COLD
@@ -122,6 +137,17 @@ def test_measured_speeds_come_out_at_their_own_networks():
     assert between == pytest.approx(2.0)
     assert cost.speed({32: 1.0, 128: 4.0, 512: 8.0}, 16) == pytest.approx(0.5)
     assert cost.speed({32: 1.0, 128: 4.0, 512: 8.0}, 4096) == 8.0
+
+
+CHAIN = {"data": DataSpec(name="cifar10"), "model": cost.MEASURED_MODELS[True], "batch_size": 128}
+
+
+def test_strided_chains_have_speeds_of_their_own():
+    run = training(**CHAIN, width=512, steps=1000, learning_rates=[0.1 * 2**index for index in range(8)], seeds=5)
+    assert cost.training_job(run).hours - cost.JOB_START == pytest.approx(1000 * 0.005386 / 3600, rel=1e-4)
+    run = training(**CHAIN, width=1024, tf32="all", learning_rates=[0.1, 0.2, 0.4], seeds=5)
+    warm = cost.hours(15 * 1024 * cost.PRODUCT * gradient_flop(layers_of_job(run)), "products", True, run)
+    assert warm == pytest.approx(0.0566 / 3600)
 
 
 def test_no_step_takes_less_than_one_of_a_small_network():

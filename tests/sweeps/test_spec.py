@@ -6,7 +6,7 @@ import pytest
 
 from featurespeed.sweeps.spec import EarlySpec, SweepSpec, TransferSpec
 from featurespeed.training.curvature_spec import SharpnessSpec
-from tests.sweeps.spec_cases import SWEEP, sweep
+from tests.sweeps.spec_cases import NETWORK, SWEEP, sweep
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
@@ -23,6 +23,15 @@ def test_a_job_is_named_by_its_settings():
 def test_sizes_are_widths_and_depths():
     found = sweep(network={"widths": [6], "depths": [1, 3]})
     assert [(job.width, job.model.depth) for _, job in found.jobs] == [(6, 1), (6, 3)]
+
+
+def test_a_network_may_have_data_and_steps_of_its_own():
+    """Probe steps after its last one are left out; other networks keep those of the sweep."""
+    augmented = {"name": "digits", "crop": 1}
+    networks = {"short": NETWORK | {"steps": 10, "data": augmented}, "muP": NETWORK}
+    jobs = {label: job for label, job in SweepSpec.model_validate(SWEEP | {"networks": networks}).jobs}
+    assert (jobs["short"].steps, jobs["short"].probe_steps, jobs["short"].data.crop) == (10, [0, 10], 1)
+    assert (jobs["muP"].steps, jobs["muP"].probe_steps, jobs["muP"].data.crop) == (20, [0, 10, 20], 0)
 
 
 def test_a_measurement_is_named_by_what_is_measured_too():

@@ -370,6 +370,12 @@ def test_disk_needed_is_that_of_probes_and_two_checkpoints(tmp_path):
     assert bytes_needed(with_momentum, 1000) - bytes_needed(spec, 1000) == 2 * 4 * 8000
 
 
+def test_disk_needed_counts_the_weights_of_the_rates_that_are_kept():
+    spec = make_spec(dtype="float32", probe_steps=[0, 10, 50])  # two rates, two seeds
+    assert bytes_needed(spec, 1000) - bytes_needed(spec, 1000, kept_rates=1) == 3 * 2 * 4000
+    assert bytes_needed(spec, 1000, kept_rates=2) == bytes_needed(spec, 1000)
+
+
 def test_disk_needed_covers_what_a_job_writes(monkeypatch, tmp_path):
     spec = make_spec(width=64, optimizer={"name": "adam"}, learning_rates=[0.01], steps=40, probe_steps=[0, 20, 40])
     size = weights_of(make_network(spec, 1))

@@ -20,6 +20,8 @@ HESSIAN, LOSS = "sharpness", "training_loss"
 OVER_WIDTH = "sc_fig01"  # whose runs of muP and NTP other figures are compared with
 #: Criteria of several rooms have this control: a network that trained, and whose curvature depends on the width.
 NTP_CONTROL = "slope of the late sharpness in the width, NTP at a matched rate, Fig. 1"
+#: The same for criteria that bound an absolute slope.
+NTP_ABSOLUTE_CONTROL = "absolute slope of the late sharpness in the width, NTP at a matched rate"
 
 
 @contextmanager

@@ -44,14 +44,19 @@ def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.
 
 
 def directional(slope: float = 0.0, sharpness: Formula | None = None) -> pd.DataFrame:
-    """The table of Figure 27: curvature along the gradient, proportional to the width to the power of ``slope``."""
+    """The table of Figure 27: curvature along the gradient, proportional to the size to the power of ``slope``: the
+    width, or under Depth-muP the depth.
+    """
 
     def curvature(label: str, width: int, rate: float, step: int, seed: int) -> float:
         return (30.0 if step == 0 else 2.0) * width ** (slope + 0.002 * seed) * jitter(seed)
 
     labels = ("muP, no skips", "Depth-muP")
     quantities = {"directional_sharpness": curvature, "sharpness": sharpness or begins_below}
-    return sweep_table(loss, quantities, labels, WIDTHS[:4], (RATE,))
+    table = sweep_table(loss, quantities, labels, WIDTHS[:4], (RATE,))
+    deep = table["series"] == "Depth-muP"
+    depth = (3 * table["width"] // WIDTHS[0]).where(deep, table["depth"])
+    return table.assign(depth=depth, width=table["width"].where(~deep, WIDTHS[1]))
 
 
 def begins_below(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from featurespeed.ledger.engine import Verdict, ledger
-from featurespeed.papers.super_consistency.shared import NTP_CONTROL
+from featurespeed.papers.super_consistency.shared import NTP_ABSOLUTE_CONTROL, NTP_CONTROL
 from tests.papers.cases import criteria_of, statistics_of, used_by
 from tests.papers.super_consistency.edge_cases import all_tables, directional, full_batch, residuals
 
@@ -33,7 +33,7 @@ def test_tables_as_claimed_confirm_every_claim_and_every_control_fails():
 
 
 def test_statistics_and_criteria_name_each_other():
-    assert used_by(CRITERIA) - {NTP_CONTROL} == statistics_of(ROOM)
+    assert used_by(CRITERIA) - {NTP_CONTROL, NTP_ABSOLUTE_CONTROL} == statistics_of(ROOM)
 
 
 @pytest.mark.parametrize(("late", "verdict"), [(1.05, "confirmed"), (0.6, "contradicted"), (1.4, "contradicted")])
@@ -109,8 +109,8 @@ def test_networks_of_figure_27_that_begin_above_the_edge_are_told_apart():
 
 def test_two_widths_and_two_seeds_are_judged_without_an_error_and_decide_nothing():
     def small(table: pd.DataFrame) -> pd.DataFrame:
-        return table[(table["width"] <= 16) & (table["seed"] < 2)]
+        return table[(table["width"] <= 16) & (table["depth"] <= 6) & (table["seed"] < 2)]
 
     found = rows(**{name: small(table) for name, table in TABLES.items() if name != "sc_fig01"})
     assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
-    assert found["note"].str.contains("2 widths, at least 3 are needed").all()
+    assert found["note"].str.contains("2 (?:widths|depths), at least 3 are needed").all()

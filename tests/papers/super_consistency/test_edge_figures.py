@@ -51,9 +51,9 @@ def test_nothing_measured_is_an_error(name):
 @pytest.mark.parametrize(
     ("name", "statistic", "text"),
     [
-        ("sc_fig09", "sharpness over 2/learning rate", "all widths: "),
+        ("sc_fig09", "sharpness over 2/learning rate | Depth-muP", "all widths, Depth-μP: "),
         ("sc_fig11", "rise at the largest width, muP over NTP", "largest width, μP / NTP:\n"),
-        ("sc_fig27", "CV over widths | Depth-muP", "CV over widths, second half = "),
+        ("sc_fig27", "CV over depths | Depth-muP", "CV over depths, second half = "),
     ],
 )
 def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text):

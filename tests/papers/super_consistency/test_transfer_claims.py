@@ -105,13 +105,25 @@ def test_networks_that_are_all_beyond_the_edge_cannot_be_matched():
         assert "NTP of Fig. 1: NTP: no learning rate" in found.loc[f"sc_fig1_{claim}", "premise"]
 
 
-def test_a_level_of_mup_beyond_the_edge_leaves_nothing_to_match():
+def test_a_level_of_mup_beyond_the_edge_is_taken_one_step_below():
+    """At its best rate muP is beyond the edge, one step of the grid below at 0.57 of it: NTP is matched to that."""
+
     def beyond(label, width, rate, step, seed):
-        return (1.2 if label == "muP" else 1.0) * sharpness(label, width, rate, step, seed)
+        best = label == "muP" and rate >= 0.8
+        return (1.2 if best else 0.6 if label == "muP" else 1.0) * sharpness(label, width, rate, step, seed)
+
+    found = judged(transfer_tables(loss, beyond))
+    row = found.loc["sc_fig1_sharpness_ntp"]
+    assert f"NTP at {MATCHED:g}" in row["note"] and row["verdict"] == Verdict.CONFIRMED
+
+
+def test_a_level_of_mup_that_is_beyond_the_edge_at_every_rate_leaves_nothing_to_match():
+    def beyond(label, width, rate, step, seed):
+        return (2.4 if label == "muP" else 1.0) * sharpness(label, width, rate, step, seed)
 
     row = judged(transfer_tables(loss, beyond)).loc["sc_fig1_sharpness_ntp"]
     assert row["verdict"] == Verdict.INCONCLUSIVE
-    assert "nothing can be matched below the edge to a network at 1.14 of 2/eta_0" in row["note"]
+    assert "nothing can be matched below the edge to a network at 2.28 of 2/eta_0" in row["note"]
 
 
 def test_ntp_after_a_catapult_is_not_matched():

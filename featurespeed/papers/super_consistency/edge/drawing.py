@@ -53,6 +53,9 @@ def draw_fig09(table: pd.DataFrame, figure: Figure) -> None:
     fitting_scale(loss, own)
     loss.set(title=f"training loss, {network_label(labels[0])}", xlabel="training step")
     _draw_ratio(ratio, _panel(table, EDGE_RATIO), labels)
+    found = _statistics(table).itertuples()
+    lines = [f"all widths, {network_label(row.series.partition(' | ')[2])}: {numbers(row)}" for row in found]
+    write(ratio, "\n".join(lines))
     legend(figure, colors, band=BAND, edge=EDGE_TEXT, interval=INTERVAL, hollow=_stopped(table))
 
 

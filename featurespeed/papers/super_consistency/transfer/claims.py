@@ -19,6 +19,7 @@ from featurespeed.papers.super_consistency.shared import (
     LOSS,
     MUP,
     NTP,
+    NTP_ABSOLUTE_CONTROL,
     NTP_CONTROL,
     common_best,
     curves_at,
@@ -241,7 +242,7 @@ def random_features_trained(tables: Tables) -> Condition:
 
 
 register("largest slope of the late sharpness in the width, muP, two rates", _largest_slope)
-register("absolute slope of the late sharpness in the width, NTP at a matched rate", _absolute_slope_ntp)
+register(NTP_ABSOLUTE_CONTROL, _absolute_slope_ntp)
 register("slope of the late sharpness in the width, muP, Fig. 1", _slope_mup)
 register(NTP_CONTROL, _slope_ntp)
 register("slope of the late sharpness in the width, muP minus NTP", _slope_difference(NTP))
