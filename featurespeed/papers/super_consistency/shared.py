@@ -124,25 +124,23 @@ def mup_at_best(tables: Tables, artefact: str) -> Curves:
     return curves_at(rows, HESSIAN, float(losses.rates[common_best(losses, MUP)]))
 
 
-def mup_below_the_edge(tables: Tables, artefact: str) -> Curves:
-    """muP's sharpness at its best learning rate, if its smallest network stays below the edge there in the second half;
-    else at the largest smaller one, of those measured, at which it does. Beyond the edge nothing can be matched.
+def below_the_edge(rows: pd.DataFrame, rate: float, size: str = "width") -> Curves:
+    """The sharpness of one network at a learning rate, if its smallest size stays below the edge in the second half; else
+    at the largest smaller one, of those measured, at which it does. Beyond the edge nothing can be matched.
     """
-    best = mup_at_best(tables, artefact)
-    rows = network(tables, artefact, MUP)
-    losses = late_losses(rows)
+    losses = late_losses(rows, size)
     trained = losses.rates[losses.survive()]
-    smaller = [rate for rate in measured_rates(rows, HESSIAN) if rate < best.rate and np.isclose(trained, rate).any()]
-    for found in (best, *(curves_at(rows, HESSIAN, rate) for rate in reversed(smaller))):
-        if dependence.edge_level(found) < 1:
-            return found
-    return best
+    smaller = [own for own in measured_rates(rows, HESSIAN) if own < rate and np.isclose(trained, own).any()]
+    found = [curves_at(rows, HESSIAN, own, size=size) for own in (rate, *reversed(smaller))]
+    return next((own for own in found if dependence.edge_level(own) < 1), found[0])
 
 
 def ntp_matched(tables: Tables, artefact: str) -> Curves:
-    """NTP's sharpness at one learning rate, :func:`matched` to :func:`mup_below_the_edge` at the smallest width."""
-    level = dependence.edge_level(mup_below_the_edge(tables, artefact))
-    return matched(network(tables, artefact, NTP), HESSIAN, level)
+    """NTP's sharpness at one learning rate, :func:`matched` at the smallest width to muP's at its best one, or
+    :func:`below_the_edge`.
+    """
+    own = below_the_edge(network(tables, artefact, MUP), mup_at_best(tables, artefact).rate)
+    return matched(network(tables, artefact, NTP), HESSIAN, dependence.edge_level(own))
 
 
 # --- premises ---------------------------------------------------------------------------------------------------------

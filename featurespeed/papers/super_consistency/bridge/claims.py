@@ -14,6 +14,7 @@ from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     MUP,
     NTP,
+    below_the_edge,
     curves_at,
     decidable,
     late_exponents,
@@ -60,11 +61,14 @@ def _rate(own: Network) -> float:
 
 
 def _sharpness(tables: Tables, own: Network) -> Curves:
-    """muP's sharpness near its best rate; of other networks at one rate matched to it at the smallest size."""
+    """muP's sharpness near its best rate; of other networks at one rate matched to it at the smallest size, or where
+    muP's smallest network is at the edge there, to muP's at the largest smaller rate at which it is below.
+    """
     if own.label == MUP:
         return curves_at(own.rows, HESSIAN, _rate(own))
     (reference,) = _networks(tables, (MUP,))
-    return matched(own.rows, HESSIAN, edge_level(_sharpness(tables, reference)), size=own.size)
+    level = edge_level(below_the_edge(reference.rows, _rate(reference)))
+    return matched(own.rows, HESSIAN, level, size=own.size)
 
 
 def _thesis(mispaired: bool) -> Callable[[Tables], Estimate]:

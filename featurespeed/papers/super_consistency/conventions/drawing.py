@@ -88,7 +88,9 @@ def _draw_levels(ax: Axes, table: pd.DataFrame, rows: list[Row]) -> None:
         path_effects=HALO,
     )  # fmt: skip
     _write_factors(ax, table, rows, LEVEL)
-    _plain_decades(ax)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_title("where training starts")
     ax.set_xlabel("$\\lambda_1(\\gamma^2 H) \\cdot \\eta_0/2$ at step 0, at the best $\\eta_0$")
 
@@ -99,12 +101,14 @@ def _draw_rates(ax: Axes, table: pd.DataFrame, rows: list[Row]) -> None:
         found = _find(table, RATE, row).sort_values("x")
         _draw_point(ax, found.head(1), row, row.y + APART, size=3.6)
         _draw_point(ax, found.tail(1), row, row.y - APART)
-        if (found["flag"] == NOTHING).any():
-            ax.text(0.5, row.y, "trains at no rate", transform=ax.get_yaxis_transform(), ha="center", va="center",
-                    fontsize=8.5, color=row.color)  # fmt: skip
+        missing = found.loc[found["flag"] == NOTHING, "x"]
+        if len(missing):
+            which = "" if len(missing) == len(found) else f"$N={missing.iloc[0]:g}$ "
+            ax.text(0.02, row.y, f"{which}trains at no rate", transform=ax.get_yaxis_transform(), va="center",
+                    fontsize=8.5, color=row.color, path_effects=HALO)  # fmt: skip
     _draw_bases(ax, table, rows, RATE)
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     _write_factors(ax, table, rows, RATE)
     ax.set_title("best learning rate")
@@ -146,9 +150,11 @@ def _draw_bases(ax: Axes, table: pd.DataFrame, rows: list[Row], quantity: str) -
 def _write_factors(ax: Axes, table: pd.DataFrame, rows: list[Row], quantity: str) -> None:
     """Right of the axes, how many times that of its base every network has."""
     for row in rows:
-        for found in _find(table, quantity + OVER_BASE, row).itertuples():
-            ax.text(FACTORS, row.y, f"×{_two_digits(found.y)}", transform=ax.get_yaxis_transform(), fontsize=9,
-                    color=row.color, va="center")  # fmt: skip
+        found = _find(table, quantity + OVER_BASE, row)["y"]
+        factor = "1" if row.label == row.base else _two_digits(found.iloc[0]) if len(found) else ""
+        if factor:
+            ax.text(FACTORS, row.y, f"×{factor}", transform=ax.get_yaxis_transform(), fontsize=9, color=row.color,
+                    va="center")  # fmt: skip
 
 
 def _find(table: pd.DataFrame, quantity: str, row: Row) -> pd.DataFrame:
@@ -157,12 +163,6 @@ def _find(table: pd.DataFrame, quantity: str, row: Row) -> pd.DataFrame:
 
 def _two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}" if value < 1e4 else f"{value:.0e}".replace("e+0", "e")
-
-
-def _plain_decades(ax: Axes) -> None:
-    ax.xaxis.set_major_locator(LogLocator(numticks=7))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _legend(figure: Figure, table: pd.DataFrame) -> None:

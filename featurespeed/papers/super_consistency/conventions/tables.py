@@ -39,8 +39,8 @@ def _numbers(own: Variant, base: str) -> Iterator[dict[str, object]]:
     start = bad or ("" if own.converged else "unconverged")
     yield _row(LEVEL, base, own, 0.0, _geometric(own.levels()), start, "Lanczos")
     for place in (0, -1):
-        ended = optima.censored[:, place].mean() > CENSORED
-        flag = bad if bad == NOTHING else GRID_EDGE if ended else ""
+        known, ended = np.isfinite(optima.log2_rates[:, place]).all(), optima.censored[:, place].mean() > CENSORED
+        flag = NOTHING if not known else GRID_EDGE if ended else ""
         yield _row(RATE, base, own, optima.sizes[place], _geometric(2 ** optima.log2_rates[:, place]), flag)
     yield _row(SHIFT, base, own, 0.0, _shift(own), bad)
 
