@@ -120,12 +120,12 @@ REFUSED = {
     "bridge, both sizes vary": (
         "sc_bridge",
         lambda params: params["networks"]["muP over depth"].update(widths=[4, 8]),
-        ["networks.muP over depth.depths = [1, 2]", "widths = [4, 8]", "give one width or leave depths out"],
+        ["networks.muP over depth.depths = [3, 6]", "widths = [4, 8]", "give one width or leave depths out"],
     ),
     "directional sharpness, both sizes vary": (
         "sc_fig27",
-        lambda params: params["networks"]["Depth-muP"].update(depths=[1, 2]),
-        ["networks.Depth-muP.depths = [1, 2]", "widths = [4, 8]", "give one width or leave depths out"],
+        lambda params: params["networks"]["Depth-muP"].update(widths=[4, 8]),
+        ["networks.Depth-muP.depths = [3, 6]", "widths = [4, 8]", "give one width or leave depths out"],
     ),
     "bridge, nothing that shifts": (
         "sc_bridge",

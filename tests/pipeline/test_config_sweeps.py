@@ -50,8 +50,14 @@ def test_weights_are_kept_of_the_rates_at_which_some_artefact_measures():
         assert kept[job.run] == network.measured != network.learning_rates
     assert all(kept[run] is None for run in config.training_runs("fsf_training"))
     everywhere = load({"sc_fig11": {"networks": {"muP": {"measured": [network.learning_rates[-1]]}}}})
-    shared = set(everywhere.training_runs("sc_fig11")) & {job.run for label, job in config.sc_fig01.jobs if label == "muP"}
-    assert shared and all(kept_rates[-1] == network.learning_rates[-1] for run, kept_rates in everywhere.kept_rates().items() if run in shared)
+    shared = set(everywhere.training_runs("sc_fig11")) & {
+        job.run for label, job in config.sc_fig01.jobs if label == "muP"
+    }
+    assert shared and all(
+        kept_rates[-1] == network.learning_rates[-1]
+        for run, kept_rates in everywhere.kept_rates().items()
+        if run in shared
+    )
 
 
 # --- like -------------------------------------------------------------------------------------------------------------
