@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featurespeed.data.spec import DataSpec
 from featurespeed.models.networks import build_network
-from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.pipeline import cost

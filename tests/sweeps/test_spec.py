@@ -29,7 +29,7 @@ def test_a_network_may_have_data_and_steps_of_its_own():
     """Probe steps after its last one are left out; other networks keep those of the sweep."""
     augmented = {"name": "digits", "crop": 1}
     networks = {"short": NETWORK | {"steps": 10, "data": augmented}, "muP": NETWORK}
-    jobs = {label: job for label, job in SweepSpec.model_validate(SWEEP | {"networks": networks}).jobs}
+    jobs = dict(SweepSpec.model_validate(SWEEP | {"networks": networks}).jobs)
     assert (jobs["short"].steps, jobs["short"].probe_steps, jobs["short"].data.crop) == (10, [0, 10], 1)
     assert (jobs["muP"].steps, jobs["muP"].probe_steps, jobs["muP"].data.crop) == (20, [0, 10, 20], 0)
 

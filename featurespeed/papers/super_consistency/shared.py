@@ -125,8 +125,8 @@ def mup_at_best(tables: Tables, artefact: str) -> Curves:
 
 
 def below_the_edge(rows: pd.DataFrame, rate: float, size: str = "width") -> Curves:
-    """The sharpness of one network at a learning rate, if its smallest size stays below the edge in the second half; else
-    at the largest smaller one, of those measured, at which it does. Beyond the edge nothing can be matched.
+    """The sharpness of one network at a learning rate, if its smallest size stays below the edge in the second half;
+    else at the largest smaller one, of those measured, at which it does. Beyond the edge nothing can be matched.
     """
     losses = late_losses(rows, size)
     trained = losses.rates[losses.survive()]
