@@ -283,8 +283,8 @@ BAD = {
     "unknown scale": ("scale=huge", ["scale", "huge", "smoke, laptop, gpu, paper"]),
     "repeated key": ("fsf_fig1a={width: 48, width: 64}", ["--config fsf_fig1a", "width: written twice"]),
     "depths in a figure over the width": (
-        "sc_fig01={networks: {muP: {depths: [1, 2, 4]}}}",
-        ["sc_fig01: networks.muP.depths = [1, 2, 4]", "over the width"],
+        "sc_fig09={networks: {Depth-muP: {depths: [3, 6]}}}",
+        ["sc_fig09: networks.Depth-muP.depths = [3, 6]", "over the width"],
     ),
 }
 
