@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from featurespeed.drawing.plotting import GUIDE, INK, draw_flagged, draw_published, log_ticks, ordered_colors
-from featurespeed.drawing.width_rows import EDGE, STATISTIC, series_of
+from featurespeed.drawing.width_rows import EDGE, STATISTIC, SYMBOLS, series_of
 
 NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
 GREY = "#555555"
@@ -31,18 +31,11 @@ def network_label(label: str) -> str:
     return label
 
 
-def width_colors(table: pd.DataFrame) -> dict[str, object]:
-    """Series -> colour for every width that is drawn, dark to light."""
-    series = table["series"]
-    widths = sorted({int(name[2:]) for name in series[series.str.startswith("N=")].unique()})
-    return ordered_colors([series_of(width) for width in widths])
-
-
-def size_colors(table: pd.DataFrame) -> dict[str, object]:
-    """:func:`width_colors`, or the same of the depths where these are drawn."""
-    series = table["series"]
-    depths = sorted({int(name[2:]) for name in series[series.str.startswith("L=")].unique()})
-    return ordered_colors([series_of(depth, "depth") for depth in depths]) if depths else width_colors(table)
+def width_colors(table: pd.DataFrame, kind: str = "width") -> dict[str, object]:
+    """Series -> colour for every width, or depth, that is drawn, dark to light."""
+    start = f"{SYMBOLS[kind]}="
+    series = table.loc[table["series"].str.startswith(start), "series"].unique()
+    return ordered_colors([series_of(size, kind) for size in sorted(int(name.removeprefix(start)) for name in series)])
 
 
 def draw_widths(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], **style: object) -> None:

@@ -86,11 +86,6 @@ def is_strided_chain(plan: NetworkPlan) -> bool:
     )
 
 
-def readout_inputs(model: ModelSpec, width: int, input_shape: tuple[int, int, int]) -> int:
-    """Inputs of one unit of the readout: what the authors' figures call the width of a ConvNet."""
-    return plan_network(model, width, input_shape, 1).layers[-1].inputs
-
-
 class _Planner:
     """Walks through the layers of one model, with the image as it shrinks."""
 

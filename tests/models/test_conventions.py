@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from featurespeed.models.networks import build_network
-from featurespeed.models.plan import is_strided_chain, plan_network, readout_inputs
+from featurespeed.models.plan import is_strided_chain, plan_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.models.strided import gathered_outputs
 from featurespeed.parameterization import ParameterizationError
@@ -141,7 +141,7 @@ def test_pooling_and_strides_change_the_outputs_only_as_they_should():
     assert sizes == [(16, 16), (2, 2), (1, 1)]
     plain = ModelSpec.model_validate(SIMPLE | {"strides": [1]})
     assert [layer.size for layer in plan_network(plain, 4, IMAGE, 10).layers] == [(32, 32), (16, 16), (1, 1)]
-    assert readout_inputs(plain, 4, IMAGE) == 8 * 8 * 4
+    assert plan_network(plain, 4, IMAGE, 10).gamma_fan_in == 8 * 8 * 4
     assert not torch.allclose(network(SIMPLE)(x), network(SIMPLE | {"pooling": "average"})(x))
 
 
@@ -154,10 +154,12 @@ def test_what_is_counted_as_depth():
     assert branches == pytest.approx([12**-0.5, 12**-0.5, 1] * 2 + [12**-0.5] * 2)
 
 
-def test_width_of_the_authors_figures_is_the_readout_s():
-    assert readout_inputs(ModelSpec.model_validate(STAGED), 16, IMAGE) == 64
-    assert readout_inputs(ModelSpec.model_validate(SIMPLE), 16, IMAGE) == 16
-    assert readout_inputs(ModelSpec(kind="mlp", depth=2), 16, IMAGE) == 16
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [(STAGED, 64), (SIMPLE, 16), (STAGED | {"gamma_fan_in": "channels"}, 16), ({"kind": "mlp", "depth": 2}, 16)],
+)
+def test_width_of_the_authors_figures_is_the_readout_s(model, inputs):
+    assert plan_network(ModelSpec.model_validate(model), 16, IMAGE, 10).gamma_fan_in == inputs
 
 
 # --- gathered pixels --------------------------------------------------------------------------------------------------

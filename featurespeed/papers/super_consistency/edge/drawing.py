@@ -21,7 +21,6 @@ from featurespeed.drawing.width_curves import (
     network_label,
     numbers,
     series_text,
-    size_colors,
     width_axis,
     width_colors,
     write,
@@ -134,7 +133,7 @@ def draw_fig27(table: pd.DataFrame, figure: Figure) -> None:
 def _draw_directional(ax: Axes, table: pd.DataFrame, label: str) -> None:
     """One network, with the legend of its sizes."""
     own = _panel(table, f"directional sharpness | {label}")
-    colors = size_colors(own)
+    colors = width_colors(own) or width_colors(own, "depth")
     draw_widths(ax, own, colors)
     draw_edge(ax, own)
     _linear_below_the_edge(ax, own)
