@@ -114,7 +114,7 @@ def matched(rows: pd.DataFrame, quantity: str, level: float, until: int | None =
     own = [rate for rate in measured_rates(rows, quantity) if np.isclose(trained, rate).any()]
     candidates = (curves_at(rows, quantity, rate, size=size) for rate in own)
     with decidable(name_of(rows)):
-        return dependence.matched((c if until is None else c.until(until) for c in candidates), level)
+        return dependence.matched((_first_steps(own, until) for own in candidates), level)
 
 
 def mup_at_best(tables: Tables, artefact: str) -> Curves:
@@ -124,15 +124,22 @@ def mup_at_best(tables: Tables, artefact: str) -> Curves:
     return curves_at(rows, HESSIAN, float(losses.rates[common_best(losses, MUP)]))
 
 
-def below_the_edge(rows: pd.DataFrame, rate: float, size: str = "width") -> Curves:
+def below_the_edge(rows: pd.DataFrame, rate: float, until: int | None = None, size: str = "width") -> Curves:
     """The sharpness of one network at a learning rate, if its smallest size stays below the edge in the second half;
     else at the largest smaller one, of those measured, at which it does. Beyond the edge nothing can be matched.
+
+    Args:
+        until: last step that is looked at; all of training unless given.
     """
     losses = late_losses(rows, size)
     trained = losses.rates[losses.survive()]
     smaller = [own for own in measured_rates(rows, HESSIAN) if own < rate and np.isclose(trained, own).any()]
-    found = [curves_at(rows, HESSIAN, own, size=size) for own in (rate, *reversed(smaller))]
+    found = [_first_steps(curves_at(rows, HESSIAN, own, size=size), until) for own in (rate, *reversed(smaller))]
     return next((own for own in found if dependence.edge_level(own) < 1), found[0])
+
+
+def _first_steps(found: Curves, until: int | None) -> Curves:
+    return found if until is None else found.until(until)
 
 
 def ntp_matched(tables: Tables, artefact: str) -> Curves:

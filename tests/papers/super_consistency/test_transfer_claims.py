@@ -294,6 +294,18 @@ def test_an_initial_sharpness_that_falls_with_the_width_is_seen():
     assert found.loc["sc_fig24_sharpness", "verdict"] == Verdict.CONFIRMED
 
 
+def test_early_steps_beyond_the_edge_are_matched_at_the_next_rate_below():
+    """At the rate shown muP is beyond the edge within the early steps, one step of the grid below it is not."""
+
+    def beyond(label, width, rate, step, seed):
+        shown = label == "muP" and rate >= 0.8
+        return (1.2 if shown else 1.0) * sharpness(label, width, rate, step, seed)
+
+    row = judged(transfer_tables(loss, beyond)).loc["sc_fig24_sharpness"]
+    assert "muP at 0.8," in row["note"] and row["verdict"] == Verdict.CONFIRMED
+    assert "not computed" not in row["control"]
+
+
 def test_a_network_that_is_not_shown_is_named():
     with pytest.raises(Undecidable, match="shown = {'NTP': 0.8}: has no learning rate of muP"):
         STATISTICS["slope of the early sharpness in the width, NTP"](transfer_tables(shown={"NTP": 0.8}))

@@ -1,8 +1,9 @@
 """Figure 24: the sharpness at initialisation and in the first steps, and how soon it rises to the edge, over the width.
 
 muP is looked at at the learning rate that the settings show. Where NTP is compared with it, it has one rate for all
-widths, at which its narrowest network is as near to the edge; who arrives when is asked at the rate shown. A network
-may begin above the edge, because its outputs are not yet small: then there is nothing to rise to.
+widths, at which its narrowest network is as near to the edge as muP's at that rate or, where muP's is at the edge, at the
+largest smaller rate at which it is below; who arrives when is asked at the rate shown. A network may begin above the
+edge, because its outputs are not yet small: then there is nothing to rise to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from featurespeed.papers.super_consistency.shared import (
     MUP,
     NTP,
     begins_below_the_edge,
+    below_the_edge,
     curves_at,
     decidable,
     exponents,
@@ -41,12 +43,13 @@ def shown(tables: Tables, label: str) -> Curves:
 
 
 def _early(tables: Tables, label: str) -> Curves:
-    """The early steps: of muP at the rate shown, of NTP at the one matched to it."""
+    """The early steps: of muP at the rate shown, of NTP at one matched to muP there, or :func:`below_the_edge`."""
     until = transfer.settings(tables[ARTEFACT])["early_steps"]
-    own = shown(tables, MUP).until(until)
+    own = shown(tables, MUP)
     if label == MUP:
-        return own
-    return matched(network(tables, ARTEFACT, label), HESSIAN, dependence.edge_level(own), until)
+        return own.until(until)
+    reference = below_the_edge(network(tables, ARTEFACT, MUP), own.rate, until)
+    return matched(network(tables, ARTEFACT, label), HESSIAN, dependence.edge_level(reference), until)
 
 
 def _slope(label: str) -> Callable[[Tables], Estimate]:
@@ -85,7 +88,7 @@ def _arrival(label: str) -> Callable[[Tables], Estimate]:
 
 
 @premise("below the edge of stability at the start, Fig. 24")
-def below_the_edge(tables: Tables) -> Condition:
+def shown_begin_below(tables: Tables) -> Condition:
     """Every width of muP and NTP begins below 2/eta_0 at the rate shown (means over seeds)."""
     return begins_below_the_edge(*(shown(tables, label) for label in (MUP, NTP)))
 
