@@ -77,13 +77,33 @@ def measured(
     Raises:
         Undecidable: nothing was measured, a network stopped, or there are too few sizes.
     """
-    rows = network(tables, artefact, label, size)
+    return best_measured(network(tables, artefact, label, size), quantity, index, at, size)
+
+
+def best_measured(rows: pd.DataFrame, quantity: str, index: int = 1, at: str = "", size: str = "width") -> Curves:
+    """:func:`measured`, of the rows of one network."""
+    label = name_of(rows)
     if not ((rows["quantity"] == quantity) & rows["index"].isin((0, index))).any():
         raise Undecidable(f"this run has no {quantity} {index} of {label}")
     rate = common_rate(rows, at or quantity, size)
     if rate is None:
         raise Undecidable(f"{label}: at every measured learning rate some network diverged, died or ended at chance")
     return curves_at(rows, quantity, rate, index, size)
+
+
+def without_failed_seeds(rows: pd.DataFrame, quantity: str, size: str = "width") -> tuple[pd.DataFrame, str]:
+    """Rows of the seeds of which every network trained where ``quantity`` was measured, and a note on the others.
+
+    All seeds are kept if more than a fifth of those of some size failed: the learning rate has failed then. For
+    comparisons within one network only: others, paired by seed, may have lost other ones.
+    """
+    own = rows[rows["learning_rate"].isin(measured_rates(rows, quantity))]
+    lost = ~np.isfinite(late_losses(own, size).values).all(-1)  # [seeds, sizes]
+    failed = np.sort(rows["seed"].unique())[lost.any(1)]
+    if not len(failed) or (lost.mean(0) > dependence.FAILING).any():
+        return rows, ""
+    note = f"; without {len(failed)} of {len(lost)} seeds, of which a network diverged, died or ended at chance"
+    return rows[~rows["seed"].isin(failed)], note
 
 
 def common_best(losses: Losses, label: str) -> int:
@@ -176,9 +196,9 @@ def late_exponents(found: Curves, what: str) -> np.ndarray:
     return exponents(found.sizes, found.late(), what)
 
 
-def slope_estimate(found: Curves, what: str) -> Estimate:
-    """Mean over seeds of :func:`late_exponents`."""
-    return mean_estimate(late_exponents(found, what), levels(found, what))
+def slope_estimate(found: Curves, what: str, note: str = "") -> Estimate:
+    """Mean over seeds of :func:`late_exponents`; ``note`` is put behind the levels."""
+    return mean_estimate(late_exponents(found, what), levels(found, what) + note)
 
 
 def levels(found: Curves, what: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from tests.papers.super_consistency.transfer_cases import transfer_table
@@ -27,7 +29,8 @@ def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.
     def eigenvalue(label: str, width: int, rate: float, step: int, seed: int) -> list[float]:
         part = WIDTHS.index(width) / (len(WIDTHS) - 1)
         rise = rises["muP"] if label == "muP" else rises["muP"] * (rises["NTP"] / rises["muP"]) ** part
-        return [0.4 * 2 / rate * (1.0 if step < 30 else rise) * jitter(seed)]
+        own = 1 + 0.002 * math.sin(width + 7.0 * seed + len(label))  # of each network, from the first step on
+        return [0.4 * own * 2 / rate * (own if step < 30 else rise) * jitter(seed)]
 
     def whole(*place) -> list[float]:
         return [eigenvalue(*place)[0] / (share * (1 + 0.001 * place[-1]))]

@@ -59,24 +59,31 @@ def test_full_batch_descent_from_above_the_edge_does_not_have_the_premise(claim)
     ("rises", "verdict"),
     [({"muP": 2.0, "NTP": 0.5}, "confirmed"), ({"muP": 1.5, "NTP": 1.0}, "contradicted")],
 )
-def test_rise_of_the_gauss_newton_eigenvalue_is_compared_at_the_largest_width(rises, verdict):
+def test_rise_of_the_gauss_newton_eigenvalue_is_compared_at_the_largest_and_smallest_width(rises, verdict):
     found = rows("sc_fig11_gauss_newton", sc_fig11=residuals(rises)).loc["sc_fig11_gauss_newton"]
-    assert (found["value"], found["verdict"]) == (pytest.approx(rises["muP"] / rises["NTP"]), verdict)
-    assert "rise at width 128: muP" in found["note"] and "NTP" in found["note"]
+    assert (found["value"], found["verdict"]) == (pytest.approx(rises["muP"] / rises["NTP"], rel=0.01), verdict)
+    assert "muP at 0.8, rise by width 8: " in found["note"] and "NTP" in found["note"]
 
 
-def test_networks_that_differ_at_the_smallest_width_already_take_the_control_away():
-    def late(table: pd.DataFrame) -> pd.DataFrame:
-        ntp = (table["series"] == "NTP") & (table["step"] < 30) & (table["quantity"] == "gauss_newton_eigenvalue")
-        return table.assign(value=table["value"].where(~ntp, (2.2 + 0.01 * table["seed"]) * table["value"]))
+def test_a_larger_rise_at_every_width_is_no_evidence():
+    """NTP begins further from where it goes at every width, as muP does on images: both are matched at the end only."""
+    table = TABLES["sc_fig11"]
+    start = (table["series"] == "muP") & (table["step"] < 30) & (table["quantity"] == "gauss_newton_eigenvalue")
+    found = rows("sc_fig11_gauss_newton", sc_fig11=table.assign(value=table["value"].mask(start, 0.1 * table["value"])))
+    assert found.loc["sc_fig11_gauss_newton", "value"] == pytest.approx(4.0, rel=0.01)
 
-    found = rows("sc_fig11_gauss_newton", sc_fig11=late(TABLES["sc_fig11"])).loc["sc_fig11_gauss_newton"]
-    assert found["verdict"] == Verdict.INCONCLUSIVE and "the negative control does not fail" in found["note"]
+
+def test_initial_eigenvalues_that_differ_like_the_rises_take_the_control_away():
+    table = TABLES["sc_fig11"]
+    start = (table["series"] == "NTP") & (table["step"] < 30) & (table["quantity"] == "gauss_newton_eigenvalue")
+    falling = table["value"] * (table["width"] / 8) ** -0.5
+    found = rows("sc_fig11_gauss_newton", sc_fig11=table.assign(value=table["value"].mask(start, falling)))
+    assert "does not fail" in found.loc["sc_fig11_gauss_newton", "control"]
 
 
 def test_an_eigenvalue_that_falls_under_mup_too_does_not_have_the_premise():
     found = rows("sc_fig11_gauss_newton", sc_fig11=residuals({"muP": 0.8, "NTP": 0.2})).loc["sc_fig11_gauss_newton"]
-    assert found["verdict"] == Verdict.INCONCLUSIVE and found["value"] == pytest.approx(4.0)
+    assert found["verdict"] == Verdict.INCONCLUSIVE and found["value"] == pytest.approx(4.0, rel=0.01)
     assert "rises under muP, Fig. 11: by a factor 0.8 at width 128, does not hold" in found["premise"]
 
 
@@ -105,6 +112,32 @@ def test_networks_of_figure_27_that_begin_above_the_edge_are_told_apart():
 
     found = verdicts("sc_fig27_directional", "sc_fig27_directional_depth_mup", sc_fig27=directional(0.0, above))
     assert found == {"sc_fig27_directional": "confirmed", "sc_fig27_directional_depth_mup": "inconclusive"}
+
+
+def with_attributes(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table of Figure 27 with its attributes, which concatenation loses."""
+    table.attrs |= TABLES["sc_fig27"].attrs
+    return table.reset_index(drop=True)
+
+
+def diverging(table: pd.DataFrame, label: str, size: int, seeds: range) -> pd.DataFrame:
+    """The table of a network of which some seeds diverged at step 30 at its smallest size."""
+    own = (table["series"] == label) & table["seed"].isin(seeds)
+    own &= table["depth" if label == "Depth-muP" else "width"] == size
+    stopped = table[own & (table["step"] == 0) & (table["quantity"] == "sharpness")]
+    stopped = stopped.assign(quantity="diverged_step", step=30, value=30.0)
+    return with_attributes(pd.concat([table[~own | (table["step"] < 30)], stopped]))
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(2, "confirmed"), (3, "inconclusive")])
+def test_seeds_that_diverged_are_left_out_of_figure_27_up_to_a_fifth(lost, verdict):
+    three = TABLES["sc_fig27"]
+    twelve = pd.concat([three.assign(seed=three["seed"] + 3 * copy) for copy in range(4)])
+    table = diverging(with_attributes(twelve), "Depth-muP", 3, range(lost))
+    found = rows("sc_fig27_directional_depth_mup", sc_fig27=table).loc["sc_fig27_directional_depth_mup"]
+    assert found["verdict"] == verdict
+    told = f"without {lost} of 12 seeds, of which a network diverged" in found["note"]
+    assert told == (lost == 2) and found["n"] == (10 if lost == 2 else 0)
 
 
 def test_two_widths_and_two_seeds_are_judged_without_an_error_and_decide_nothing():

@@ -66,10 +66,10 @@ def test_trajectories_follow_the_probe_steps_and_not_the_eigenvalue():
     found = table("sc_fig11")
     own = found[(found["panel"] == "trajectory | NTP") & (found["series"] == "N=128")].sort_values("order")
     assert own["order"].tolist() == list(range(12))
-    assert own["x"].tolist() == pytest.approx([0.101] * 4 + [0.0505] * 8)
+    assert own["x"].tolist() == pytest.approx([0.101] * 4 + [0.0505] * 8, rel=5e-3)
     assert own["y"].is_monotonic_decreasing
     rises = values(found, sc_edge_tables.RISE, "muP")
-    assert rises == pytest.approx([2.0] * 5)
+    assert rises == pytest.approx([2.0] * 5, rel=5e-3)
 
 
 def test_sharpness_over_its_threshold_is_shown_by_width():

@@ -211,8 +211,10 @@ def test_shift_is_signed_and_small_in_both_directions():
 def test_shift_is_stated_for_sixteen_times_the_width():
     wide = transfer_tables(widths=(8, 16, 32, 64, 512), rates=RATES | {"NTP": tuple(2.0**k for k in range(9))})
     assert STATISTICS[SHIFT.format("NTP")](wide).value == pytest.approx(3.0, abs=0.1)
-    narrow = transfer_tables(widths=(8, 16, 32, 64))
-    with pytest.raises(Undecidable, match="NTP: widths 8, 16, 32, 64: three over a factor 16 are needed"):
+    eighth = transfer_tables(widths=(8, 16, 32, 64))
+    assert STATISTICS[SHIFT.format("NTP")](eighth).value == pytest.approx(3.0, abs=0.1)
+    narrow = transfer_tables(widths=(8, 16, 32))
+    with pytest.raises(Undecidable, match="NTP: widths 8, 16, 32: three over a factor 8 are needed"):
         STATISTICS[SHIFT.format("NTP")](narrow)
 
 

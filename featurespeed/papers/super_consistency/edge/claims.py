@@ -24,6 +24,7 @@ from featurespeed.papers.super_consistency.shared import (
     NTP,
     OVER_WIDTH,
     begins_below_the_edge,
+    best_measured,
     curves_at,
     decidable,
     late_exponents,
@@ -35,6 +36,7 @@ from featurespeed.papers.super_consistency.shared import (
     numbers,
     setting,
     slope_estimate,
+    without_failed_seeds,
 )
 from featurespeed.statistics import ratio_interval
 from featurespeed.sweeps.convergence import Curves
@@ -113,21 +115,30 @@ def gauss_newton_rises(tables: Tables) -> Condition:
     return Condition(bool(rise > 1), f"by a factor {rise:.3g} at width {found.sizes[-1]}")
 
 
-def _rise(place: int) -> Callable[[Tables], Estimate]:
-    """Late over initial eigenvalue of muP over that of NTP, at the width at a place."""
+def _rise(at_start: bool) -> Callable[[Tables], Estimate]:
+    """Late over initial eigenvalue at the largest width over that at the smallest, of muP over that of NTP.
+
+    ``at_start``: the initial eigenvalue in place of the rise.
+    """
 
     def compute(tables: Tables) -> Estimate:
         found = _both(tables)
-        rises = [own.late()[:, place] / own.values[:, place, 0] for own in found.values()]
+        rises = {label: own.values[..., 0] if at_start else _rises(own) for label, own in found.items()}
         with decidable(GAUSS_NEWTON):
-            ratio = ratio_interval(*rises)
+            ratio = ratio_interval(*(each[:, -1] / each[:, 0] for each in rises.values()))
+        what = "initial value" if at_start else "rise"
         note = "; ".join(
-            f"{label} {rise.mean():.3g} at {own.rate:g}"
-            for (label, own), rise in zip(found.items(), rises, strict=True)
+            f"{label} at {found[label].rate:g}, {what} by width {numbers(found[label].sizes, each.mean(0))}"
+            for label, each in rises.items()
         )
-        return as_estimate(ratio, f"rise at width {found[MUP].sizes[place]}: {note}")
+        return as_estimate(ratio, note)
 
     return compute
+
+
+def _rises(found: Curves) -> np.ndarray:
+    """Mean over the second half of training over the initial value, ``[seeds, S]``."""
+    return found.late() / found.values[..., 0]
 
 
 def _share(part: str) -> Callable[[Tables], Estimate]:
@@ -143,8 +154,8 @@ def _share(part: str) -> Callable[[Tables], Estimate]:
     return compute
 
 
-register("rise of the Gauss-Newton eigenvalue at the largest width, muP over NTP", _rise(-1))
-register("rise of the Gauss-Newton eigenvalue at the smallest width, muP over NTP", _rise(0))
+register("rise of the Gauss-Newton eigenvalue, largest over smallest width, muP over NTP", _rise(at_start=False))
+register("initial Gauss-Newton eigenvalue, largest over smallest width, muP over NTP", _rise(at_start=True))
 register("share of the Gauss-Newton eigenvalue in the sharpness, muP", _share(GAUSS_NEWTON))
 register("share of the residual eigenvalue in the sharpness, muP", _share(RESIDUAL))
 
@@ -152,13 +163,23 @@ register("share of the residual eigenvalue in the sharpness, muP", _share(RESIDU
 # --- Figure 27 --------------------------------------------------------------------------------------------------------
 
 
+def _trained(tables: Tables, label: str, quantity: str, size: str) -> tuple[Curves, str]:
+    """A quantity of the seeds that trained, where it was measured, and a note on the others."""
+    rows, note = without_failed_seeds(network(tables, "sc_fig27", label, size), quantity, size)
+    return best_measured(rows, quantity, size=size), note
+
+
 def _directional(label: str, size: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: slope_estimate(measured(tables, "sc_fig27", label, DIRECTIONAL, size=size), label)
+    def compute(tables: Tables) -> Estimate:
+        found, note = _trained(tables, label, DIRECTIONAL, size)
+        return slope_estimate(found, label, note)
+
+    return compute
 
 
 def _starts(label: str, size: str) -> Callable[[Tables], Condition]:
     """Whether the sharpness of every size begins below 2/eta_0, that of the end of the warm-up."""
-    return lambda tables: begins_below_the_edge(measured(tables, "sc_fig27", label, HESSIAN, size=size))
+    return lambda tables: begins_below_the_edge(_trained(tables, label, HESSIAN, size)[0])
 
 
 for _name, (_label, _size) in DIRECTIONAL_NETWORKS.items():

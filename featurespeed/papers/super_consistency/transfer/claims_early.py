@@ -1,9 +1,9 @@
 """Figure 24: the sharpness at initialisation and in the first steps, and how soon it rises to the edge, over the width.
 
 muP is looked at at the learning rate that the settings show. Where NTP is compared with it, it has one rate for all
-widths, at which its narrowest network is as near to the edge as muP's at that rate or, where muP's is at the edge, at the
-largest smaller rate at which it is below; who arrives when is asked at the rate shown. A network may begin above the
-edge, because its outputs are not yet small: then there is nothing to rise to.
+widths, at which its narrowest network is as near to the edge as muP's at that rate or, where muP's is at the edge, at
+the largest smaller rate at which it is below; who arrives when is asked at the rate shown. A network may begin above
+the edge, because its outputs are not yet small: then there is nothing to rise to.
 """
 
 from __future__ import annotations
