@@ -123,6 +123,7 @@ QUANTITIES: dict[str, str] = {
     "gauss_newton_eigenvalue": "1/learning rate",
     "residual_eigenvalue": "1/learning rate",
     "layer_sharpness": "1/learning rate",
+    "augmented_sharpness": "1/learning rate",
     "directional_sharpness": "1/learning rate",
     "hessian_trace": "1/learning rate",
     "ntk_eigenvalue": "1/learning rate",

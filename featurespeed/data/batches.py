@@ -121,10 +121,17 @@ class BatchStream:
         images = self._standardized(images)
         return images.reshape(streams, self.batch_size, *self.shape), self._labels[chosen]
 
-    def fixed_batch(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A probe batch: stratified choice of training images [count, C, H, W], not augmented, and classes [count]."""
+    def fixed_batch(self, count: int, seed: int, augmented: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """A probe batch: stratified choice of training images [count, C, H, W] and classes [count].
+
+        `augmented`: each image as one draw of the training augmentation has it; the same images and draws at every call.
+        """
         chosen = torch.from_numpy(stratified_subset(self._labels.cpu().numpy(), count, seed)).to(self.device)
-        return self._standardized(self._images[chosen]), self._labels[chosen]
+        images = self._images[chosen]
+        if augmented:
+            draws = draw_augmentation(self.augmentation, count, generator(seed, "augmentation", "fixed batch"))
+            images = apply(images, draws.to(self.device))
+        return self._standardized(images), self._labels[chosen]
 
     def test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Test images [m, C, H, W], standardised with the training images' moments, and classes int64 [m]."""

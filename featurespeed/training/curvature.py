@@ -95,13 +95,18 @@ def adam_rates(
 
 @dataclass
 class Point:
-    """One probe step of some members: their network, and the batch on which it is measured."""
+    """One probe step of some members: their network, and the batch on which it is measured.
+
+    Attributes:
+        augmented: the same images, augmented as in training; None where nothing is measured on them.
+    """
 
     run: TrainingSpec
     step: int
     members: list[int]
     network: Network
     batch: tuple[Tensor, Tensor]
+    augmented: tuple[Tensor, Tensor] | None
     micro_batch: int | None
     folder: Path
     objective: Objective = field(init=False)
@@ -150,6 +155,10 @@ class Measurement:
     def _sharpness(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
         operator = point.scaled(Hessian)
         return self._track(point, quantity, operator, min(self.spec.eigenvalues, operator.size))
+
+    def _augmented(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        on_augmented = objective_of(point.network, self.run.loss, point.augmented, micro_batch=point.micro_batch)
+        return self._track(point, quantity, Scaled(Hessian(on_augmented), point.rates))
 
     def _smallest(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
         return self._track(point, quantity, Negative(point.scaled(Hessian)), sign=-1.0)
@@ -222,6 +231,7 @@ Measure = Callable[[Measurement, Point, str], Iterator[tuple[int, Row]]]
 Follow = Callable[[list[int], int | None], list[Row]]  # members side by side, micro-batch -> rows of all probe steps
 MEASURES: dict[str, Measure] = {
     "sharpness": Measurement._sharpness,
+    "augmented_sharpness": Measurement._augmented,
     "smallest_eigenvalue": Measurement._smallest,
     "layer_sharpness": Measurement._layers,
     "ntk_eigenvalue": Measurement._kernel,
@@ -275,8 +285,10 @@ def curvature_rows(
     stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
     end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
     last = [end.get(keys, run.steps) for keys in run.members]
-    batch = make_stream(data, run, device).fixed_batch(spec.images, run.seed)
-    batch = (batch[0].to(DTYPES[run.dtype]), batch[1])
+    stream = make_stream(data, run, device)
+    batch = stream.fixed_batch(spec.images, run.seed)
+    on_augmented = "augmented_sharpness" in spec.quantities
+    augmented = stream.fixed_batch(spec.images, run.seed, augmented=True) if on_augmented else None
 
     def load(members: list[int], step: int) -> Network:
         network = make_network(run, image_shape(data, run.data), data.classes, len(members))
@@ -284,7 +296,8 @@ def curvature_rows(
         return load_weights(folder, network, members, step)
 
     def follow(members: list[int], micro_batch: int | None) -> list[Row]:
-        return _rows_of_group(Measurement(run, spec), members, last, batch, load, folder, micro_batch)
+        measurement = Measurement(run, spec)
+        return _rows_of_group(measurement, members, last, (batch, augmented), load, folder, micro_batch)
 
     members = range(len(run.members)) if measured is None else measured
     done = frozenset(done)
@@ -296,7 +309,7 @@ def _rows_of_group(
     measurement: Measurement,
     members: list[int],
     last: Sequence[int],
-    batch: tuple[Tensor, Tensor],
+    batches: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None],
     load: Callable[[list[int], int], Network],
     folder: Path,
     micro_batch: int | None,
@@ -308,7 +321,7 @@ def _rows_of_group(
         if not alive:
             break
         try:
-            point = Point(run, step, alive, load(alive, step), batch, micro_batch, folder)
+            point = Point(run, step, alive, load(alive, step), *batches, micro_batch, folder)
             found = list(measurement.rows(point))
         except MeasurementError:
             if len(members) > 1:

@@ -13,6 +13,7 @@ from featurespeed.values import Count, Positive, Replicates, Spec, distinct
 
 CurvatureQuantity = Literal[
     "sharpness",
+    "augmented_sharpness",
     "smallest_eigenvalue",
     "gauss_newton_eigenvalue",
     "residual_eigenvalue",
@@ -32,7 +33,7 @@ class CurvatureSpec(Spec):
 
     Attributes:
         quantities: names, as in the records; ``feature_speed`` stands for all quantities of the feature speed formula
-            at every cut node.
+            at every cut node, ``augmented_sharpness`` for the sharpness on the same images, augmented as in training.
         images: size of the fixed batch, the same one throughout training.
         eigenvalues: how many of the largest ones, of the Hessian and of the NTK.
         tol: relative accuracy asked of every eigenvalue.
@@ -87,9 +88,12 @@ class SharpnessSpec(Spec):
 
 
 def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
-    """Raise if a job has nothing to measure, too few images, or no preconditioner."""
+    """Raise if a job has nothing to measure, too few images, no preconditioner, or no augmentation."""
     if not training.probe_steps:
         raise ValueError(f"probe_steps = []: curvature is measured at probe steps, run {training.run} has none")
     check_images("images", curvature.images, training.data)
     if "preconditioned_sharpness" in curvature.quantities and training.optimizer.name == OptimizerName.SGD:
         raise ValueError("quantities = preconditioned_sharpness: sgd has no preconditioner; use adam or adamw")
+    data = training.data
+    if "augmented_sharpness" in curvature.quantities and not (data.crop or data.flip or data.rotation):
+        raise ValueError("quantities = augmented_sharpness: training augments nothing; set data.crop, flip or rotation")

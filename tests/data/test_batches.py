@@ -244,6 +244,19 @@ def test_the_probe_batch_is_stratified_fixed_and_not_augmented():
     torch.testing.assert_close(raw(x, batches), IMAGES[chosen].double(), atol=1e-9, rtol=0)
 
 
+def test_the_augmented_probe_batch_holds_the_same_images_each_drawn_once():
+    batches = stream(augmentation=Augmentation(flip=True))
+    plain, labels = batches.fixed_batch(20, seed=1)
+    flipped, same = batches.fixed_batch(20, seed=1, augmented=True)
+    turned = [torch.equal(one, other.flip(-1)) for one, other in zip(flipped, plain, strict=True)]
+    kept = [torch.equal(one, other) for one, other in zip(flipped, plain, strict=True)]
+    assert torch.equal(labels, same) and 0 < sum(turned) < 20
+    assert all(a != b for a, b in zip(turned, kept, strict=True))
+    batches.batch(3)  # what training draws in between does not matter
+    assert torch.equal(batches.fixed_batch(20, seed=1, augmented=True)[0], flipped)
+    assert not torch.equal(batches.fixed_batch(20, seed=2, augmented=True)[0], flipped)
+
+
 def test_the_test_set_is_standardised_with_the_training_moments():
     batches = stream(test=(IMAGES[:7].numpy(), LABELS[:7].numpy().astype(np.uint8)), downscale=4)
     x, y = batches.test_set()

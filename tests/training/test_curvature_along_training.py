@@ -33,7 +33,7 @@ from tests.conftest import load_script
 CPU = torch.device("cpu")
 RUN = {
     "run": "curved",
-    "data": {"name": "digits", "downscale": 2},
+    "data": {"name": "digits", "downscale": 2, "crop": 1},
     "model": {"kind": "convnet", "depth": 2},
     "width": 4,
     "parameterization": "MUP",
@@ -76,12 +76,14 @@ def measured(run: TrainingSpec, data, records: pd.DataFrame, folder: Path, **cha
     return pd.DataFrame([row for part in curvature_rows(run, spec, data, records, folder, CPU) for row in part.rows])
 
 
-def dense(run: TrainingSpec, data, folder: Path, member: int, step: int, images: int = 24) -> tuple[Tensor, Tensor]:
+def dense(
+    run: TrainingSpec, data, folder: Path, member: int, step: int, images: int = 24, augmented: bool = False
+) -> tuple[Tensor, Tensor]:
     """Hessian ``[P, P]`` of one network on the fixed batch, and the layers' factors ``[P]``."""
     network = load_weights(
         folder, make_network(run, image_shape(data, run.data), data.classes, 1).double(), [member], step
     )
-    x, y = make_stream(data, run, CPU).fixed_batch(images, run.seed)
+    x, y = make_stream(data, run, CPU).fixed_batch(images, run.seed, augmented)
     weights = network.trained
     loss = torch.nn.functional.cross_entropy(network(x[None])[0], y)
     gradients = torch.autograd.grad(loss, weights, create_graph=True)
@@ -119,7 +121,13 @@ def test_every_quantity_of_every_network_and_probe_step_is_measured(job):
     networks = len(run.members) * len(run.probe_steps)
     assert counts["sharpness"] == counts["ntk_eigenvalue"] == 2 * networks
     assert counts["layer_sharpness"] == 3 * networks
-    for quantity in ("smallest_eigenvalue", "hessian_trace", "directional_sharpness", "residual_eigenvalue"):
+    for quantity in (
+        "smallest_eigenvalue",
+        "augmented_sharpness",
+        "hessian_trace",
+        "directional_sharpness",
+        "residual_eigenvalue",
+    ):
         assert counts[quantity] == networks
     assert table["converged"].dropna().all()
 
@@ -132,6 +140,10 @@ def test_eigenvalues_are_those_of_gamma_squared_times_the_hessian(job, digits, m
     values = torch.linalg.eigvalsh(run.width * hessian)
     found = rows_of(table, run, member, step, "sharpness").sort_values("index")["value"].to_numpy()
     np.testing.assert_allclose(found, values.flip(0)[:2], rtol=1e-7)
+    on_augmented = torch.linalg.eigvalsh(run.width * dense(run, digits, folder, member, step, augmented=True)[0])[-1]
+    found = rows_of(table, run, member, step, "augmented_sharpness")["value"].item()
+    assert found == pytest.approx(float(on_augmented), rel=1e-7)
+    assert abs(found / float(values[-1]) - 1) > 1e-3
     lowest = rows_of(table, run, member, step, "smallest_eigenvalue")["value"].item()
     assert lowest == pytest.approx(float(values[0]), rel=1e-6)
     sizes = [36, 144, 4 * 4 * 10]
@@ -482,6 +494,11 @@ def test_a_wrong_measurement_is_refused_before_any_work(name):
     with pytest.raises(ValidationError) as error:
         SharpnessSpec.model_validate({"training": RUN, "curvature": EVERYTHING | changes})
     assert message in str(error.value)
+
+
+def test_augmented_images_need_an_augmentation():
+    with pytest.raises(ValidationError, match="quantities = augmented_sharpness: training augments nothing"):
+        SharpnessSpec.model_validate({"training": RUN | {"data": {"name": "digits"}}, "curvature": EVERYTHING})
 
 
 def test_a_job_without_probe_steps_cannot_be_measured():

@@ -20,9 +20,10 @@ def full_batch(late: float = 1.0, power: float = 0.0) -> pd.DataFrame:
     return sweep_table(loss, {"sharpness": sharpness}, ("Depth-muP",), WIDTHS[:3], (RATE,))
 
 
-def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.DataFrame:
+def residuals(rises: dict[str, float] | None = None, share: float = 0.95, augmented: float = 1.05) -> pd.DataFrame:
     """The table of Figure 11: from 0.4 of the edge on, the eigenvalue rises as under muP at the smallest width, and to
     ``rises`` times its start at the largest. It is a ``share`` of the sharpness, and what is left the residual's.
+    On augmented images the sharpness is ``augmented`` times as large.
     """
     rises = rises or {"muP": 2.0, "NTP": 0.5}
 
@@ -35,6 +36,9 @@ def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.
     def whole(*place) -> list[float]:
         return [eigenvalue(*place)[0] / (share * (1 + 0.001 * place[-1]))]
 
+    def on_augmented(*place) -> list[float]:
+        return [augmented * (1 + 0.001 * place[-1]) * whole(*place)[0]]
+
     def rest(*place) -> list[float]:
         return [eigenvalue(*place)[0] * (1 / share - 1)]
 
@@ -42,7 +46,7 @@ def residuals(rises: dict[str, float] | None = None, share: float = 0.95) -> pd.
         return 1 / (1 + 0.02 * step) + 0.01 * seed
 
     quantities = {"gauss_newton_eigenvalue": eigenvalue, "residual_norm": residual}
-    quantities |= {"sharpness": whole, "residual_eigenvalue": rest}
+    quantities |= {"sharpness": whole, "augmented_sharpness": on_augmented, "residual_eigenvalue": rest}
     return sweep_table(loss, quantities, ("muP", "NTP"), WIDTHS, {"muP": (RATE,), "NTP": (8.0,)})
 
 

@@ -28,7 +28,7 @@ def verdicts(*claims: str, **tables: pd.DataFrame) -> dict[str, str]:
 
 def test_tables_as_claimed_confirm_every_claim_and_every_control_fails():
     found = rows()
-    assert len(found) == 6 and set(found["verdict"]) == {Verdict.CONFIRMED}, found["note"]
+    assert len(found) == 7 and set(found["verdict"]) == {Verdict.CONFIRMED}, found["note"]
     assert found["control"].str.endswith("fails, as it must").all()
 
 
@@ -99,6 +99,13 @@ def test_a_share_that_is_the_residuals_contradicts():
     assert verdicts("sc_fig11_share", sc_fig11=residuals(share=0.5))["sc_fig11_share"] == Verdict.CONTRADICTED
     without = TABLES["sc_fig11"][TABLES["sc_fig11"]["quantity"] != "sharpness"]
     assert "no sharpness 1 of muP" in rows("sc_fig11_share", sc_fig11=without)["note"].iloc[0]
+
+
+def test_a_sharpness_that_augmentation_changes_is_contradicted():
+    found = rows("sc_probe_batch", sc_fig11=residuals(augmented=1.3)).loc["sc_probe_batch"]
+    assert found["verdict"] == Verdict.CONTRADICTED and found["value"] == pytest.approx(0.26, abs=0.01)
+    plain = TABLES["sc_fig11"][TABLES["sc_fig11"]["quantity"] != "augmented_sharpness"]
+    assert "no augmented_sharpness 1 of muP" in rows("sc_probe_batch", sc_fig11=plain)["note"].iloc[0]
 
 
 def test_curvature_along_the_gradient_that_follows_the_width_is_contradicted():

@@ -42,7 +42,7 @@ from featurespeed.statistics import ratio_interval
 from featurespeed.sweeps.convergence import Curves
 from featurespeed.sweeps.dependence import edge_level
 
-GAUSS_NEWTON, RESIDUAL = "gauss_newton_eigenvalue", "residual_eigenvalue"
+GAUSS_NEWTON, RESIDUAL, AUGMENTED = "gauss_newton_eigenvalue", "residual_eigenvalue", "augmented_sharpness"
 DIRECTIONAL = "directional_sharpness"
 #: Premise -> network of Figure 27, and the size in which it varies.
 DIRECTIONAL_NETWORKS = {
@@ -92,10 +92,10 @@ def full_batch_over_width(tables: Tables) -> Estimate:
 # --- Figure 11 --------------------------------------------------------------------------------------------------------
 
 
-def _both(tables: Tables) -> dict[str, Curves]:
-    """muP's Gauss-Newton eigenvalue at its best measured rate, and NTP's at one matched to it."""
-    own = measured(tables, "sc_fig11", MUP, GAUSS_NEWTON)
-    other = matched(network(tables, "sc_fig11", NTP), GAUSS_NEWTON, edge_level(own))
+def _both(tables: Tables, quantity: str = GAUSS_NEWTON) -> dict[str, Curves]:
+    """A largest eigenvalue of muP at its best measured rate, and NTP's at one matched to it."""
+    own = measured(tables, "sc_fig11", MUP, quantity)
+    other = matched(network(tables, "sc_fig11", NTP), quantity, edge_level(own))
     if own.sizes.tolist() != other.sizes.tolist() or own.seeds != other.seeds:
         raise Undecidable(f"{MUP} and {NTP} have different widths or seeds")
     return {MUP: own, NTP: other}
@@ -152,6 +152,24 @@ def _share(part: str) -> Callable[[Tables], Estimate]:
         return mean_estimate(shares.mean(1), f"{setting(found)}; by width {numbers(found.sizes, shares.mean(0))}")
 
     return compute
+
+
+def _log_ratio(first: Curves, second: Curves) -> Estimate:
+    """Log of the ratio of both in units of 2/eta_0, means over the second half, mean over widths."""
+    ratios = (first.late() * first.rate) / (second.late() * second.rate)
+    return mean_estimate(np.log(ratios).mean(1), f"{setting(second)}; by width {numbers(first.sizes, ratios.mean(0))}")
+
+
+@statistic("log of the sharpness on augmented images over that on the images, muP")
+def on_augmented_images(tables: Tables) -> Estimate:
+    on_both = (measured(tables, "sc_fig11", MUP, quantity) for quantity in (AUGMENTED, HESSIAN))
+    return _log_ratio(*on_both)
+
+
+@statistic("log of the sharpness under NTP over that under muP, times their learning rates")
+def ntp_over_mup(tables: Tables) -> Estimate:
+    found = _both(tables, HESSIAN)
+    return _log_ratio(found[NTP], found[MUP])
 
 
 register("rise of the Gauss-Newton eigenvalue, largest over smallest width, muP over NTP", _rise(at_start=False))
