@@ -124,7 +124,7 @@ class BatchStream:
     def fixed_batch(self, count: int, seed: int, augmented: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """A probe batch: stratified choice of training images [count, C, H, W] and classes [count].
 
-        `augmented`: each image as one draw of the training augmentation has it; the same images and draws at every call.
+        `augmented`: each image as one draw of the training augmentation has it, the same one at every call.
         """
         chosen = torch.from_numpy(stratified_subset(self._labels.cpu().numpy(), count, seed)).to(self.device)
         images = self._images[chosen]
