@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -128,18 +129,29 @@ def test_mean_along_training_is_weighted_by_the_steps_between_probes():
 def test_curves_correlate_in_every_seed_and_network_and_not_with_the_wrong_network():
     time = np.arange(6.0)
     rising, falling = np.stack([time, 2 * time]), np.stack([time[::-1], time[::-1]])
-    pairs = [(rising, rising), (falling, falling)]
+    pairs = [bridge.Cells(time, rising, rising), bridge.Cells(time, falling, falling)]
     assert bridge.correlations(pairs) == pytest.approx(np.ones((2, 2)))
     assert bridge.correlations(pairs, mispaired=True) == pytest.approx(-np.ones((2, 2)))
-    few = [(own.copy(), other) for own, other in pairs]
-    few[0][0][1, :2] = np.nan
+    few = [replace(own, predictor=own.predictor.copy()) for own in pairs]
+    few[0].predictor[1, :2] = np.nan
     assert np.isnan(bridge.correlations(few)).tolist() == [[False, False], [True, False]]
+
+
+def test_networks_of_different_probe_steps_are_mispaired_at_those_of_both():
+    time = np.arange(6.0)
+    own = bridge.Cells(time, np.stack([time]), np.stack([time]))
+    later = np.array([0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
+    other = bridge.Cells(later, np.stack([later]), np.stack([np.where(later == 0.5, 100.0, -later)]))
+    assert bridge.correlations([own, other], mispaired=True)[0] == pytest.approx([-1.0, 1.0])
+    short = replace(other, steps=other.steps[:3], predictor=other.predictor[:, :3], sharpness=other.sharpness[:, :3])
+    assert np.isnan(bridge.correlations([own, short], mispaired=True)).all()
 
 
 def test_which_network_is_the_steeper_one_is_no_correlation_within_them():
     """Across both networks it would be close to 1."""
     noise = np.random.default_rng(0).normal(size=(4, 200, 9))
-    pairs = [(noise[0], noise[1]), (100 + noise[2], 100 + noise[3])]
+    steps = np.arange(9)
+    pairs = [bridge.Cells(steps, noise[0], noise[1]), bridge.Cells(steps, 100 + noise[2], 100 + noise[3])]
     assert abs(bridge.correlations(pairs).mean()) < 0.05
 
 

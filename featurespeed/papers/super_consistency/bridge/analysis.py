@@ -191,30 +191,43 @@ def along(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.trapezoid(values, steps, axis=-1) / (steps[-1] - steps[0])
 
 
-def cells(network: Network, predictor: str = PREDICTOR) -> tuple[np.ndarray, np.ndarray] | None:
-    """:func:`steepness` of ``predictor`` and of the sharpness at :meth:`Network.rate`, each ``[seeds, T]``."""
+@dataclass(frozen=True)
+class Cells:
+    """:func:`steepness` of a predictor and of the sharpness along training, ``[seeds, T]`` at ``steps [T]``."""
+
+    steps: np.ndarray
+    predictor: np.ndarray
+    sharpness: np.ndarray
+
+
+def cells(network: Network, predictor: str = PREDICTOR) -> Cells | None:
+    """:class:`Cells` at :meth:`Network.rate`; None without one."""
     rate = network.rate()
     if rate is None:
         return None
-    found = (network.curves(name, rate) for name in (predictor, "sharpness"))
-    return tuple(steepness(sizes, values) for sizes, _, values in found)
+    found = [network.curves(name, rate) for name in (predictor, "sharpness")]
+    return Cells(found[0][1], *(steepness(sizes, values) for sizes, _, values in found))
 
 
-def correlations(pairs: Sequence[tuple[np.ndarray, np.ndarray]], mispaired: bool = False) -> np.ndarray:
+def correlations(pairs: Sequence[Cells], mispaired: bool = False) -> np.ndarray:
     """Rank correlation over the probe steps of the two steepnesses, of every seed and network, ``[seeds, networks]``.
 
     Within each network: across networks it would tell little but which one is which. NaN with fewer than
     :data:`FEWEST_STEPS` steps at which both are known, or where one of them does not vary.
 
     Args:
-        pairs: :func:`cells` of the networks, which have the same probe steps.
-        mispaired: the sharpness of the next network stands beside each network's predictor, at the same steps.
+        pairs: :func:`cells` of the networks.
+        mispaired: the sharpness of the next network stands beside each network's predictor, at the steps of both.
     """
     partners = [*pairs[1:], pairs[0]] if mispaired else pairs
-    return np.column_stack([
-        [_rank_correlation(*curves) for curves in zip(own, sharpness, strict=True)]
-        for (own, _), (_, sharpness) in zip(pairs, partners, strict=True)
-    ])  # fmt: skip
+    return np.column_stack([_of_seeds(own, partner) for own, partner in zip(pairs, partners, strict=True)])
+
+
+def _of_seeds(own: Cells, partner: Cells) -> list[float]:
+    """:func:`_rank_correlation` of every seed, at the steps that both networks have."""
+    _, here, there = np.intersect1d(own.steps, partner.steps, return_indices=True)
+    curves = zip(own.predictor[:, here], partner.sharpness[:, there], strict=True)
+    return [_rank_correlation(*pair) for pair in curves]
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -114,7 +114,7 @@ def _cells(networks: list[Network], name: str) -> pd.DataFrame:
     for own in networks:
         values = analysis.cells(own, name)
         if values is not None:
-            for place, (x, y) in enumerate(zip(*(found.mean(0) for found in values), strict=True)):
+            for place, (x, y) in enumerate(zip(values.predictor.mean(0), values.sharpness.mean(0), strict=True)):
                 rows.append(
                     _row(f"cells, {name}", own.label, x, Interval(y, np.nan, np.nan, own.seeds, ""), order=place)
                 )
