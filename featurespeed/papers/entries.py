@@ -48,6 +48,7 @@ class Artefact:
         gpu: its stage uses a GPU where there is one.
         groups: further targets that make it, besides ``all`` and that of its paper.
         showcase: caption under which the README shows it; empty: it does not.
+        showcase_scale: scale of the kept run that the caption is about; empty: of the picture in ``docs/img``.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Artefact:
     gpu: bool = True
     groups: tuple[str, ...] = ()
     showcase: str = ""
+    showcase_scale: str = ""
 
     @property
     def drawn(self) -> bool:

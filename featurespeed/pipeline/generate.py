@@ -38,12 +38,14 @@ def make_targets(base: Path) -> str:
 
 
 def pictures(base: Path) -> str:
-    """The figures that the README shows: those kept of a GPU run, else those in ``docs/img``."""
+    """The figures that the README shows: those kept of the run that a caption is about, or those in ``docs/img``."""
     parts = []
     for name, artefact in ARTEFACTS.items():
         if artefact.showcase:
-            kept = sorted(base.glob(f"results/reference/*/figures/{name}.png"))
-            path = (kept[0] if kept else base / f"docs/img/{name}.png").relative_to(base).as_posix()
+            scale = artefact.showcase_scale
+            path = f"results/reference/{scale}/figures/{name}.png" if scale else f"docs/img/{name}.png"
+            if not (base / path).is_file():
+                raise FileNotFoundError(f"{path}: the README shows {name}, and there is no such picture")
             parts.append(f"![{artefact.title}]({path})\n\n*{artefact.showcase}*\n")
     return "\n".join(parts)
 

@@ -26,7 +26,6 @@ from featurespeed.pipeline.page_ledger import (
     Ledger,
     headlines,
     kept_ledgers,
-    mark_looked_at,
     read_claims,
     runs_of,
     with_history,
@@ -85,7 +84,6 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
         provenance = records.attrs.get("provenance", {})
         versions |= provenance.get("versions", {})
         own = [claim for claim in claims if claim["artefact"] == artefact]
-        mark_looked_at(own, provenance.get("spec", {}).get("seed"))
         section = _section(artefact, records, provenance, sidecars.get(artefact, {}), own, scale)
         section |= _time([artefact, *inputs.jobs.get(artefact, ())], sidecars)
         compared = points if ARTEFACTS[artefact].points else []

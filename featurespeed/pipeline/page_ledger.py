@@ -21,10 +21,6 @@ from featurespeed.pipeline.criteria_history import Change, Key, read_record
 RUNS_COLUMNS = ("artefact", "started", "commit")
 
 
-#: Root seeds of which results were seen while criteria that judge them were written (docs/claims.md), until replaced.
-LOOKED_AT = frozenset({114, 115, 116, 117, 118, 119, 120, 121, 122, 123})
-
-
 @dataclass(frozen=True)
 class Run:
     """When an artefact was run, or the first of the jobs that it gathers, and the commit of the sources."""
@@ -75,14 +71,6 @@ def with_history(
     ``fixed_text`` says the same with the commit and both times.
     """
     return [dict(claim) | _history(claim, scale, runs, record) for claim in claims]
-
-
-def mark_looked_at(claims: Sequence[dict[str, Any]], seed: object) -> None:
-    """Say of the claims of a run whose root seed was looked at before that their criteria do not precede it."""
-    for claim in claims if seed in LOOKED_AT else ():
-        if claim["verdict"] != "not run":
-            text = f"results of root seed {seed} were seen before this criterion was written"
-            claim |= {"fixed": "no", "fixed_text": text}
 
 
 def _history(

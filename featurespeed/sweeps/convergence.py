@@ -167,9 +167,12 @@ def rise(found: Curves, size: int = -1) -> Statistic:
 
 
 def rise_ratio(first: Curves, second: Curves) -> Statistic:
-    """:func:`rise` of the widest network of one run over that of another one, seeds resampled together."""
-    above, below = rise(first), rise(second)
-    return lambda chosen: _ratio(above(chosen), below(chosen))
+    """:func:`rise` of the widest network over that of the narrowest, of one run over that of another (Fig. 11).
+
+    Seeds are resampled together.
+    """
+    ends = [(rise(found, -1), rise(found, 0)) for found in (first, second)]
+    return lambda chosen: _ratio(*(_ratio(wide(chosen), narrow(chosen)) for wide, narrow in ends))
 
 
 def edge_ratio(found: Curves) -> Statistic:

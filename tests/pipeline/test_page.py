@@ -254,16 +254,6 @@ def test_the_page_says_whether_a_criterion_was_there_before_its_run(run, tmp_pat
     assert "criterion or settings are not on record as they were run" in content["claims"][1]["fixed_text"]
 
 
-def test_a_root_seed_that_was_looked_at_is_told_whatever_the_commit(run, tmp_path):
-    stage = run.stages[0]
-    write_table(read_table(stage), stage, {"spec": {"width": 200, "seed": 123}})
-    inputs = replace(run, record=record_of(tmp_path, "2026-01-31T23:00:00+00:00"))
-    content = gather(inputs, run.claims.with_name("index.html"), "smoke", read_table)
-    found = {claim["claim_id"]: (claim["fixed"], claim["fixed_text"][:29]) for claim in content["claims"]}
-    assert found["good"] == found["bad"] == ("no", "results of root seed 123 were")
-    assert found["hostile"][0] == found["later"][0] == ""
-
-
 def test_a_run_is_as_old_as_the_first_job_that_it_gathers(run, tmp_path):
     old = run.claims.with_name("mup_n8.run.json")
     old.write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00"}))

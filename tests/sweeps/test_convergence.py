@@ -139,6 +139,13 @@ def test_what_was_zero_at_first_has_no_growth():
     assert rise_ratio(bright, bright)(ALL) == 1
 
 
+def test_rises_are_compared_between_the_widest_and_the_narrowest():
+    even = planted(lambda n, t, s: 4.0 if t >= 50 else 1.0)
+    uneven = planted(lambda n, t, s: (6.0 if n == 128 else 2.0) if t >= 50 else 1.0)
+    assert rise_ratio(uneven, even)(ALL) == pytest.approx(3.0)
+    assert rise_ratio(even, uneven)(ALL) == pytest.approx(1 / 3)
+
+
 def test_curves_of_a_table_keep_seeds_widths_and_steps_apart():
     found = curves(of_network(spectra(), "tau = 0"), "sharpness", RATE, 10)
     assert found.values.shape == (3, 5, 12) and found.last == 100 and found.missing() is None

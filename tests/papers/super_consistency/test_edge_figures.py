@@ -52,7 +52,7 @@ def test_nothing_measured_is_an_error(name):
     ("name", "statistic", "text"),
     [
         ("sc_fig09", "sharpness over 2/learning rate | Depth-muP", "all widths, Depth-μP: "),
-        ("sc_fig11", "rise at the largest width, muP over NTP", "largest width, μP / NTP:\n"),
+        ("sc_fig11", "rise at the largest over smallest width, muP over NTP", "smallest width, μP / NTP:\n"),
         ("sc_fig27", "CV over depths | Depth-muP", "CV over depths, second half = "),
     ],
 )

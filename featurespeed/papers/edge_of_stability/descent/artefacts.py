@@ -49,6 +49,7 @@ ARTEFACTS = (
         title="Stability over learning rate, gradient scaling and width pattern",
         place=f"Stability map ({OURS})",
         shows="stability map over learning rate, gradient scaling and width pattern",
+        showcase_scale="gpu",
         showcase=(
             "After the abstract of the third paper: which networks train beyond the edge of stability, by learning "
             "rate (columns, in units of the edge at initialisation), scaling of the gradient (lines) and width "

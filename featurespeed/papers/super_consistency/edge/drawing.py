@@ -91,7 +91,8 @@ def draw_fig11(table: pd.DataFrame, figure: Figure) -> None:
     axes[-1].set_title("rise of $\\lambda_1(\\gamma^2 G)$: second half / start")
     found = _statistics(table)
     if len(found):
-        write(axes[-1], f"largest width, {' / '.join(map(network_label, labels))}:\n{numbers(found.iloc[0])}")
+        networks = " / ".join(map(network_label, labels))
+        write(axes[-1], f"largest / smallest width, {networks}:\n{numbers(found.iloc[0])}")
     kinds = {"start": "initialisation", "end": "end of training", "edge": EDGE_TEXT, "interval": INTERVAL}
     legend(figure, colors, hollow=_stopped(table), **kinds)
 

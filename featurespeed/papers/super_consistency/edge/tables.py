@@ -36,7 +36,7 @@ HESSIAN, GAUSS_NEWTON, LOSS = "sharpness", "gauss_newton_eigenvalue", "training_
 RESIDUAL, DIRECTIONAL = "residual_norm", "directional_sharpness"
 EDGE_RATIO = "sharpness over 2/learning rate"
 RISE = "rise of the Gauss-Newton eigenvalue"
-RISE_RATIO = "rise at the largest width, {} over {}"
+RISE_RATIO = "rise at the largest over smallest width, {} over {}"
 FULL = (0.85, 1.15)  # where the claim of Figure 9 holds
 
 
@@ -107,7 +107,7 @@ def _trajectory(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
 
 
 def _rise_ratio(found: dict[str, Curves]) -> pd.DataFrame:
-    """Rise at the largest width of the first network over that of the second one, seeds resampled together."""
+    """Rise at the largest over that at the smallest width, of the first network over that of the second one."""
     if len(found) != 2:
         return pd.DataFrame()
     (name, first), (other, second) = found.items()

@@ -29,6 +29,7 @@ ARTEFACTS = (
         title="Sharpness, loss and learning rate transfer over the width",
         place="Figure 1",
         shows="sharpness, loss and transfer of the learning rate over the width, μP and NTP",
+        showcase_scale="paper",
         showcase=(
             "Figure 1 of the second paper, reproduced at its own length: the authors' network on CIFAR-10, 50 epochs, "
             "five seeds. From N = 64 to 1024 the best learning rate moves by 0.7 steps of 2 under μP (95% interval 0.6 "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import matplotlib
 import numpy as np
@@ -120,7 +120,7 @@ def draw_transfer(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str,
     headroom(ax, above=0.04, below=0.18)
     ax.set_ylabel("late training loss")
     ax.set_title(f"{network_label(name)}: loss against learning rate")
-    write(ax, shift_text(panel(table, "statistic", name)), 0.03, 0.05)
+    write(ax, shift_text(panel(table, "statistic", name), best["series"]), 0.03, 0.05)
 
 
 def draw_failures(ax: Axes, own: pd.DataFrame, colors: Mapping[str, object]) -> None:
@@ -151,10 +151,13 @@ def draw_best(ax: Axes, best: pd.DataFrame, colors: Mapping[str, object]) -> Non
                     fontsize=8.5, color="#a04a1c", path_effects=HALO, zorder=9)  # fmt: skip
 
 
-def shift_text(statistics: pd.DataFrame) -> str:
-    """By how many factors of 2 the best learning rate moves, with its interval."""
+def shift_text(statistics: pd.DataFrame, series: Iterable[str]) -> str:
+    """By how many factors of 2 the best learning rate moves over all widths (``series``), with its interval."""
     own = statistics[statistics["series"] == SHIFT]
-    return f"shift of best $\\eta_0$, log$_2$: {estimate(own.iloc[0])}" if len(own) else ""
+    widths = [int(name.split("=")[1]) for name in series]
+    if not len(own) or not widths:
+        return ""
+    return f"shift of best $\\eta_0$ for {max(widths) // min(widths)} $N$, log$_2$: {estimate(own.iloc[0])}"
 
 
 def number(value: float) -> str:
@@ -174,9 +177,9 @@ def estimate(row: pd.Series) -> str:
 
 
 def rate_of(table: pd.DataFrame, name: str) -> float:
-    """The learning rate at which a network is drawn, by its threshold 2 / eta_0."""
+    """The learning rate at which a network is drawn, by its threshold 2 / eta_0, which tables hold to six digits."""
     guide = panel(table, "sharpness", name)
-    return 2 / float(guide.loc[guide["series"] == EDGE, "y"].iloc[0])
+    return float(f"{2 / guide.loc[guide['series'] == EDGE, 'y'].iloc[0]:.5g}")
 
 
 def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object], above: float = 0.3) -> None:
