@@ -51,6 +51,9 @@ class DataSpec(Spec):
         channels, height, width = known.shape
         if height % self.downscale or width % self.downscale:
             raise ValueError(f"downscale = {self.downscale}: must divide the image of {height} x {width}")
+        side = min(height, width) // self.downscale
+        if self.crop >= side:
+            raise ValueError(f"crop = {self.crop}: must be below the side of the image, {side} pixels")
         return self
 
     @property

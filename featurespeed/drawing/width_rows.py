@@ -19,6 +19,7 @@ from featurespeed.sweeps.transfer import STOPPED, of_network
 #: Series of the stability threshold of gradient descent.
 EDGE = "guide 2/learning rate"
 STATISTIC = "statistic"  # panel of the numbers that are printed
+NOTHING = "the stage table holds nothing that this artefact draws"
 SYMBOLS = {"width": "N", "depth": "L"}  # of the sizes of a network
 
 
@@ -38,6 +39,18 @@ def shown_rate(rows: pd.DataFrame, quantity: str) -> float:
     return float(rows.loc[rows["quantity"] == quantity, "learning_rate"].min()) if best is None else best
 
 
+def measured_networks(records: pd.DataFrame, quantity: str) -> list[str]:
+    """Labels of the networks of which a quantity was measured: of others the derivatives overflow from the start.
+
+    Raises:
+        ValueError: there are none.
+    """
+    labels = records.loc[records["quantity"] == quantity, "series"].unique().tolist()
+    if not labels:
+        raise ValueError(NOTHING)
+    return labels
+
+
 def shown_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.DataFrame, float]:
     """Rows of one network at the learning rate that is shown, and this rate.
 
@@ -46,7 +59,7 @@ def shown_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.Dat
     """
     rows = of_network(records, label).copy()
     if not (rows["quantity"] == quantity).any():
-        raise ValueError("the stage table holds nothing that this artefact draws")
+        raise ValueError(NOTHING)
     rate = shown_rate(rows, quantity)
     return rows[np.isclose(rows["learning_rate"], rate)], rate
 
@@ -54,7 +67,7 @@ def shown_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.Dat
 def first_network(records: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, float]:
     """:func:`shown_rows` of the first network of the run."""
     if records.empty:
-        raise ValueError("the stage table holds nothing that this artefact draws")
+        raise ValueError(NOTHING)
     return shown_rows(records, records["series"].iloc[0], quantity)
 
 

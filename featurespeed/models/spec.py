@@ -165,6 +165,17 @@ class ModelSpec(Spec):
         given = [name for name in _CHOSEN if getattr(self, name) is not None]
         if not self.convolutional and [name for name in given if name not in ("gain", "depth_counts")]:
             raise ValueError(f"{given[0]} = {getattr(self, given[0])!r}: only ConvNets have the choice; leave it out")
+        blocks = self.residual or self.staged
+        if not blocks and (self.gain is not None or self.depth_counts is not None):
+            name = "gain" if self.gain is not None else "depth_counts"
+            raise ValueError(
+                f"{name} = {getattr(self, name)}: only residual networks (tau = 1) and the authors' convnet have"
+                " blocks; leave it out"
+            )
+        if self.kind == "simple_convnet" and self.smallest_side != 1:
+            raise ValueError(f"smallest_side = {self.smallest_side}: a simple_convnet always pools; leave it out")
+        if self.strides == []:
+            raise ValueError("strides = []: at least one is needed; leave it out to take those of the convention")
         if self.staged and self.depth % STAGES:
             raise ValueError(f"depth = {self.depth}: blocks of {STAGES} equal stages, a multiple of {STAGES}")
         if self.staged and (self.pool_every is not None or self.smallest_side != 1):

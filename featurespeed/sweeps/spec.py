@@ -102,10 +102,25 @@ class SweepSpec(Spec):
             widths = network.widths or self.widths
             if len(widths) * len(network.models) < 2:
                 raise ValueError(f"networks.{label}: widths = {widths}: one size shows no trend, at least 2 are needed")
+        self._check_probe_steps()
         for _, job in self.jobs:
             check_curvature(job, self.curvature)
         self._check_what_is_shown()
         return self
+
+    def _check_probe_steps(self) -> None:
+        """All are steps of the run, and every network has two of them."""
+        beyond = [step for step in self.probe_steps if step > self.steps]
+        if beyond:
+            raise ValueError(f"probe_steps = {beyond[0]}: beyond the last step, steps = {self.steps}")
+        for label, network in self.networks.items():
+            own = [step for step in self.probe_steps if step <= (network.steps or self.steps)]
+            if len(own) < 2:
+                key = "steps" if network.steps is None else f"networks.{label}.steps"
+                raise ValueError(
+                    f"{key} = {network.steps or self.steps}: holds {len(own)} of probe_steps = {self.probe_steps}, at"
+                    " least 2 are needed"
+                )
 
     def _check_what_is_shown(self) -> None:
         for label, rate in (self.shown or {}).items():
@@ -115,9 +130,10 @@ class SweepSpec(Spec):
             allowed = network.measured or network.learning_rates
             if rate not in allowed:
                 raise ValueError(f"shown.{label} = {rate:g}: curvature is not measured there, allowed: {allowed}")
-        early = [step for step in self.probe_steps if step <= (self.early_steps or self.steps)]
-        if len(early) < 2:
-            raise ValueError(f"early_steps = {self.early_steps}: fewer than 2 of probe_steps = {self.probe_steps}")
+        if self.early_steps is not None:
+            early = [step for step in self.probe_steps if step <= self.early_steps]
+            if len(early) < 2:
+                raise ValueError(f"early_steps = {self.early_steps}: fewer than 2 of probe_steps = {self.probe_steps}")
 
     @property
     def jobs(self) -> list[tuple[str, TrainingSpec]]:

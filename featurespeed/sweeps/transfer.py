@@ -147,8 +147,9 @@ def along_training(
 
 
 def last_step(rows: pd.DataFrame) -> int:
-    """Steps that the longest run of these rows trained."""
-    return int(rows.loc[rows["quantity"] == "training_loss", "step"].max())
+    """Steps that the longest run of these rows trained; those of any row where no loss was recorded."""
+    losses = rows.loc[rows["quantity"] == "training_loss", "step"]
+    return int((losses if len(losses) else rows["step"]).max())
 
 
 def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:
@@ -171,6 +172,8 @@ def steps_until(steps: np.ndarray, values: np.ndarray, level: float) -> np.ndarr
     Values that begin above the level have not risen to it: counted is when they come back after they have fallen below.
     0 if they never fall below. What is missing (NaN) reaches nothing.
     """
+    if not len(steps):
+        return np.full(values.shape[:-1], np.inf)
     flat = values.reshape(-1, len(steps))
     return np.array([_rise_to(steps, row, level) for row in flat]).reshape(values.shape[:-1])
 

@@ -94,6 +94,7 @@ def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
     check_images("images", curvature.images, training.data)
     if "preconditioned_sharpness" in curvature.quantities and training.optimizer.name == OptimizerName.SGD:
         raise ValueError("quantities = preconditioned_sharpness: sgd has no preconditioner; use adam or adamw")
-    data = training.data
-    if "augmented_sharpness" in curvature.quantities and not (data.crop or data.flip or data.rotation):
-        raise ValueError("quantities = augmented_sharpness: training augments nothing; set data.crop, flip or rotation")
+    if "augmented_sharpness" in curvature.quantities and not training.data.augmented:
+        raise ValueError(
+            "curvature.quantities = augmented_sharpness: training augments nothing; set data.crop, flip or rotation"
+        )

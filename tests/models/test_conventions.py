@@ -211,6 +211,13 @@ def test_chains_that_overlap_or_average_are_left_to_the_modules(model):
         (SIMPLE | {"pooling": "min"}, "Input should be 'average' or 'max'"),
         (SIMPLE | {"strides": [0]}, "greater than or equal to 1"),
         (SIMPLE | {"gain": 0}, "greater than 0"),
+        (
+            SIMPLE | {"gain": 2.0},
+            r"gain = 2.0: only residual networks \(tau = 1\) and the authors' convnet have blocks",
+        ),
+        (SIMPLE | {"depth_counts": "layers"}, "depth_counts = layers: only residual"),
+        (SIMPLE | {"smallest_side": 4}, "smallest_side = 4: a simple_convnet always pools"),
+        (SIMPLE | {"strides": []}, r"strides = \[\]: at least one is needed"),
         ({"kind": "mlp", "depth": 2, "pooling": "max"}, "pooling = 'max': only ConvNets have the choice"),
         ({"kind": "mlp", "depth": 2, "strides": [2]}, "strides = .*: only ConvNets have the choice"),
     ],

@@ -132,6 +132,11 @@ REFUSED = {
         lambda params: without(params, "networks", *EVERY),
         ["networks = ['muP, weight decay', 'NTP, weight decay']", "one of muP, NTP, Depth-muP over depth"],
     ),
+    "bridge, an unknown network": (
+        "sc_bridge",
+        lambda params: params["networks"].update({"muP over deph": params["networks"]["muP over depth"]}),
+        ["networks.muP over deph: has no place in the figure", "muP over depth; muP, weight decay"],
+    ),
     "bridge, no common width": (
         "sc_bridge",
         lambda params: params["networks"][PAIR].update(widths=[5, 9]),

@@ -70,6 +70,25 @@ REFUSED = {
         r"shown\.muP = 2: curvature is not measured there, allowed: \[1\.0\]",
     ),
     "nothing early": (EarlySpec, {"shown": {"muP": 1.0}, "early_steps": 5}, {}, r"early_steps = 5: fewer than 2 of"),
+    "a step that is not reached": (
+        SweepSpec,
+        {"probe_steps": [0, 10, 21]},
+        {},
+        "probe_steps = 21: beyond the last step, steps = 20",
+    ),
+    "one probe step": (
+        SweepSpec,
+        {"probe_steps": [20]},
+        {},
+        r"steps = 20: holds 1 of probe_steps = \[20\], at least 2",
+    ),
+    "one probe step of a network": (SweepSpec, {}, {"steps": 5}, r"networks\.muP\.steps = 5: holds 1 of probe_steps"),
+    "a crop of the whole image": (
+        SweepSpec,
+        {"data": {"name": "digits", "crop": 8}},
+        {},
+        "crop = 8: must be below the side of the image, 8 pixels",
+    ),
     "too many images": (
         SweepSpec,
         {"curvature": {"quantities": ["sharpness"], "images": 10**6}},

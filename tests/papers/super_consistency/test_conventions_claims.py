@@ -28,6 +28,28 @@ def test_tables_as_claimed_confirm_every_claim_and_every_control_fails():
     assert found["control"].str.endswith("fails, as it must").all()
 
 
+def test_a_network_that_overflows_at_the_start_is_undecidable_by_name():
+    """As one does whose derivatives are not finite at step 0: nothing is measured there."""
+    tables = conventions_tables()
+    own = tables["sc_conventions"]
+    without = own[(own["series"] != "ConvNet, average pooling") | (own["quantity"] != "sharpness")]
+    without.attrs |= own.attrs
+    found = ledger(CRITERIA, tables | {"sc_conventions": without}, "planted")[0].set_index("claim_id")
+    assert found.loc[TRANSFER, "verdict"] == Verdict.INCONCLUSIVE
+    assert "ConvNet, average pooling: no sharpness at step 0" in found.loc[TRANSFER, "note"]
+    assert "no sharpness at step 0" in found.loc[NINE, "control"]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_start_without_a_logarithm_is_undecidable(value):
+    tables = conventions_tables()
+    own = tables["sc_conventions"]
+    dead = (own["series"] == "3-layer ConvNet, ours") & (own["quantity"] == "sharpness")
+    changed = own.assign(value=own["value"].mask(dead, value))
+    found = ledger(CRITERIA, tables | {"sc_conventions": changed}, "planted")[0].set_index("claim_id").loc[EDGE]
+    assert found["verdict"] == Verdict.INCONCLUSIVE and "3 of 3 values are no numbers" in found["note"]
+
+
 def test_statistics_and_criteria_name_each_other():
     assert used_by(CRITERIA) - {NTP} == statistics_of("sc_conventions")
 

@@ -45,6 +45,23 @@ def test_nothing_measured_is_an_error():
         TABULATE(stage[stage["quantity"] == "training_loss"])
 
 
+@pytest.mark.parametrize("label", ["ConvNet, average pooling", "ConvNet"])
+def test_a_network_that_overflows_at_the_start_is_left_out(label):
+    stage = conventions()
+    without = stage[(stage["series"] != label) | (stage["quantity"] == "training_loss")]
+    without.attrs |= stage.attrs
+    table = TABULATE(without)
+    assert label not in set(table["series"]) and "3-layer ConvNet, ours" in set(table["series"])
+    assert draw(ID, table).axes
+
+
+def test_a_start_without_a_logarithm_is_compared_with_nothing():
+    stage = conventions()
+    dead = (stage["series"] == "3-layer ConvNet, ours") & (stage["quantity"] == "sharpness")
+    table = TABULATE(stage.assign(value=stage["value"].mask(dead, 0.0)))
+    assert "3-layer ConvNet, ours" not in set(table.loc[table["panel"] == f"{LEVEL}{OVER_BASE} | ConvNet", "series"])
+
+
 def test_the_table_holds_what_is_planted():
     rates = values(TABLE, f"{RATE} | SimpleConvNet", "SimpleConvNet, without the nine")
     assert rates == pytest.approx([0.25] * 2, rel=0.05)

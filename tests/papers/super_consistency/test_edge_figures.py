@@ -48,6 +48,15 @@ def test_nothing_measured_is_an_error(name):
             FIGURES[name].tabulate(nothing)
 
 
+@pytest.mark.parametrize(("name", "label"), [("sc_fig11", "NTP"), ("sc_fig27", "muP, no skips")])
+def test_a_network_of_which_nothing_was_measured_is_left_out(name, label):
+    """Its derivatives overflow from the start; the others are drawn."""
+    own = stage(name)
+    without = own[(own["series"] != label) | (own["quantity"] == "training_loss")]
+    found = FIGURES[name].tabulate(without)
+    assert not found["panel"].str.endswith(f"| {label}").any() and draw(name, found).axes
+
+
 @pytest.mark.parametrize(
     ("name", "statistic", "text"),
     [

@@ -191,6 +191,19 @@ def test_widths_above_the_edge_from_the_start_are_named_and_have_no_ratio():
     assert "above the edge from the start: $N=$ 8, 16, 32, 64, 128" in texts(draw("fig24", table))
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_network_without_losses_and_sharpness_is_left_out(name):
+    """Not finite from the first step on: neither a loss nor a curvature was recorded."""
+    own = records(labels=NETWORKS)
+    ntp = own["series"] == "NTP"
+    stopped = own[ntp & (own["quantity"] == "sharpness") & (own["step"] == 0)]
+    stopped = stopped.assign(quantity="diverged_step", value=0.0)
+    without = pd.concat([own[~ntp], stopped], ignore_index=True)
+    without.attrs |= own.attrs
+    table = FIGURES[name].tabulate(without)
+    assert not table["panel"].str.endswith("| NTP").any() and draw(name, table).axes
+
+
 def test_a_network_that_stops_early_is_flagged_from_its_last_probe_on():
     def dying(label, width, rate, step, seed):
         return math.nan if (label, width, rate, seed, step) == ("muP", 8, 1.0, 0, 30) else flat(label, 8, rate, step, 0)

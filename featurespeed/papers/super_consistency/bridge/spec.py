@@ -21,6 +21,10 @@ class BridgeSpec(TransferSpec):
         check_one_size(self, "sharpness", "feature_speed")
         if not set(SHIFTED) & set(self.networks):
             raise ValueError(f"networks = {list(self.networks)}: one of {', '.join(SHIFTED)} is needed")
+        known = (*SHIFTED, *DECAYED.values())
+        unknown = [label for label in self.networks if label not in known]
+        if unknown:
+            raise ValueError(f"networks.{unknown[0]}: has no place in the figure, allowed: {'; '.join(known)}")
         for label, decayed in DECAYED.items():
             self._check_pair(label, decayed)
         return self

@@ -72,7 +72,7 @@ def variant(table: pd.DataFrame, label: str) -> Variant:
     rows = of_network(table, label)
     start = rows[(rows["quantity"] == HESSIAN) & (rows["step"] == 0)]
     if start.empty:
-        raise ValueError(f"{label}: the stage table holds nothing that this artefact draws")
+        raise ValueError(f"{label}: no sharpness at step 0")
     start = start[start["learning_rate"] == start["learning_rate"].min()]  # the same at all of them
     sharpness = start.pivot(index="seed", columns="width", values="value").to_numpy()
     return Variant(label, optima(late_losses(rows)), sharpness, bool(start["converged"].all()))

@@ -13,7 +13,7 @@ import numpy as np
 from featurespeed.ledger.engine import Estimate, Undecidable, statistic
 from featurespeed.ledger.evidence import Tables, enough_seeds, largest_estimate, register
 from featurespeed.papers.super_consistency.conventions.analysis import Variant, families, variant
-from featurespeed.papers.super_consistency.shared import numbers, simultaneous, smallest_of
+from featurespeed.papers.super_consistency.shared import decidable, numbers, simultaneous, smallest_of
 from featurespeed.statistics import Interval, exponential, mean_interval
 
 ARTEFACT = "sc_conventions"
@@ -22,7 +22,8 @@ NINE, POOLING, OURS = "without the nine", "average pooling", "ours"
 
 def _known(tables: Tables, label: str) -> Variant:
     """A network whose best learning rates can be told."""
-    found = variant(tables[ARTEFACT], label)
+    with decidable(ARTEFACT):
+        found = variant(tables[ARTEFACT], label)
     if not found.optima.usable:
         raise Undecidable(f"{label}: best rates by width {found.optima.note()}")
     return found

@@ -24,12 +24,21 @@ def tabulate(records: pd.DataFrame) -> pd.DataFrame:
     """Networks in panels ``<quantity> | <base>``, series their labels; ``order`` counts them from family to family."""
     parts, order = [], 0
     for base, labels in families(records).items():
-        found = [variant(records, label) for label in labels]
+        found = [own for label in labels if (own := _measured(records, label)) is not None]
+        reference = next((own for own in found if own.label == base), None)
         for own in found:
-            rows = [row | {"order": order} for row in (*_numbers(own, base), *_over_base(own, found[0]))]
+            rows = [row | {"order": order} for row in (*_numbers(own, base), *_over_base(own, reference))]
             parts.append(pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS)))
             order += 1
     return artefact_table(*parts)
+
+
+def _measured(records: pd.DataFrame, label: str) -> Variant | None:
+    """A network; None without a sharpness at step 0, whose derivatives overflow there."""
+    try:
+        return variant(records, label)
+    except ValueError:
+        return None
 
 
 def _numbers(own: Variant, base: str) -> Iterator[dict[str, object]]:
@@ -45,18 +54,20 @@ def _numbers(own: Variant, base: str) -> Iterator[dict[str, object]]:
     yield _row(SHIFT, base, own, 0.0, _shift(own), bad)
 
 
-def _over_base(own: Variant, base: Variant) -> Iterator[dict[str, object]]:
+def _over_base(own: Variant, base: Variant | None) -> Iterator[dict[str, object]]:
     """How many times those of the base, paired by seed; nothing where one of them is not known."""
-    if own is base or not (own.optima.usable and base.optima.usable):
+    if base is None or own is base or not (own.optima.usable and base.optima.usable):
         return
-    yield _row(LEVEL + OVER_BASE, base.label, own, 0.0, ratio_interval(own.levels(), base.levels()), "", "Lanczos")
+    if all((one.levels() > 0).all() for one in (own, base)):
+        levels = ratio_interval(own.levels(), base.levels())
+        yield _row(LEVEL + OVER_BASE, base.label, own, 0.0, levels, "", "Lanczos")
     rates = ratio_interval(2 ** own.log2_rates(), 2 ** base.log2_rates())
     yield _row(RATE + OVER_BASE, base.label, own, 0.0, rates, "")
 
 
 def _geometric(values: np.ndarray) -> Interval:
-    """Geometric mean with the t interval of the logarithm; no number where a seed has none."""
-    if not np.isfinite(values).all():
+    """Geometric mean with the t interval of the logarithm; no number where a seed has none, or no logarithm."""
+    if not (np.isfinite(values) & (values > 0)).all():
         return Interval(np.nan, np.nan, np.nan, len(values), "")
     return exponential(mean_interval(np.log(values)), "geometric mean, t interval of the log")
 

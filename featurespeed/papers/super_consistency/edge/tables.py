@@ -15,6 +15,7 @@ from featurespeed.drawing.width_rows import (
     flag_of,
     guide_rows,
     interval_row,
+    measured_networks,
     series_of,
     shown_rows,
     statistic_rows,
@@ -48,7 +49,7 @@ def tabulate_fig09(records: pd.DataFrame) -> pd.DataFrame:
     the second half of training by width.
     """
     parts: list[pd.DataFrame] = []
-    for label in records["series"].unique():
+    for label in measured_networks(records, HESSIAN):
         rows, rate = shown_rows(records, label, HESSIAN)
         found = curves(rows, HESSIAN, rate)
         panel = f"sharpness | {label}"
@@ -77,7 +78,7 @@ def tabulate_fig11(records: pd.DataFrame) -> pd.DataFrame:
     <network>``: mean over the second half of training over the initial value, against the width.
     """
     parts, largest = [], {}
-    for label in records["series"].unique():
+    for label in measured_networks(records, GAUSS_NEWTON):
         rows, rate = shown_rows(records, label, GAUSS_NEWTON)
         found = curves(rows, GAUSS_NEWTON, rate)
         parts.append(_trajectory(rows, f"trajectory | {label}"))
@@ -125,7 +126,7 @@ def tabulate_fig27(records: pd.DataFrame) -> pd.DataFrame:
     Sizes are widths or, of a network that varies in it, depths.
     """
     parts = []
-    for label in records["series"].unique():
+    for label in measured_networks(records, DIRECTIONAL):
         rows, rate = shown_rows(records, label, DIRECTIONAL)
         panel, size = f"directional sharpness | {label}", varied(rows)
         found = curves(rows, DIRECTIONAL, rate, size=size)

@@ -16,6 +16,7 @@ from featurespeed.drawing.width_rows import (
     first_network,
     guide_rows,
     interval_row,
+    measured_networks,
     series_of,
     shown_rows,
     statistic_rows,
@@ -201,7 +202,7 @@ def tabulate_fig23(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
     there is none at step 0. With the points read off Figure 23 (against the step), where a network is theirs.
     """
     parts = []
-    for label in records["series"].unique():
+    for label in measured_networks(records, HESSIAN):
         rows, rate = shown_rows(records, label, HESSIAN)
         widths = rows["width"]
         for name, quantity in OVER_WIDTH.items():

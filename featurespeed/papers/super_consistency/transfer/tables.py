@@ -18,6 +18,7 @@ from featurespeed.drawing.width_rows import (
     edge_rows,
     guide_rows,
     interval_row,
+    measured_networks,
     series_of,
     shown_rate,
     summary_row,
@@ -73,9 +74,13 @@ def tabulate_fig24(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def networks(records: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """``(label, rows)`` of every network."""
-    for name in sorted(records["series"].unique()):
-        yield name, transfer.of_network(records, name)
+    """``(label, rows)`` of every network of which losses and sharpness were recorded.
+
+    Of one that is not finite from the first step on there is neither.
+    """
+    for name in sorted(measured_networks(records, "sharpness")):
+        if ((records["series"] == name) & (records["quantity"] == "training_loss")).any():
+            yield name, transfer.of_network(records, name)
 
 
 def at_rate(rows: pd.DataFrame, rate: float) -> pd.DataFrame:
