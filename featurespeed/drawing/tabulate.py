@@ -15,6 +15,8 @@ import pandas as pd
 
 from featurespeed.statistics import PIXEL, Interval, median_interval
 
+#: What is said of a stage table without a row of what an artefact draws.
+NOTHING = "the stage table holds nothing that this artefact draws"
 #: Columns of every artefact table, a public interface.
 ARTEFACT_COLUMNS = ("panel", "series", "x", "y", "y_low", "y_high", "n", "estimator", "order", "flag")
 
@@ -50,7 +52,7 @@ def artefact_table(*parts: pd.DataFrame) -> pd.DataFrame:
     """
     filled = [part for part in parts if len(part)]
     if not filled:
-        raise ValueError("the stage table holds nothing that this artefact draws")
+        raise ValueError(NOTHING)
     table = pd.concat(filled, ignore_index=True)[list(ARTEFACT_COLUMNS)]
     unknown = set(table["flag"]) - set(FLAGS)
     if unknown:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS
+from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, NOTHING
 from featurespeed.statistics import Interval
 from featurespeed.sweeps.convergence import Statistic, common_rate, interval
 from featurespeed.sweeps.transfer import STOPPED, of_network
@@ -19,7 +19,6 @@ from featurespeed.sweeps.transfer import STOPPED, of_network
 #: Series of the stability threshold of gradient descent.
 EDGE = "guide 2/learning rate"
 STATISTIC = "statistic"  # panel of the numbers that are printed
-NOTHING = "the stage table holds nothing that this artefact draws"
 SYMBOLS = {"width": "N", "depth": "L"}  # of the sizes of a network
 
 

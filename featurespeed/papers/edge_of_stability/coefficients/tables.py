@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
+from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, NOTHING, artefact_table
 
 #: Errors below this stand here: 0 has no place on a logarithmic axis.
 FLOOR = 1e-17
@@ -39,7 +39,7 @@ def tabulate_taylor(records: pd.DataFrame) -> pd.DataFrame:
     """
     predicted = records[(records["case"] == "predicted") & (records["quantity"] == "loss_change")]
     if predicted.empty or not records["case"].isin(["autodiff", "identity"]).any():
-        raise ValueError("the stage table holds nothing that this artefact draws")
+        raise ValueError(NOTHING)
     changes = _in_units(predicted)
     parts = [_errors(records), _loss_changes(changes), _errors_of_orders(changes), _crossings(changes)]
     parts.append(_counts(records, changes))

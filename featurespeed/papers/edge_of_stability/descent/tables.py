@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
+from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, NOTHING, artefact_table
 from featurespeed.papers.edge_of_stability.shared import CONSTANT, GEOMETRY_AWARE, Runs, all_runs, mean_interval
 from featurespeed.statistics import Interval, proportion_interval, ratio_interval
 from featurespeed.sweeps import transfer
@@ -42,7 +42,6 @@ FIG5 = (LOSS, STEP_SIZE, RATIO, PARTICIPATION)
 COSINES = (0.1, 0.03)
 LOW, HIGH = 0.5, 32.0  # kappas that statistics compare
 GEOMETRIC_LOW, GEOMETRIC_HIGH = 0.5, 1.5
-NOTHING = "the stage table holds nothing that this artefact draws"
 
 
 @dataclass(frozen=True)

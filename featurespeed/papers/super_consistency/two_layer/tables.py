@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table, power_law, summaries
+from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, NOTHING, artefact_table, power_law, summaries
 from featurespeed.parameterization import Parameterization
 from featurespeed.statistics import Interval, loglog_slope, mean_interval
 
@@ -203,7 +203,7 @@ def _least(own: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _check(records: pd.DataFrame) -> None:
     if records.empty:
-        raise ValueError("the stage table holds nothing that this artefact draws")
+        raise ValueError(NOTHING)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
