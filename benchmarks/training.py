@@ -147,7 +147,9 @@ def gpu_tables(channels_last: bool) -> Iterator[Table]:
 
 
 def authors_gpu_tables() -> Iterator[Table]:
-    """The authors' network: narrow, wide, and the widest of Figure 1 with its 5 seeds and 8 learning rates."""
+    """The authors' networks: the SimpleConvNet narrow, wide, and the widest of Figure 1 with its 5 seeds and 8 learning
+    rates; the ConvNet with either layout of its images in memory.
+    """
     for width, count, over_plain in ((64, 16, 5.0), (512, 8, 1.5), (1024, 40, None)):
         most = f"{count} members"
         rivals = [ONE, Contestant(f"{most}, no graph", count, graph=False)]
@@ -157,6 +159,12 @@ def authors_gpu_tables() -> Iterator[Table]:
         targets = () if over_plain is None else (((most, "plain"), over_plain),)
         sides = (*rivals, Contestant(most, count))
         yield Table("GPU, authors' network", replace(AUTHORS, width=width), sides, ratios, targets, count_flops=True)
+    for width, count in ((32, 40), (64, 40), (128, 10), (256, 10)):
+        most = f"{count} members"
+        sides = (ONE, Contestant(f"{most}, channels first", count, channels_first=True), Contestant(most, count))
+        ratios = tuple((most, rival.name) for rival in sides[:-1])
+        case = replace(AUTHORS, kind="convnet", depth=3, width=width)
+        yield Table("GPU, authors' ConvNet", case, sides, ratios, count_flops=True)
 
 
 def tiny(table: Table) -> Table:

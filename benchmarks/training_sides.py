@@ -31,7 +31,16 @@ from featurespeed.training.setup import make_network
 from featurespeed.training.spec import TrainingSpec
 
 CLASSES = 10
-SEEDS = {1: 1, 8: 1, 16: 2, 24: 4, 32: 4, 40: 5, 50: 10}  # members -> seeds; all others differ in the learning rate
+SEEDS = {
+    1: 1,
+    8: 1,
+    10: 10,
+    16: 2,
+    24: 4,
+    32: 4,
+    40: 5,
+    50: 10,
+}  # members -> seeds; all others differ in the learning rate
 LARGEST_RATE = {"sgd": 0.02, "adam": 1e-3}  # far below those at which a member diverges
 WARM_UP = 3  # steps before the clock starts
 POOLS: dict[str | None, Callable[[], nn.Module]] = {
@@ -94,7 +103,8 @@ class Case:
 class Contestant:
     """A way to train so many members: side by side by the trainer, or by the plain loop, one after the other.
 
-    With ``graph``, a GPU replays the step of all of them as one CUDA graph.
+    With ``graph``, a GPU replays the step of all of them as one CUDA graph. Images lie in memory with their
+    channels first or last, where the trainer is told so; it may choose last by itself, on a GPU.
     """
 
     name: str
@@ -102,6 +112,7 @@ class Contestant:
     plain: bool = False
     graph: bool = True
     channels_last: bool = False
+    channels_first: bool = False
 
 
 # --- the same job for both --------------------------------------------------------------------------------------------
@@ -143,13 +154,15 @@ def make_stream(data: str, images: int, batch: int, augmentation: Augmentation, 
     )
 
 
-def make_job(case: Case, spec: TrainingSpec, device: torch.device, channels_last: bool = False) -> Job:
-    """The job of a spec on the random images."""
+def make_job(case: Case, spec: TrainingSpec, device: torch.device, contestant: Contestant | None = None) -> Job:
+    """The job of a spec on the random images; of a contestant with the memory layout that it asks for."""
     stream = make_stream(case.data, case.images, case.batch, case.augmentation, device)
 
     def network(members: int) -> Network:
         made = make_network(spec, case.shape, CLASSES, members).to(device)
-        return with_channels_last(made) if channels_last else made
+        if contestant is not None and contestant.channels_first:
+            return with_channels_first(made)
+        return with_channels_last(made) if contestant is not None and contestant.channels_last else made
 
     return Job(spec, network, stream.for_seeds, case.batch, device)
 
@@ -159,6 +172,12 @@ def with_channels_last(network: Network) -> Network:
     for layer in network.weighted.values():
         if layer.weight.ndim == 5:
             layer.weight.data = layer.weight.data.movedim(2, -1).contiguous().movedim(-1, 2)
+    return network
+
+
+def with_channels_first(network: Network) -> Network:
+    """Take the choice from the trainer."""
+    network[0].channels_last = False
     return network
 
 
@@ -292,7 +311,7 @@ def trainer_losses(
         return []
 
     spec = make_spec(case, contestant.members, steps)
-    job = make_job(case, spec, device, contestant.channels_last)
+    job = make_job(case, spec, device, contestant)
     one_group = patch.object(trainer, "plan_groups", lambda *_: [list(range(contestant.members))])
     with one_group, redirect_stderr(io.StringIO()):
         done = trainer.Trainer(job, on_probe=on_probe, cuda_graph=contestant.graph).run()

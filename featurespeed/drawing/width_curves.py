@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -15,11 +15,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from featurespeed.drawing.plotting import GUIDE, INK, draw_flagged, draw_published, log_ticks, ordered_colors
-from featurespeed.drawing.width_rows import EDGE, STATISTIC, SYMBOLS, series_of
+from featurespeed.drawing.width_rows import EDGE, LEFT_OUT, STATISTIC, SYMBOLS, series_of
 
 NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
 GREY = "#555555"
 WIDE = 20  # span from which on an axis is logarithmic
+LETTERS_PER_INCH = 17  # of a line of the legend; beyond that it takes another line
+HANDLE = 8  # letters that the handle of an entry of the legend takes
 HALO = [effects.withStroke(linewidth=2.2, foreground="white")]  # keeps text legible over lines
 
 
@@ -113,12 +115,24 @@ def logarithmic(axis: Axis, values: pd.Series) -> None:
 
 def fitting_scale(ax: Axes, table: pd.DataFrame) -> None:
     """A logarithmic y axis where positive values span more than a factor of 20, otherwise one from 0 (or below)."""
-    values = table["y"]
+    values = sound_points(table)["y"]
     if len(values) and values.min() > 0 and values.max() > WIDE * values.min():
         logarithmic(ax.yaxis, values)
         ax.set_ylim(values.min() / 1.5, values.max() * 1.5)
     elif len(values) and values.min() >= 0:
-        ax.set_ylim(bottom=0)
+        from_zero(ax, table)
+
+
+def from_zero(ax: Axes, table: pd.DataFrame) -> None:
+    """A y axis from 0 to what :func:`sound_points` reach."""
+    values = sound_points(table)["y_high"].combine_first(sound_points(table)["y"])
+    ax.set_ylim(0, 1.05 * values.max() if len(values) < len(table) else None)
+
+
+def sound_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Points that an axis must show: on its way to divergence a network goes through all magnitudes."""
+    sound = table[table["flag"] == ""]
+    return sound if len(sound) and table["y"].max() > WIDE * sound["y"].max() else table
 
 
 def width_axis(ax: Axes, widths: Iterable[float], label: bool = True) -> None:
@@ -139,8 +153,20 @@ def series_text(series: str) -> str:
     return f"${series}$" if series.startswith(("N=", "L=")) else series
 
 
+def left_out(table: pd.DataFrame) -> str:
+    """Which seeds the curves are without, for the legend; empty text where they have all of them."""
+    own = table[(table["panel"] == STATISTIC) & table["series"].str.startswith(LEFT_OUT)]
+    labels = own["series"].str.removeprefix(f"{LEFT_OUT} | ")
+    parts = [
+        f"{network_label(name)}: {row.y:.0f} of {row.n:.0f}" for name, row in zip(labels, own.itertuples(), strict=True)
+    ]
+    return f"left out: seeds of which a network failed ({', '.join(parts)})" if parts else ""
+
+
 def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = None, **kinds: str) -> None:
-    """Widths, or steps, above the panels; below them what else is drawn, such as ``band`` -> text."""
+    """Widths, or steps, above the panels; below them what else is drawn, such as ``band`` -> text, in as many lines as
+    it takes.
+    """
     lines = [Line2D([], [], color=color, linewidth=2.6) for color in colors.values()]
     texts = [series_text(name) + (" (proxy)" if name == proxy else "") for name in colors]
     if lines:
@@ -156,9 +182,17 @@ def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = Non
         "end": Line2D([], [], linestyle="", marker="D", markersize=5, color="#666666"),
         "guide": Line2D([], [], color=GUIDE, linestyle=":", linewidth=1.2),
         "floor": Line2D([], [], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8),
+        "left_out": Line2D([], [], linestyle=""),
     }
     used = {kind: text for kind, text in kinds.items() if text}
     if used:
-        figure.legend(
-            [handles[kind] for kind in used], list(used.values()), loc="outside lower center", ncols=len(used)
-        )
+        texts = list(used.values())
+        columns = _columns(texts, LETTERS_PER_INCH * figure.get_figwidth())
+        figure.legend([handles[kind] for kind in used], texts, loc="outside lower center", ncols=columns)
+
+
+def _columns(texts: Sequence[str], room: float) -> int:
+    """The most columns that entries of a legend, one column after the other, can stand in; ``room`` in letters."""
+    lengths = [len(text) + HANDLE for text in texts]
+    fitting = (n for n in range(len(texts), 1, -1) if sum(map(max, np.array_split(lengths, n))) <= room)
+    return next(fitting, 1)

@@ -14,11 +14,12 @@ import pandas as pd
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, NOTHING
 from featurespeed.statistics import Interval
 from featurespeed.sweeps.convergence import Statistic, common_rate, interval
-from featurespeed.sweeps.transfer import STOPPED, of_network
+from featurespeed.sweeps.transfer import STOPPED, failed_seeds, of_network
 
 #: Series of the stability threshold of gradient descent.
 EDGE = "guide 2/learning rate"
 STATISTIC = "statistic"  # panel of the numbers that are printed
+LEFT_OUT = "seeds left out"  # statistics whose series begin so: seeds of which a network failed, and how many there are
 SYMBOLS = {"width": "N", "depth": "L"}  # of the sizes of a network
 
 
@@ -63,11 +64,14 @@ def shown_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.Dat
     return rows[np.isclose(rows["learning_rate"], rate)], rate
 
 
-def first_network(records: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, float]:
-    """:func:`shown_rows` of the first network of the run."""
-    if records.empty:
-        raise ValueError(NOTHING)
-    return shown_rows(records, records["series"].iloc[0], quantity)
+def trained_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.DataFrame, float, pd.DataFrame]:
+    """:func:`shown_rows` without the seeds of which a network failed, and a statistic that says how many these are."""
+    rows = of_network(records, label)
+    failed = rows["seed"].isin(failed_seeds(rows, quantity, varied(rows)))
+    found, rate = shown_rows(records[~records.index.isin(rows.index[failed])], label, quantity)
+    lost, seeds = rows.loc[failed, "seed"].nunique(), rows["seed"].nunique()
+    counts = [_row(STATISTIC, f"{LEFT_OUT} | {label}", 0, lost, np.nan, np.nan, seeds, "training")] if lost else []
+    return found, rate, pd.DataFrame(counts, columns=list(ARTEFACT_COLUMNS))
 
 
 def curve_rows(rows: pd.DataFrame, quantity: str, panel: str, index: int = 1) -> pd.DataFrame:

@@ -134,7 +134,7 @@ def build_network(
         )  # fmt: skip
 
     first, *hidden, last = plan.modules
-    entry = (InputImages if model.convolutional else InputVectors)(layer(first.layers[0]))
+    entry = _entry(layer(first.layers[0]), any(module.pooling == "max" for module in plan.modules))
     blocks = [
         Block(
             [layer(one) for one in module.layers], module.activation, module.tau,
@@ -145,6 +145,12 @@ def build_network(
     readout = Readout(layer(last.layers[0]), last.activation, model.readout == "pooled", last.pooling)
     places = pixel_places(plan, input_shape[1:]) if is_strided_chain(plan) else None
     return Network([entry, *blocks, readout], rebuild, places)
+
+
+def _entry(layer: Weighted, max_pooled: bool) -> nn.Module:
+    if isinstance(layer, MemberConv):
+        return InputImages(layer, channels_last=max_pooled)
+    return InputVectors(layer)
 
 
 def _branch(model: ModelSpec, parameterization: Parameterization) -> float:

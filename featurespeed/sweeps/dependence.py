@@ -15,9 +15,8 @@ import numpy as np
 
 from featurespeed.statistics import Interval, mean_interval
 from featurespeed.sweeps.convergence import Curves
-from featurespeed.sweeps.transfer import Arrival, Losses
+from featurespeed.sweeps.transfer import FAILING, Arrival, Losses
 
-FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
 CENSORED = 0.2  # share of best learning rates at an end of the rates that are left above which shifts are not known
 MATCHING = 1.5  # factor by which the level of a matched network may differ from the one to compare with
 NEVER = 0.2  # share of networks that never rise to the edge of stability above which their steps say nothing

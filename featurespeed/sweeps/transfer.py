@@ -22,6 +22,7 @@ STOPPED = ("diverged_step", "dead_step", "overflow_step")
 LATE_LOSS = 0.1  # share of the steps over which the loss at the end is averaged
 LATE = 0.5  # share of training that counts as late for curvature: its second half
 NEAR_EDGE = 0.9  # share of 2 / eta_0 from which on a network is at the edge of stability
+FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
 CHANCE_ACCURACY = 1.5  # times 1 / classes: a test accuracy below it is that of chance
 BOOTSTRAP_SEED = 0
 
@@ -155,6 +156,17 @@ def last_step(rows: pd.DataFrame) -> int:
 def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:
     """Learning rates at which a quantity was measured, ascending."""
     return np.sort(rows.loc[rows["quantity"] == quantity, "learning_rate"].unique())
+
+
+def failed_seeds(rows: pd.DataFrame, quantity: str, size: str = "width") -> np.ndarray:
+    """Seeds of which a network of some size failed at every learning rate where ``quantity`` was measured.
+
+    None if more than a fifth of the seeds of some size failed: it is the learning rate that has failed then. Of use for
+    comparisons within one network only: others, paired by seed, may have lost other seeds.
+    """
+    own = rows[rows["learning_rate"].isin(measured_rates(rows, quantity))]
+    lost = np.isinf(late_losses(own, size).values).all(-1)  # [seeds, sizes]
+    return np.sort(own["seed"].unique())[lost.any(1) & (lost.mean(0) <= FAILING).all()]
 
 
 def late_mean(steps: np.ndarray, values: np.ndarray, last: int) -> np.ndarray:

@@ -7,11 +7,13 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from featurespeed.models.layers import AveragePool
+from featurespeed.models import layers
+from featurespeed.models.layers import AveragePool, MemberConv
 from featurespeed.models.networks import build_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import ParameterizationError
 from featurespeed.probes import measure_feature_speed
+from featurespeed.training.ensemble import LOSSES
 from tests.training.cases import (
     CLASSES,
     CONVNET,
@@ -393,6 +395,41 @@ def test_our_pooling_has_the_values_and_all_derivatives_of_pytorchs(sides):
 
     for ours, theirs in zip(results(AveragePool.apply), results(lambda x: functional.avg_pool2d(x, 2)), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+AUTHORS_CONVNET = {"kind": "convnet", "depth": 3, "convention": "authors", "strides": [1]}
+
+
+@pytest.mark.parametrize("tau", [0, 1])
+def test_channels_last_in_training_are_the_same_numbers(tau, monkeypatch):
+    network = initialised(AUTHORS_CONVNET | {"tau": tau}, seeds=[0, 1], parameterization="MUP", input_shape=(1, 16, 16))
+    x, y = batch(4, (1, 16, 16), members=2)
+    layouts = []
+    for layer in network.modules():
+        if isinstance(layer, MemberConv):
+            layer.register_forward_hook(lambda *found: layouts.append(found[2].is_contiguous()))
+
+    def results():
+        layouts.clear()
+        losses = LOSSES["cross_entropy"](network(x), y)
+        return losses, torch.autograd.grad(losses.sum(), network.trained)
+
+    (losses, gradients), usual = results(), set(layouts)
+    monkeypatch.setattr(layers, "on_gpu", lambda x: True)
+    (others, found), last = results(), set(layouts)
+    assert usual == {True} and last == {False}
+    torch.testing.assert_close(others, losses, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found, gradients, rtol=1e-10, atol=1e-13)
+    network.eval()
+    results()
+    assert set(layouts) == {True}  # derivatives of second order gain nothing
+
+
+def test_only_networks_with_max_pooling_train_with_channels_last():
+    def chosen(model):
+        return initialised(model, seeds=[0], parameterization="MUP", input_shape=(1, 16, 16))[0].channels_last
+
+    assert chosen(AUTHORS_CONVNET) and not chosen(CONVNET)
 
 
 @every_model

@@ -13,7 +13,7 @@ from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, sel
 from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves, common_rate, curves
-from featurespeed.sweeps.transfer import Losses, late_losses, measured_rates, of_network
+from featurespeed.sweeps.transfer import Losses, failed_seeds, late_losses, measured_rates, of_network
 
 MUP, NTP = "muP", "NTP"
 HESSIAN, LOSS = "sharpness", "training_loss"
@@ -92,18 +92,21 @@ def best_measured(rows: pd.DataFrame, quantity: str, index: int = 1, at: str = "
 
 
 def without_failed_seeds(rows: pd.DataFrame, quantity: str, size: str = "width") -> tuple[pd.DataFrame, str]:
-    """Rows of the seeds of which every network trained where ``quantity`` was measured, and a note on the others.
-
-    All seeds are kept if more than a fifth of those of some size failed: the learning rate has failed then. For
-    comparisons within one network only: others, paired by seed, may have lost other ones.
-    """
-    own = rows[rows["learning_rate"].isin(measured_rates(rows, quantity))]
-    lost = ~np.isfinite(late_losses(own, size).values).all(-1)  # [seeds, sizes]
-    failed = np.sort(rows["seed"].unique())[lost.any(1)]
-    if not len(failed) or (lost.mean(0) > dependence.FAILING).any():
+    """Rows of the other seeds than :func:`featurespeed.sweeps.transfer.failed_seeds`, and a note on these."""
+    failed = failed_seeds(rows, quantity, size)
+    if not len(failed):
         return rows, ""
-    note = f"; without {len(failed)} of {len(lost)} seeds, of which a network diverged, died or ended at chance"
+    seeds = rows["seed"].nunique()
+    note = f"; without {len(failed)} of {seeds} seeds, of which a network diverged, died or ended at chance"
     return rows[~rows["seed"].isin(failed)], note
+
+
+def trained(
+    tables: Tables, artefact: str, label: str, quantity: str, index: int = 1, at: str = "", size: str = "width"
+) -> tuple[Curves, str]:
+    """:func:`measured`, of the seeds of which every network trained, and a note on the others."""
+    rows, note = without_failed_seeds(network(tables, artefact, label, size), at or quantity, size)
+    return best_measured(rows, quantity, index, at, size), note
 
 
 def common_best(losses: Losses, label: str) -> int:

@@ -26,6 +26,11 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for ax in figure.axes for text in ax.texts)
 
 
+def legend_texts(figure) -> list[str]:
+    """The entries of the legends around the panels."""
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 def values(artefact: pd.DataFrame, panel: str, series: str, column: str = "y") -> list[float]:
     """One column of the points of a series, from the smallest x to the largest."""
     own = artefact[(artefact["panel"] == panel) & (artefact["series"] == series)]

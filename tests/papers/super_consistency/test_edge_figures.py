@@ -11,7 +11,7 @@ from featurespeed.drawing.width_curves import shown
 from featurespeed.papers.super_consistency.edge import tables as sc_edge_tables
 from tests.papers.cases import drawing_of
 from tests.papers.super_consistency.edge_cases import all_tables, directional, full_batch, residuals
-from tests.papers.super_consistency.figure_cases import assert_made, draw, texts, values
+from tests.papers.super_consistency.figure_cases import assert_made, draw, legend_texts, texts, values
 from tests.sweeps.spectra_cases import EDGE
 
 FIGURES = {name: drawing_of(name) for name in ("sc_fig09", "sc_fig11", "sc_fig27")}
@@ -124,3 +124,15 @@ def test_a_network_without_any_curvature_is_drawn():
     found = FIGURES["sc_fig11"].tabulate(table.assign(value=table["value"].where(~dark, 0.0)))
     assert values(found, sc_edge_tables.RISE, "muP", "x") == [16, 32, 64, 128]
     assert draw("sc_fig11", found).axes[0].get_xscale() == "log"
+
+
+def test_seeds_of_which_a_network_diverged_are_left_out_of_figure_27():
+    three = directional()
+    table = pd.concat([three.assign(seed=three["seed"] + 3 * copy) for copy in range(2)])
+    own = (table["series"] == "Depth-muP") & (table["seed"] == 4) & (table["depth"] == table["depth"].max())
+    stopped = table[own & (table["quantity"] == "training_loss")].head(1)
+    stopped = stopped.assign(quantity="diverged_step", step=30, value=30.0)
+    found = FIGURES["sc_fig27"].tabulate(pd.concat([table[~own | (table["step"] < 30)], stopped], ignore_index=True))
+    seeds = found[found["panel"].isin(("second half | width", "second half | depth"))].groupby("panel")["n"].unique()
+    assert seeds.map(list).to_dict() == {"second half | width": [6], "second half | depth": [5]}
+    assert "left out: seeds of which a network failed (Depth-μP: 1 of 6)" in legend_texts(draw("sc_fig27", found))

@@ -50,7 +50,7 @@ def verdicts(*claims: str, **tables: pd.DataFrame) -> dict[str, str]:
 def test_tables_as_claimed_confirm_every_claim():
     found = verdicts()
     assert {found.pop(claim) for claim in (UNTOLD, *NOT_THEIRS)} == {Verdict.INCONCLUSIVE}
-    assert len(found) == 10 and set(found.values()) == {Verdict.CONFIRMED}, found
+    assert len(found) == 11 and set(found.values()) == {Verdict.CONFIRMED}, found
 
 
 def test_every_control_fails_where_its_claim_holds():
@@ -230,3 +230,30 @@ def test_a_run_that_measured_something_else_says_what_is_missing():
 def test_criteria_and_statistics_have_the_same_threshold_for_the_ordering_of_figure_2():
     own = {c.claim_id: c.threshold for c in CRITERIA}
     assert own["sc_fig2_spectrum"] == own[UNTOLD] == ORDERED
+
+
+def test_a_widest_network_of_its_own_contradicts_that_the_proxy_does_not_matter():
+    def leaving(label, width, rate, step, seed):
+        """The widest network alone departs like t^2, so that the distance to it does, too."""
+        return loss(label, width, rate, step, seed) - (4e-5 * step**2 if width == WIDTHS[-1] else 0)
+
+    table = spectra(seeds=JACKKNIFED, loss=leaving)
+    found = rows("sc_discrepancy_proxy", sc_fig03=table).loc["sc_discrepancy_proxy"]
+    assert found["verdict"] == Verdict.CONTRADICTED and 0.5 < found["value"] <= 1.05
+    assert "widths 8, 16, proxies N = 128 and 64" in found["note"]
+
+
+@pytest.mark.parametrize(("lost", "left"), [(2, 10), (3, 0)])
+def test_seeds_of_which_a_network_diverged_are_left_out_up_to_a_fifth(lost, left):
+    def diverging(label, width, rate, step, seed):
+        return math.inf if (width, step) == (WIDTHS[0], 60) and seed < lost else loss(label, width, rate, step, seed)
+
+    networks = {"sc_fig02": (PLAIN,), "sc_fig03": (PLAIN,), "sc_fig23": (PLAIN, SKIPS)}
+    found = rows(**{name: spectra(labels, seeds=12, loss=diverging) for name, labels in networks.items()})
+    found = found.drop(index=[UNTOLD, *NOT_THEIRS])
+    if left:
+        assert set(found["verdict"]) == {Verdict.CONFIRMED} and set(found["n"]) == {left}
+        assert found["note"].str.contains(f"without {lost} of 12 seeds, of which a network diverged").all()
+    else:
+        assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+        assert found["note"].str.contains("at every measured learning rate some network diverged").all()

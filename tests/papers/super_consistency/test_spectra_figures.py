@@ -13,11 +13,13 @@ from featurespeed.drawing.plotting import GUIDE
 from featurespeed.drawing.width_curves import shown
 from featurespeed.drawing.width_rows import EDGE as EDGE_SERIES
 from tests.papers.cases import drawing_of
-from tests.papers.super_consistency.figure_cases import assert_made, draw, texts, values
+from tests.papers.super_consistency.figure_cases import assert_made, draw, legend_texts, texts, values
 from tests.papers.super_consistency.spectra_cases import all_tables
 from tests.sweeps.spectra_cases import EDGE, PLAIN, SKIPS, loss, spectra, spectrum
 
 FIGURES = {name: drawing_of(name) for name in ("sc_fig02", "sc_fig03", "sc_fig23")}
+
+NETWORKS = {"sc_fig02": (PLAIN,), "sc_fig03": (PLAIN,), "sc_fig23": (PLAIN, SKIPS)}
 
 
 @cache
@@ -112,7 +114,7 @@ def test_noise_floor_is_tabulated_drawn_and_named():
     figure = draw("sc_fig03", found)
     dashed = [line for line in figure.axes[1].lines if line.get_color() == GUIDE]
     assert sum(len(line.get_xdata()) > 0 for line in dashed) == 4
-    assert any("noise floor" in text.get_text() for legend in figure.legends for text in legend.get_texts())
+    assert any("noise floor" in text for text in legend_texts(figure))
 
 
 def test_too_few_seeds_for_a_jackknife_print_the_exponent_without_an_interval():
@@ -159,3 +161,19 @@ def test_a_network_that_diverges_at_once_is_flagged_at_its_only_point():
     own = found[(found["panel"] == f"Hessian trace | {SKIPS}") & (found["x"] == 8)]
     assert own["series"].tolist() == ["step 0"] and own["flag"].tolist() == ["diverged"]
     assert len(draw("sc_fig23", found).axes) == 8
+
+
+def test_seeds_of_which_a_network_diverged_are_left_out_and_named():
+    def diverging(label, width, rate, step, seed):
+        return math.inf if (width, step, seed) == (16, 60, 2) else loss(label, width, rate, step, seed)
+
+    six = {name: spectra(labels, seeds=6, loss=diverging) for name, labels in NETWORKS.items()}
+    for name, stage_table in six.items():
+        found = FIGURES[name].tabulate(stage_table)
+        assert (found["flag"] == "").all()
+        curves_of = found["panel"].str.startswith(("eigenvalue", "sharpness")) & (found["estimator"] == "Lanczos")
+        assert set(found.loc[curves_of, "n"]) == {5}
+        counts = ", ".join(f"$\\tau = {label[-1]}$: 1 of 6" for label in NETWORKS[name])
+        assert f"left out: seeds of which a network failed ({counts})" in legend_texts(draw(name, found))
+    whole = draw("sc_fig02", table("sc_fig02"))
+    assert not any("left out" in text for text in legend_texts(whole))

@@ -24,7 +24,6 @@ from featurespeed.papers.super_consistency.shared import (
     NTP,
     OVER_WIDTH,
     begins_below_the_edge,
-    best_measured,
     curves_at,
     decidable,
     late_exponents,
@@ -36,7 +35,7 @@ from featurespeed.papers.super_consistency.shared import (
     numbers,
     setting,
     slope_estimate,
-    without_failed_seeds,
+    trained,
 )
 from featurespeed.statistics import ratio_interval
 from featurespeed.sweeps.convergence import Curves
@@ -181,15 +180,9 @@ register("share of the residual eigenvalue in the sharpness, muP", _share(RESIDU
 # --- Figure 27 --------------------------------------------------------------------------------------------------------
 
 
-def _trained(tables: Tables, label: str, quantity: str, size: str) -> tuple[Curves, str]:
-    """A quantity of the seeds that trained, where it was measured, and a note on the others."""
-    rows, note = without_failed_seeds(network(tables, "sc_fig27", label, size), quantity, size)
-    return best_measured(rows, quantity, size=size), note
-
-
 def _directional(label: str, size: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
-        found, note = _trained(tables, label, DIRECTIONAL, size)
+        found, note = trained(tables, "sc_fig27", label, DIRECTIONAL, size=size)
         return slope_estimate(found, label, note)
 
     return compute
@@ -197,7 +190,7 @@ def _directional(label: str, size: str) -> Callable[[Tables], Estimate]:
 
 def _starts(label: str, size: str) -> Callable[[Tables], Condition]:
     """Whether the sharpness of every size begins below 2/eta_0, that of the end of the warm-up."""
-    return lambda tables: begins_below_the_edge(_trained(tables, label, HESSIAN, size)[0])
+    return lambda tables: begins_below_the_edge(trained(tables, "sc_fig27", label, HESSIAN, size=size)[0])
 
 
 for _name, (_label, _size) in DIRECTIONAL_NETWORKS.items():

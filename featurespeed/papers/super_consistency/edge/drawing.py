@@ -16,6 +16,7 @@ from featurespeed.drawing.width_curves import (
     draw_widths,
     fitting_scale,
     headroom,
+    left_out,
     legend,
     logarithmic,
     network_label,
@@ -128,7 +129,9 @@ def draw_fig27(table: pd.DataFrame, figure: Figure) -> None:
         ax.set_ylim(bottom=0)
         headroom(ax, above=0.2, below=0)
         ax.set(title="mean in the second half", xlabel=f"{size} ${SYMBOLS[size]}$")
-    legend(figure, {}, band=BAND, edge=EDGE_TEXT, interval=INTERVAL, hollow=_stopped(table))
+    legend(
+        figure, {}, band=BAND, edge=EDGE_TEXT, interval=INTERVAL, hollow=_stopped(table), left_out=left_out(table)
+    )  # fmt: skip
 
 
 def _draw_directional(ax: Axes, table: pd.DataFrame, label: str) -> None:

@@ -20,6 +20,7 @@ from featurespeed.drawing.width_rows import (
     shown_rows,
     statistic_rows,
     summary_row,
+    trained_rows,
     varied,
 )
 from featurespeed.sweeps.convergence import (
@@ -127,10 +128,10 @@ def tabulate_fig27(records: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for label in measured_networks(records, DIRECTIONAL):
-        rows, rate = shown_rows(records, label, DIRECTIONAL)
+        rows, rate, left_out = trained_rows(records, label, DIRECTIONAL)
         panel, size = f"directional sharpness | {label}", varied(rows)
         found = curves(rows, DIRECTIONAL, rate, size=size)
-        parts += [curve_rows(rows, DIRECTIONAL, panel), edge_rows(panel, rows, rate)]
+        parts += [left_out, curve_rows(rows, DIRECTIONAL, panel), edge_rows(panel, rows, rate)]
         late = found.late()
         by_size = {
             value: (lambda chosen, at=place, late=late: float(late[chosen, at].mean()))

@@ -2,7 +2,8 @@
 
 How much a quantity depends on the width is its exponent in the width, one a seed; two of them are compared without
 their signs and paired by seed. Distances to the widest network belong to all seeds together, because the noise of the
-seeds is subtracted from them: their exponents have jackknife intervals.
+seeds is subtracted from them: their exponents have jackknife intervals. At the authors' learning rate some networks
+diverge late in training: seeds of which a network failed are left out, up to a fifth of those of a width.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from featurespeed.papers.super_consistency.shared import (
     decidable,
     exponents,
     jackknifed,
-    measured,
     numbers,
     setting,
     simultaneous,
     slope_estimate,
     smallest_of,
+    trained,
 )
 from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps.convergence import (
     EARLY,
+    FAR,
     FEWEST_POINTS,
     FEWEST_WIDTHS,
     TENTH,
@@ -61,14 +63,14 @@ ORDERED = Threshold(0.05, np.inf)  # the ordering of Figure 2 holds, as its crit
 
 def _early(tables: Tables, artefact: str, label: str, pair: tuple[int, int], below: int = 0) -> Estimate:
     """How much steeper one eigenvalue is in the width than another one, early; ``below``: of widths up to this one."""
-    found = [measured(tables, artefact, label, HESSIAN, index) for index in pair]
+    found, (left_out, _) = zip(*(trained(tables, artefact, label, HESSIAN, index) for index in pair), strict=True)
     found = [_up_to(own, below) for own in found] if below else found
     steps = found[0].steps[found[0].inside(0.0, EARLY, initial=False)]
     if not len(steps):
         raise Undecidable("this run has no probe step in the first quarter of training")
     slopes = [exponents(own.sizes, own.over(0.0, EARLY, initial=False), f"{label}, eigenvalues") for own in found]
     means = numbers((f"lambda_{index}" for index in pair), (own.mean() for own in slopes))
-    note = f"{setting(found[0])}; steps {', '.join(map(str, steps))}; slopes {means}"
+    note = f"{setting(found[0])}; steps {', '.join(map(str, steps))}; slopes {means}{left_out}"
     return mean_estimate(steeper(*slopes), note)
 
 
@@ -89,7 +91,7 @@ def neighbours(tables: Tables) -> Estimate:
 
 def _with_and_without_skips(tables: Tables) -> dict[str, Estimate]:
     """The ordering of Figure 2 with and without skip connections, over the widths that both have."""
-    largest = min(int(measured(tables, "sc_fig23", label, HESSIAN).sizes[-1]) for label in (PLAIN, SKIPS))
+    largest = min(int(trained(tables, "sc_fig23", label, HESSIAN)[0].sizes[-1]) for label in (PLAIN, SKIPS))
     return {label: _early(tables, "sc_fig23", label, (LAST, 1), largest) for label in (PLAIN, SKIPS)}
 
 
@@ -112,12 +114,12 @@ def _growth(quantity: str) -> Callable[[Tables], Estimate]:
     """How much steeper in the width a quantity is at the last probe step than at the first."""
 
     def compute(tables: Tables) -> Estimate:
-        found = measured(tables, "sc_fig02", PLAIN, quantity)
+        found, left_out = trained(tables, "sc_fig02", PLAIN, quantity)
         if len(found.steps) < 2:
             raise Undecidable("this run has one probe step")
         last, first = (exponents(found.sizes, found.values[..., place], quantity) for place in (-1, 0))
         slopes = f"slope {first.mean():.3g} at step {found.steps[0]}, {last.mean():.3g} at step {found.steps[-1]}"
-        return mean_estimate(steeper(last, first), f"{setting(found)}; {slopes}")
+        return mean_estimate(steeper(last, first), f"{setting(found)}; {slopes}{left_out}")
 
     return compute
 
@@ -129,8 +131,10 @@ register("steepness in the width, last step over first, sharpness", _growth(HESS
 # --- Figure 3 ---------------------------------------------------------------------------------------------------------
 
 
-def _distances(tables: Tables, name: str) -> Distances:
-    found = distances(measured(tables, "sc_fig03", PLAIN, (QUANTITIES | BESIDE)[name], at=HESSIAN))
+def _distances(tables: Tables, name: str) -> tuple[Distances, str]:
+    """Distances that can be fitted, and a note on them."""
+    own, left_out = trained(tables, "sc_fig03", PLAIN, (QUANTITIES | BESIDE)[name], at=HESSIAN)
+    found = distances(own)
     if found.fitted.sum() < FEWEST_POINTS:
         raise Undecidable(
             f"{found.fitted.sum()} steps after the first {WARM_UP:.0%}: at least {FEWEST_POINTS} are needed for a fit"
@@ -138,7 +142,7 @@ def _distances(tables: Tables, name: str) -> Distances:
     if np.isnan(found.exponent()):
         below = ", ".join(map(str, found.sizes[~found.told]))
         raise Undecidable(f"{name}: below the noise floor of {len(found.gaps)} seeds at N = {below}")
-    return found
+    return found, _note(name, found) + left_out
 
 
 def _note(name: str, found: Distances) -> str:
@@ -152,8 +156,8 @@ def _exponent(name: str) -> Callable[[Tables], Estimate]:
     """Exponent in time of the distance to the widest network."""
 
     def compute(tables: Tables) -> Estimate:
-        found = _distances(tables, name)
-        return jackknifed(found.exponent, len(found.gaps), name, _note(name, found))
+        found, note = _distances(tables, name)
+        return jackknifed(found.exponent, len(found.gaps), name, note)
 
     return compute
 
@@ -165,8 +169,8 @@ def _order(*names: str) -> Callable[[Tables], Estimate]:
         found = {name: _distances(tables, name) for name in names}
         level = simultaneous(len(names) - 1)
         with decidable(" and ".join(names)):
-            gaps = [_difference(first, second, level) for first, second in pairwise(found.values())]
-        return smallest_of(gaps, "; ".join(_note(*item) for item in found.items()))
+            gaps = [_difference(first, second, level) for (first, _), (second, _) in pairwise(found.values())]
+        return smallest_of(gaps, "; ".join(note for _, note in found.values()))
 
     return compute
 
@@ -186,8 +190,12 @@ register(
 )
 
 
+def _loss(tables: Tables) -> tuple[Curves, str]:
+    return trained(tables, "sc_fig03", PLAIN, LOSS, at=HESSIAN)
+
+
 def _far(tables: Tables) -> Distances:
-    found = distances(measured(tables, "sc_fig03", PLAIN, LOSS, at=HESSIAN))
+    found = distances(_loss(tables)[0])
     if found.far().sum() < FEWEST_WIDTHS:
         raise Undecidable(
             f"{found.far().sum()} widths of at most a quarter of the proxy: at least {FEWEST_WIDTHS} are needed"
@@ -201,14 +209,47 @@ def _far(tables: Tables) -> Distances:
 def size_rate(tables: Tables) -> Estimate:
     found = _far(tables)
     widths = ", ".join(str(width) for width in found.sizes[found.far()])
-    return jackknifed(found.rate, len(found.gaps), "loss", f"widths {widths}, proxy N = {found.proxy}")
+    note = f"widths {widths}, proxy N = {found.proxy}{_loss(tables)[1]}"
+    return jackknifed(found.rate, len(found.gaps), "loss", note)
 
 
 @statistic("exponent in the width of the loss itself")
 def size_rate_of_the_loss(tables: Tables) -> Estimate:
     far = _far(tables)
-    found = measured(tables, "sc_fig03", PLAIN, LOSS, at=HESSIAN)
-    return jackknifed(size_exponent(found, far.sizes[far.far()]), found.seeds, "loss", setting(found))
+    found, left_out = _loss(tables)
+    return jackknifed(size_exponent(found, far.sizes[far.far()]), found.seeds, "loss", setting(found) + left_out)
+
+
+def _change_of_exponent(other: str) -> Callable[[Tables], Estimate]:
+    """Exponent in time of a distance to the widest network, minus that of the loss to the next to widest one.
+
+    The mean over the widths that are well below both.
+    """
+
+    def compute(tables: Tables) -> Estimate:
+        loss, left_out = _loss(tables)
+        near, far = distances(_up_to(loss, loss.sizes[-2])), _distances(tables, other)[0]
+        widths = near.sizes[near.far() & near.told & far.told[: len(near.sizes)]]
+        if not len(widths):
+            raise Undecidable(
+                f"no width of at most {near.proxy // FAR}, a quarter of the next to widest network, is above the noise"
+            )
+        own, further = np.isin(near.sizes, widths), np.isin(far.sizes, widths)
+
+        def statistic(chosen: np.ndarray) -> float:
+            return float(far.laws(chosen)[further, 1].mean() - near.laws(chosen)[own, 1].mean())
+
+        note = f"widths {', '.join(map(str, widths))}, proxies N = {far.proxy} and {near.proxy}{left_out}"
+        return jackknifed(statistic, len(near.gaps), other, note)
+
+    return compute
+
+
+for _name in ("loss", "NTK"):
+    register(
+        f"exponent in time of the distance to the proxy, {_name}, minus the loss's to one half as wide",
+        _change_of_exponent(_name),
+    )
 
 
 # --- Figure 23 --------------------------------------------------------------------------------------------------------
@@ -218,23 +259,27 @@ def _fall(label: str, quantity: str) -> Callable[[Tables], Estimate]:
     """How much steeper in the width a quantity is in the first tenth of training than in the last."""
 
     def compute(tables: Tables) -> Estimate:
-        found = measured(tables, "sc_fig23", label, quantity)
+        found, left_out = trained(tables, "sc_fig23", label, quantity)
         first, last = found.over(0.0, TENTH), found.over(1 - TENTH, 1.0)
         if np.isnan([first.sum(), last.sum()]).any():
             raise Undecidable("this run has no probe step in the first or in the last tenth of training")
         slopes = [exponents(found.sizes, values, f"{label}, {quantity}") for values in (first, last)]
-        note = f"{setting(found)}; slope {slopes[0].mean():.3g} first, {slopes[1].mean():.3g} last"
+        note = f"{setting(found)}; slope {slopes[0].mean():.3g} first, {slopes[1].mean():.3g} last{left_out}"
         return mean_estimate(steeper(*slopes), note)
 
     return compute
 
 
 def _starts(label: str) -> Callable[[Tables], Condition]:
-    return lambda tables: begins_below_the_edge(measured(tables, "sc_fig23", label, HESSIAN))
+    return lambda tables: begins_below_the_edge(trained(tables, "sc_fig23", label, HESSIAN)[0])
 
 
 def _late(label: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: slope_estimate(measured(tables, "sc_fig23", label, HESSIAN), label)
+    def compute(tables: Tables) -> Estimate:
+        found, left_out = trained(tables, "sc_fig23", label, HESSIAN)
+        return slope_estimate(found, label, left_out)
+
+    return compute
 
 
 for _label in (PLAIN, SKIPS):

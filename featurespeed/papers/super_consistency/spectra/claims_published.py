@@ -21,7 +21,7 @@ from featurespeed.papers.super_consistency.agreement import (
     share_within,
 )
 from featurespeed.papers.super_consistency.published import published_points
-from featurespeed.papers.super_consistency.shared import decidable, network
+from featurespeed.papers.super_consistency.shared import HESSIAN, decidable, network, without_failed_seeds
 from featurespeed.papers.super_consistency.spectra.claims import PLAIN
 from featurespeed.sweeps.transfer import settings
 
@@ -32,13 +32,13 @@ def _share(artefact: str, figure: str, ascribe: Ascribe = lambda points: points)
     """Share of the points of a figure that our curves meet, as they are or ascribed to other curves."""
 
     def compute(tables: Tables) -> Estimate:
-        rows = network(tables, artefact, PLAIN)
+        rows, left_out = without_failed_seeds(network(tables, artefact, PLAIN), HESSIAN)
         other = difference(settings(tables[artefact]), PLAIN) or not_at_their_rate(rows)
         if other:
             raise Undecidable(other)
         found = share_within(rows, ascribe(published_points(figure)))
         with decidable(f"points of Fig. {figure}"):
-            return as_estimate(found.interval(), found.note())
+            return as_estimate(found.interval(), found.note() + left_out)
 
     return compute
 

@@ -15,7 +15,9 @@ from featurespeed.drawing.width_curves import (
     draw_points,
     draw_widths,
     fitting_scale,
+    from_zero,
     headroom,
+    left_out,
     legend,
     logarithmic,
     network_label,
@@ -83,7 +85,7 @@ def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
         draw_widths(ax, _panel(table, panel), colors)
         draw_points(ax, _points(table, panel), colors)
         draw_edge(ax, _panel(table, panel))
-        ax.set_ylim(bottom=0)
+        from_zero(ax, _panel(table, panel))
         ax.set_title(title)
         ax.set_xlabel("training step")
     hessian, ntk = lower.subplots(1, 2)
@@ -98,7 +100,8 @@ def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
     if growth:
         write(ntk, f"CV($\\lambda_1$), last step / first = {growth}", x=0.97)
     drawn = any(len(_points(table, panel)) for panel in titles)
-    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=POINTS_TEXT if drawn else "")
+    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=POINTS_TEXT if drawn else "",
+           left_out=left_out(table))  # fmt: skip
 
 
 def _index_colors(indices: list[int]) -> dict[int, tuple]:
@@ -141,6 +144,7 @@ def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
         ax = figure.add_subplot(grid[0, column])
         draw_widths(ax, _panel(table, name), colors)
         draw_points(ax, _points(table, name), colors)
+        from_zero(ax, _panel(table, name))
         ax.set_title(LABELS[name])
         ax.set_xlabel("training step")
         _draw_distances(figure.add_subplot(grid[1, column]), table, name, colors, column == 0)
@@ -151,6 +155,7 @@ def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
         figure, colors, proxy=proxy, band=f"{BAND}; bars below: standard error", hollow=_stopped(table),
         fit=f"fit $a\\,t^b$ above the floor, first {WARM_UP:.0%} of the steps left out",
         floor="noise floor: standard error over seeds", published=POINTS_TEXT if drawn else "",
+        left_out=left_out(table),
     )  # fmt: skip
 
 
@@ -254,7 +259,7 @@ def draw_fig23(table: pd.DataFrame, figure: Figure) -> None:
         line[0].set_ylabel(network_label(label), fontsize=12)
         _fig23_numbers(table, dict(zip(OVER_WIDTH, line, strict=True)), label)
     text = f"{POINTS_TEXT}, within {NEAR:.0%} of training of the step" if drawn else ""
-    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=text)
+    legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=text, left_out=left_out(table))
 
 
 def _at_steps(points: pd.DataFrame, steps: list[int]) -> pd.DataFrame:

@@ -13,13 +13,12 @@ from featurespeed.drawing.width_rows import (
     STATISTIC,
     curve_rows,
     edge_rows,
-    first_network,
     guide_rows,
     interval_row,
     measured_networks,
     series_of,
-    shown_rows,
     statistic_rows,
+    trained_rows,
 )
 from featurespeed.papers.super_consistency.agreement import GAPS, comparable, share_within
 from featurespeed.papers.super_consistency.published import POINTS, PROXY
@@ -70,6 +69,11 @@ def eigenvalues(records: pd.DataFrame, quantity: str = HESSIAN) -> list[int]:
     return sorted({1, min(3, count), count})
 
 
+def _first_network(records: pd.DataFrame) -> tuple[pd.DataFrame, float, pd.DataFrame]:
+    """Rows of the run's first network, the learning rate that is shown, and which seeds were left out."""
+    return trained_rows(records, measured_networks(records, HESSIAN)[0], HESSIAN)
+
+
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
 
 
@@ -79,9 +83,9 @@ def tabulate_fig02(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
     ``eigenvalue <k>``, ``NTK eigenvalue 1``: means over seeds, one series a width. ``CV over widths | Hessian`` and
     ``| NTK``: one series an eigenvalue. With the points read off Figure 2, where the run is theirs.
     """
-    rows, rate = first_network(records, HESSIAN)
+    rows, rate, left_out = _first_network(records)
     shown = eigenvalues(rows)
-    parts = [curve_rows(rows, HESSIAN, f"eigenvalue {index}", index) for index in shown]
+    parts = [left_out, *(curve_rows(rows, HESSIAN, f"eigenvalue {index}", index) for index in shown)]
     parts += [edge_rows(f"eigenvalue {shown[0]}", rows, rate), curve_rows(rows, NTK, "NTK eigenvalue 1")]
     parts.append(_spreads(rows, HESSIAN, rate, f"{SPREAD} | Hessian", range(1, shown[-1] + 1)))
     parts.append(_spreads(rows, NTK, rate, f"{SPREAD} | NTK", eigenvalues(rows, NTK)))
@@ -117,8 +121,8 @@ def tabulate_fig03(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
     width``: root mean square over training, one series a quantity; its fits in N and its noise floors are guides. With
     the points read off Figure 3, where the run is theirs; those of distances only where its widest network is, too.
     """
-    rows, rate = first_network(records, HESSIAN)
-    parts = []
+    rows, rate, left_out = _first_network(records)
+    parts = [left_out]
     for name, quantity in DISTANCES.items():
         own = curves(rows, quantity, rate)
         parts.append(curve_rows(rows, quantity, name))
@@ -203,7 +207,8 @@ def tabulate_fig23(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
     """
     parts = []
     for label in measured_networks(records, HESSIAN):
-        rows, rate = shown_rows(records, label, HESSIAN)
+        rows, rate, left_out = trained_rows(records, label, HESSIAN)
+        parts.append(left_out)
         widths = rows["width"]
         for name, quantity in OVER_WIDTH.items():
             parts.append(_snapshots(rows, quantity, f"{name} | {label}"))
