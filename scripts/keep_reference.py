@@ -1,8 +1,9 @@
 """Keep the results of a run in the repository: ``results/reference/<scale>``, from which figures are drawn again.
 
 Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and the run's ``claims.csv``, byte by byte,
-and notes in ``runs.csv`` when each artefact was run, with which commit of the sources. The folder of the scale is
-replaced as a whole, and only when every file is there and small enough for a repository.
+and notes in ``runs.csv`` when each artefact was run, with which commit of the sources. Stage tables that gather the
+training of many networks are rounded to five decimal digits, which halves them. The folder of the scale is replaced as
+a whole, and only when every file is there and small enough for a repository.
 
 Parameters: ``results``, the folder of the run; ``reference``, the folder to make; ``artefacts``, by default the drawn
 ones that this run has of the papers whose results are kept; ``ledger_only``: of a scale that anybody can run in minutes
@@ -23,9 +24,11 @@ from featurespeed.pipeline.config import ConfigError, check_artefact
 from featurespeed.pipeline.page_ledger import RUNS_COLUMNS, runs_of
 from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF
 from featurespeed.pipeline.stage import Task, run_task
+from featurespeed.records import read_table, rounded, write_table
 
 JOBS = ("stages", "training", "sharpness", "descent")  # folders with the sidecars of a run
 LARGEST = 2_000_000  # bytes of one file
+GATHERING = ("gather", "gather_descent")  # stages whose tables are rounded: networks that train in float32
 
 
 def files_of(artefact: str) -> list[str]:
@@ -41,17 +44,28 @@ def present(results: Path) -> list[str]:
 
 
 def checked(results: Path, files: Iterable[str]) -> list[str]:
-    """The files themselves; UserError for one that is absent or too large."""
+    """The files themselves; UserError for one that is absent."""
     files = list(files)
     for path in (results / file for file in files):
         if not path.is_file():
             raise UserError(f"{path}: absent; run the workflow for this artefact first, or leave it out of `artefacts`")
-        if path.stat().st_size >= LARGEST:
-            raise UserError(
-                f"{path}: {path.stat().st_size} bytes, a kept file has less than {LARGEST};"
-                " leave this artefact out of `artefacts`"
-            )
     return files
+
+
+def copy(source: Path, target: Path) -> None:
+    """One file, to be kept as it is or rounded; UserError if it is too large then."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    artefact = ARTEFACTS.get(source.stem)
+    if source.suffix == ".parquet" and artefact is not None and artefact.stage in GATHERING:
+        table = read_table(source)
+        write_table(rounded(table), target, table.attrs["provenance"])
+    else:
+        shutil.copyfile(source, target)
+    if target.stat().st_size >= LARGEST:
+        raise UserError(
+            f"{source}: {target.stat().st_size} bytes to be kept, a kept file has less than {LARGEST};"
+            " leave this artefact out of `artefacts`"
+        )
 
 
 def when(results: Path, jobs: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
@@ -74,8 +88,7 @@ def keep(results: Path, reference: Path, files: Iterable[str], runs: str = "") -
     made, old = (reference.with_name(f"{PART}{uuid.uuid4().hex[:12]}-{reference.name}") for _ in range(2))
     try:
         for file in files:
-            (made / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(results / file, made / file)
+            copy(results / file, made / file)
         if runs:
             (made / "runs.csv").write_text(runs, encoding="utf-8")
         if reference.exists():

@@ -16,6 +16,7 @@ from featurespeed.records import (
     RecordError,
     frame,
     read_table,
+    rounded,
     validate,
     write_table,
 )
@@ -122,3 +123,13 @@ def test_values_survive_bit_by_bit(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("bits") / "table.parquet"
     write_table(frame({**ROW, "seed": seed, "value": value} for seed, value in enumerate(values)), path, {})
     assert [value.hex() for value in read_table(path)["value"]] == [float(value).hex() for value in values]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300), min_size=1))
+def test_rounded_values_are_near_and_stay_where_they_are_rounded_again(values):
+    normal = [0.0 if abs(value) < 1e-300 else value for value in values]
+    table = pd.DataFrame({"value": normal, "residual": math.nan})
+    once = rounded(table)
+    assert once["residual"].isna().all() and table["value"].tolist() == normal
+    assert all(abs(new - old) <= 2**-18 * abs(old) for new, old in zip(once["value"], normal, strict=True))
+    pd.testing.assert_frame_equal(rounded(once), once)

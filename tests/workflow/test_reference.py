@@ -21,6 +21,7 @@ from featurespeed.records import read_table, write_table
 from tests.conftest import REPOSITORY, copy_of_the_sources, load_script, run_snakemake
 from tests.papers.cases import STYLE, drawing_of
 from tests.papers.super_consistency.coordinate_check_cases import fig28_records, table1_records
+from tests.papers.super_consistency.edge_cases import all_tables as edge_tables
 from tests.pipeline.test_config import load
 
 RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
@@ -128,6 +129,41 @@ def test_a_file_too_large_for_a_repository_is_refused_by_name_and_nothing_change
     (mine / "figures/sc_fig28.png").write_bytes(b"0" * (script.LARGEST - 1))
     keep(mine, reference)
     assert len(files(reference)) == 7
+
+
+@pytest.fixture
+def gathered(mine) -> Path:
+    """A run that has trained networks, too."""
+    table = edge_tables()["sc_fig11"]
+    shifted = table.assign(value=table["value"] * (1 + 1e-7 * table.index))
+    write_table(shifted, mine / "stages/sc_fig11.parquet", {"spec": {"artefact": "sc_fig11"}})
+    for drawn in ("tables/sc_fig11.csv", "figures/sc_fig11.png"):
+        (mine / drawn).write_text(drawn)
+    return mine
+
+
+def test_tables_of_trained_networks_are_kept_with_five_digits(gathered, tmp_path):
+    keep(gathered, tmp_path / "reference")
+    source, kept = (folder / "stages/sc_fig11.parquet" for folder in (gathered, tmp_path / "reference"))
+    own, found = read_table(source), read_table(kept)
+    assert found.attrs["provenance"] == own.attrs["provenance"]
+    pd.testing.assert_frame_equal(found.drop(columns="value"), own.drop(columns="value"))
+    apart = (found["value"] / own["value"] - 1).abs()
+    assert 0 < apart.max() <= 2**-18
+    assert kept.stat().st_size < source.stat().st_size
+    keep(tmp_path / "reference", tmp_path / "again")
+    assert files(tmp_path / "again") == files(tmp_path / "reference")  # rounding is done once
+
+
+def test_rounded_tables_count_with_the_size_that_they_are_kept_in(gathered, tmp_path, monkeypatch):
+    source = gathered / "stages/sc_fig11.parquet"
+    keep(gathered, tmp_path / "reference")
+    kept = (tmp_path / "reference/stages/sc_fig11.parquet").stat().st_size
+    monkeypatch.setattr(script, "LARGEST", kept + 1)
+    keep(gathered, tmp_path / "large", artefacts=["sc_fig11"])
+    monkeypatch.setattr(script, "LARGEST", kept)
+    assert source.name in fault(gathered, tmp_path / "large", artefacts=["sc_fig11"])
+    assert (tmp_path / "large/stages/sc_fig11.parquet").is_file()
 
 
 def test_a_failure_midway_leaves_what_was_kept(mine, tmp_path, monkeypatch):
