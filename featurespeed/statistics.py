@@ -266,6 +266,13 @@ def seed_interval(
     Raises:
         ValueError: fewer than 2 seeds, or a level outside (0, 1).
     """
+    return seed_intervals(lambda chosen: np.array([statistic(chosen)]), seeds, generator, level)[0]
+
+
+def seed_intervals(
+    statistics: Callable[[np.ndarray], np.ndarray], seeds: int, generator: np.random.Generator, level: float = 0.95
+) -> list[Interval]:
+    """:func:`seed_interval` of several statistics at once, ``[seeds] -> [K]``, with the same resamples."""
     if seeds < 2:
         raise ValueError(f"seeds = {seeds}: an interval needs at least 2")
     alpha = _alpha(level)
@@ -274,12 +281,20 @@ def seed_interval(
     else:
         draws = generator.integers(seeds, size=(2000, seeds))
     estimator = f"bootstrap over seeds, {len(draws)} resamples"
-    value = float(statistic(np.arange(seeds)))
-    if np.isnan(value):
-        return Interval(np.nan, np.nan, np.nan, seeds, estimator)
+    values = np.asarray(statistics(np.arange(seeds)), dtype=float)
+    if np.isnan(values).all():
+        return [Interval(np.nan, np.nan, np.nan, seeds, estimator)] * len(values)
     # What differs in its order only is computed once.
     distinct, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
-    found = np.array([statistic(draw) for draw in distinct], dtype=float).repeat(times)
+    found = np.array([statistics(draw) for draw in distinct], dtype=float).repeat(times, axis=0)
+    return [
+        _percentiles(value, own, alpha, seeds, estimator) for value, own in zip(values.tolist(), found.T, strict=True)
+    ]
+
+
+def _percentiles(value: float, found: np.ndarray, alpha: float, seeds: int, estimator: str) -> Interval:
+    if np.isnan(value):
+        return Interval(np.nan, np.nan, np.nan, seeds, estimator)
     low = _order_statistic(np.where(np.isnan(found), -np.inf, found), alpha / 2)
     high = _order_statistic(np.where(np.isnan(found), np.inf, found), 1 - alpha / 2)
     return Interval(value, min(low, value), max(high, value), seeds, estimator)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from featurespeed.statistics import seed_interval
+from featurespeed.statistics import seed_interval, seed_intervals
 
 
 def interval(statistic, seeds, level=0.95, stream=0):
@@ -68,3 +68,15 @@ def test_one_seed_has_no_interval():
         interval(lambda chosen: 1.0, 1)
     with pytest.raises(ValueError, match="level"):
         interval(lambda chosen: 1.0, 3, level=1.0)
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_several_statistics_at_once_have_the_intervals_of_each_alone(seeds):
+    values = np.random.default_rng(1).standard_normal((seeds, 4))
+    values[0, 2] = np.nan  # only some resamples have a number
+    values[:, 3] = np.nan
+    together = seed_intervals(lambda chosen: values[chosen].mean(0), seeds, np.random.default_rng(0))
+    alone = [interval(lambda chosen, k=k: values[chosen, k].mean(), seeds) for k in range(4)]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), nan_ok=True)
+        assert (one.n, one.estimator) == (other.n, other.estimator)

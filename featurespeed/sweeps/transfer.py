@@ -16,7 +16,7 @@ import pandas as pd
 from featurespeed.data.spec import DataSpec
 from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec
-from featurespeed.statistics import Interval, seed_interval
+from featurespeed.statistics import Interval, seed_interval, seed_intervals
 
 STOPPED = ("diverged_step", "dead_step", "overflow_step")
 LATE_LOSS = 0.1  # share of the steps over which the loss at the end is averaged
@@ -238,7 +238,7 @@ class Arrival:
 
     def ratio_interval(self) -> Interval:
         """:meth:`ratio`, by its lower bound, with the bootstrap over seeds."""
-        low, high = (over_seeds(lambda chosen, k=k: self.ratio(chosen)[k], len(self.steps)) for k in (0, 1))
+        low, high = each_over_seeds(lambda chosen: np.array(self.ratio(chosen)), len(self.steps))
         return Interval(low.value, low.low, high.high, low.n, low.estimator)
 
     def ranks(self, chosen: Chosen = ALL) -> float:
@@ -273,3 +273,8 @@ def rank_correlation(sizes: np.ndarray, values: np.ndarray) -> float:
 def over_seeds(statistic: Callable[[np.ndarray], float], seeds: int) -> Interval:
     """``statistic(chosen seeds)`` with the bootstrap over seeds, the same stream at every run."""
     return seed_interval(statistic, seeds, np.random.default_rng(BOOTSTRAP_SEED))
+
+
+def each_over_seeds(statistics: Callable[[np.ndarray], np.ndarray], seeds: int) -> list[Interval]:
+    """:func:`over_seeds` of several statistics at once, ``chosen seeds -> [K]``."""
+    return seed_intervals(statistics, seeds, np.random.default_rng(BOOTSTRAP_SEED))

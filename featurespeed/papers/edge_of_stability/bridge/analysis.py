@@ -18,7 +18,7 @@ from featurespeed.papers.edge_of_stability.bridge.spec import QUADRATIC as QUADR
 from featurespeed.papers.edge_of_stability.bridge.spec import UNIFORM as UNIFORM
 from featurespeed.papers.edge_of_stability.shared import Runs
 from featurespeed.statistics import Interval, mean_interval
-from featurespeed.sweeps.transfer import ALL, Chosen, over_seeds
+from featurespeed.sweeps.transfer import ALL, Chosen, each_over_seeds
 
 BEYOND = "beyond_share"
 FAR = 1.0  # steps of 2 in the largest kappa that count as going past the edge
@@ -61,7 +61,7 @@ class Reach:
 
     def interval(self) -> Interval:
         """For the figure: :meth:`largest` with the bootstrap over seeds, open where the grid ends too early."""
-        low, high = (over_seeds(lambda chosen, k=k: self.bounds(chosen)[k], len(self.seeds)) for k in (0, 1))
+        low, high = each_over_seeds(lambda chosen: np.array(self.bounds(chosen)), len(self.seeds))
         return Interval(self.largest(), low.low, high.high, low.n, low.estimator)
 
     @property

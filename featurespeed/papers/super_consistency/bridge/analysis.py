@@ -24,7 +24,7 @@ from featurespeed.papers.super_consistency.bridge.spec import DECAYED
 from featurespeed.papers.super_consistency.bridge.spec import SHIFTED as SHIFTED  # for who looks for it here
 from featurespeed.statistics import Interval
 from featurespeed.sweeps.dependence import Optima, exponents, optima
-from featurespeed.sweeps.transfer import Losses, along_training, late_losses, of_network, over_seeds, spread
+from featurespeed.sweeps.transfer import Losses, along_training, each_over_seeds, late_losses, of_network
 
 Seeds = Sequence[int] | slice
 ALL = slice(None)
@@ -158,15 +158,15 @@ def geometric_mean(values: np.ndarray) -> np.ndarray:
 def spreads(values: np.ndarray, chosen: Seeds = ALL) -> np.ndarray:
     """Coefficient of variation over sizes at every step, of :func:`geometric_mean`, ``[seeds, S, T] -> [T]``."""
     means = geometric_mean(values[chosen])
-    return np.array([spread(column[None]) for column in means.T])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return means.std(0, ddof=1) / means.mean(0)
 
 
 def spread_intervals(values: np.ndarray) -> list[Interval]:
     """:func:`spreads` with the bootstrap over seeds, one interval a step."""
-    return [
-        over_seeds(lambda chosen, step=step: float(spreads(values[..., [step]], chosen)[0]), len(values))
-        for step in range(values.shape[-1])
-    ]
+    if not values.shape[-1]:
+        return []
+    return each_over_seeds(lambda chosen: spreads(values, chosen), len(values))
 
 
 def share_held(steps: np.ndarray, spread_at: np.ndarray) -> float:
