@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from featurespeed.data.spec import DataSpec
 from featurespeed.models.spec import ModelSpec
@@ -60,6 +60,11 @@ class NetworkRuns(Spec):
         return self
 
     @property
+    def depth_count(self) -> int:
+        """How many depths there are."""
+        return len(self.depths or [self.model.depth])
+
+    @property
     def models(self) -> list[ModelSpec]:
         """The model at every depth."""
         if self.depths is None:
@@ -100,7 +105,7 @@ class SweepSpec(Spec):
     def _several_sizes_that_can_be_trained(self) -> SweepSpec:
         for label, network in self.networks.items():
             widths = network.widths or self.widths
-            if len(widths) * len(network.models) < 2:
+            if len(widths) * network.depth_count < 2:
                 raise ValueError(f"networks.{label}: widths = {widths}: one size shows no trend, at least 2 are needed")
         self._check_probe_steps()
         for _, job in self.jobs:
@@ -138,12 +143,15 @@ class SweepSpec(Spec):
     @property
     def jobs(self) -> list[tuple[str, TrainingSpec]]:
         """``(label, training job)`` of every network, in the order of depths and widths."""
-        return [
-            (label, self._job(network, model, width))
-            for label, network in self.networks.items()
-            for model in network.models
-            for width in network.widths or self.widths
-        ]
+        found = []
+        for label, network in self.networks.items():
+            try:
+                widths = network.widths or self.widths
+                found += [(label, self._job(network, model, width)) for model in network.models for width in widths]
+            except ValidationError as error:  # a depth, or strides, with which a network cannot be built
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"networks.{label}: {reason}") from None
+        return found
 
     def _job(self, network: NetworkRuns, model: ModelSpec, width: int) -> TrainingSpec:
         shared = {"record_every", "tf32", "seeds", "seed"}

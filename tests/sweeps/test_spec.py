@@ -51,6 +51,18 @@ def test_members_to_measure_are_those_of_the_chosen_rates():
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED = {
+    "a depth that cannot be built": (
+        SweepSpec,
+        {},
+        {"model": {"kind": "convnet", "depth": 3, "convention": "authors"}, "depths": [3, 4]},
+        r"networks\.muP: depth = 4: blocks of 3 equal stages",
+    ),
+    "strides that leave nothing": (
+        SweepSpec,
+        {},
+        {"model": {"kind": "simple_convnet", "depth": 2, "convention": "authors", "strides": [4, 4]}},
+        r"networks\.muP: strides = \[4, 4\]: .* leaves no pixel",
+    ),
     "one size": (SweepSpec, {"widths": [4]}, {}, r"networks\.muP: widths = \[4\]: one size shows no trend"),
     "one seed": (SweepSpec, {"seeds": 1}, {}, "greater than or equal to 2"),
     "rates in disorder": (

@@ -20,7 +20,7 @@ def check_one_size(spec: SweepSpec, *needed: str) -> None:
     check_measured(spec, *needed)
     for label, network in spec.networks.items():
         widths = network.widths or spec.widths
-        if len(network.models) > 1 and len(widths) > 1:
+        if network.depth_count > 1 and len(widths) > 1:
             raise ValueError(
                 f"networks.{label}.depths = {network.depths}: with widths = {widths}; a network varies in one of"
                 " them, so give one width or leave depths out"
@@ -34,7 +34,7 @@ def check_over_width(spec: SweepSpec, *needed: str) -> None:
         needed: quantities that it shows.
     """
     for label, network in spec.networks.items():
-        if len(network.models) > 1:
+        if network.depth_count > 1:
             raise ValueError(
                 f"networks.{label}.depths = {network.depths}: the figure is over the width, at one depth; leave depths"
                 " out and set model.depth"
