@@ -31,16 +31,8 @@ from featurespeed.training.setup import make_network
 from featurespeed.training.spec import TrainingSpec
 
 CLASSES = 10
-SEEDS = {
-    1: 1,
-    8: 1,
-    10: 10,
-    16: 2,
-    24: 4,
-    32: 4,
-    40: 5,
-    50: 10,
-}  # members -> seeds; all others differ in the learning rate
+# Members -> seeds; all others differ in the learning rate.
+SEEDS = {1: 1, 8: 1, 10: 10, 16: 2, 24: 4, 32: 4, 40: 5, 50: 10}
 LARGEST_RATE = {"sgd": 0.02, "adam": 1e-3}  # far below those at which a member diverges
 WARM_UP = 3  # steps before the clock starts
 POOLS: dict[str | None, Callable[[], nn.Module]] = {

@@ -159,14 +159,20 @@ def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:
 
 
 def failed_seeds(rows: pd.DataFrame, quantity: str, size: str = "width") -> np.ndarray:
-    """Seeds of which a network of some size failed at every learning rate where ``quantity`` was measured.
+    """Seeds of which a network of some size failed at the best of the learning rates where ``quantity`` was measured.
 
-    None if more than a fifth of the seeds of some size failed: it is the learning rate that has failed then. Of use for
-    comparisons within one network only: others, paired by seed, may have lost other seeds.
+    Learning rates at which more than a fifth of the seeds of some size failed have failed themselves and are not asked;
+    if all have, no seed counts as failed. Of use for comparisons within one network only: others, paired by seed, may
+    have lost other seeds.
     """
     own = rows[rows["learning_rate"].isin(measured_rates(rows, quantity))]
-    lost = np.isinf(late_losses(own, size).values).all(-1)  # [seeds, sizes]
-    return np.sort(own["seed"].unique())[lost.any(1) & (lost.mean(0) <= FAILING).all()]
+    values = late_losses(own, size).values
+    values = values[..., (np.isinf(values).mean(0) <= FAILING).all(0)]
+    if not values.shape[-1]:
+        return np.array([], dtype=int)
+    means = np.nanmean(np.where(np.isinf(values), np.nan, values), axis=0)  # [S, R]
+    at_best = values[..., np.log(means).mean(0).argmin()]
+    return np.sort(own["seed"].unique())[np.isinf(at_best).any(1)]
 
 
 def late_mean(steps: np.ndarray, values: np.ndarray, last: int) -> np.ndarray:

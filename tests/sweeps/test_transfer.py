@@ -209,11 +209,11 @@ def test_intervals_over_seeds_are_the_same_at_every_call():
 
 
 def test_seeds_fail_with_one_of_their_networks_up_to_a_fifth_of_a_size():
-    def failed(*lost, rates=(1.0,)):
+    def failed(*lost, rates=(1.0,), best=1.0):
         """Seeds that count as failed where these (width, seed) diverge at a rate of 1."""
 
         def loss(label, width, rate, step, seed):
-            return INF if rate == 1.0 and (width, seed) in lost else 0.5
+            return INF if rate == 1.0 and (width, seed) in lost else 0.5 if rate == best else 0.6
 
         table = sweep_table(loss, {"sharpness": flat}, labels=("muP",), widths=(8, 16, 32), rates=rates, seeds=10)
         return transfer.failed_seeds(transfer.of_network(table, "muP"), "sharpness").tolist()
@@ -222,4 +222,6 @@ def test_seeds_fail_with_one_of_their_networks_up_to_a_fifth_of_a_size():
     assert failed((8, 3), (16, 3), (16, 7)) == [3, 7]
     assert failed((8, 1), (8, 2), (16, 3), (16, 4), (32, 5)) == [1, 2, 3, 4, 5]  # half of them, but few of each size
     assert failed((8, 1), (8, 2), (8, 3)) == []  # it is the learning rate that fails
-    assert failed((8, 1), rates=(0.5, 1.0)) == []  # it trains at another rate at which the sharpness was measured
+    assert failed((8, 1), rates=(0.5, 1.0)) == [1]
+    assert failed((8, 1), rates=(0.5, 1.0), best=0.5) == []  # all train at the rate that is best
+    assert failed((8, 1), (8, 2), (8, 3), rates=(0.5, 1.0)) == []  # the rate fails, and at the other one all train
