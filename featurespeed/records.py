@@ -244,8 +244,11 @@ def rounded(table: pd.DataFrame, bits: int = 18) -> pd.DataFrame:
     """
     found = table.copy()
     for name in ("value", "residual"):
-        mantissa, exponent = np.frexp(table[name].to_numpy(dtype=float))
-        found[name] = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+        values = table[name].to_numpy(dtype=float)
+        mantissa, exponent = np.frexp(values)
+        with np.errstate(over="ignore"):  # next to the largest double there is no rounded one
+            near = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+        found[name] = np.where(np.isfinite(near), near, values)
     return found
 
 

@@ -57,7 +57,10 @@ def copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     artefact = ARTEFACTS.get(source.stem)
     if source.suffix == ".parquet" and artefact is not None and artefact.stage in GATHERING:
-        table = read_table(source)
+        try:
+            table = read_table(source)
+        except (ValueError, OSError) as error:  # damaged, or not a stage table
+            raise UserError(f"{source}: cannot be read: {str(error).splitlines()[0]}") from None
         write_table(rounded(table), target, table.attrs["provenance"])
     else:
         shutil.copyfile(source, target)

@@ -125,7 +125,7 @@ def test_values_survive_bit_by_bit(tmp_path_factory, values):
     assert [value.hex() for value in read_table(path)["value"]] == [float(value).hex() for value in values]
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300), min_size=1))
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_rounded_values_are_near_and_stay_where_they_are_rounded_again(values):
     normal = [0.0 if abs(value) < 1e-300 else value for value in values]
     table = pd.DataFrame({"value": normal, "residual": math.nan})

@@ -20,6 +20,7 @@ from featurespeed.drawing.width_rows import EDGE, LEFT_OUT, STATISTIC, SYMBOLS, 
 NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
 GREY = "#555555"
 WIDE = 20  # span from which on an axis is logarithmic
+ENDED = ("diverged", "dead")  # flags of sizes of which a seed has stopped
 LETTERS_PER_INCH = 17  # of a line of the legend; beyond that it takes another line
 HANDLE = 8  # letters that the handle of an entry of the legend takes
 HALO = [effects.withStroke(linewidth=2.2, foreground="white")]  # keeps text legible over lines
@@ -130,8 +131,8 @@ def from_zero(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def sound_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Points that an axis must show: on its way to divergence a network goes through all magnitudes."""
-    sound = table[table["flag"] == ""]
+    """Points that an axis must show: those of a network that has diverged can have any magnitude."""
+    sound = table[~table["flag"].isin(ENDED) & ~table["series"].str.startswith("guide")]
     return sound if len(sound) and table["y"].max() > WIDE * sound["y"].max() else table
 
 

@@ -153,7 +153,8 @@ class InputImages(nn.Module):
     Args:
         layer: its convolution.
         channels_last: in training on a GPU, lay the images out with their channels last in memory, as do all layers
-            behind it then. With max pooling an update takes 0.75 to 0.95 of the time (``docs/benchmarks.md``).
+            behind it then (images of one channel have no last one). With max pooling an update takes 0.75 to 0.95 of
+            the time (``docs/benchmarks.md``).
     """
 
     def __init__(self, layer: MemberConv, channels_last: bool = False):

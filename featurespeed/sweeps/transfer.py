@@ -23,6 +23,7 @@ LATE_LOSS = 0.1  # share of the steps over which the loss at the end is averaged
 LATE = 0.5  # share of training that counts as late for curvature: its second half
 NEAR_EDGE = 0.9  # share of 2 / eta_0 from which on a network is at the edge of stability
 FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
+MOST_FAILING = 0.5  # share of the seeds of which some network may fail where the others are looked at
 CHANCE_ACCURACY = 1.5  # times 1 / classes: a test accuracy below it is that of chance
 BOOTSTRAP_SEED = 0
 
@@ -161,13 +162,14 @@ def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:
 def failed_seeds(rows: pd.DataFrame, quantity: str, size: str = "width") -> np.ndarray:
     """Seeds of which a network of some size failed at the best of the learning rates where ``quantity`` was measured.
 
-    Learning rates at which more than a fifth of the seeds of some size failed have failed themselves and are not asked;
-    if all have, no seed counts as failed. Of use for comparisons within one network only: others, paired by seed, may
-    have lost other seeds.
+    Learning rates at which more than a fifth of the seeds of some size failed, or more than half of all seeds at one
+    size or another, have failed themselves and are not asked; if all have, no seed counts as failed. Of use for
+    comparisons within one network only: others, paired by seed, may have lost other seeds.
     """
     own = rows[rows["learning_rate"].isin(measured_rates(rows, quantity))]
     values = late_losses(own, size).values
-    values = values[..., (np.isinf(values).mean(0) <= FAILING).all(0)]
+    lost = np.isinf(values)
+    values = values[..., (lost.mean(0) <= FAILING).all(0) & (lost.any(1).mean(0) <= MOST_FAILING)]
     if not values.shape[-1]:
         return np.array([], dtype=int)
     means = np.nanmean(np.where(np.isinf(values), np.nan, values), axis=0)  # [S, R]

@@ -36,9 +36,10 @@ def test_networks_are_named_for_a_reader():
     )
 
 
-def curve(flag: str, *values: float) -> pd.DataFrame:
+def curve(flag: str, *values: float, series: str = "N=8") -> pd.DataFrame:
     """Points of one series with a common flag."""
-    return pd.DataFrame({"x": range(len(values)), "y": values, "y_low": values, "y_high": values, "flag": flag})
+    points = {"x": range(len(values)), "y": values, "y_low": values, "y_high": values}
+    return pd.DataFrame(points | {"flag": flag, "series": series})
 
 
 def test_axes_show_what_trained_and_not_what_diverged():
@@ -55,6 +56,10 @@ def test_axes_show_what_trained_and_not_what_diverged():
     assert ax.get_ylim()[1] > 5  # near enough to be seen
     failed = curve("diverged", 3.0, 1e12)
     pd.testing.assert_frame_equal(sound_points(failed), failed)
+    edge = curve("", 1.0, series="guide 2/learning rate")  # no measurement that an axis could be about
+    assert len(sound_points(pd.concat([failed, edge]))) == 3
+    unconverged = pd.concat([curve("", 1.0), curve("unconverged", 100.0)])
+    pd.testing.assert_frame_equal(sound_points(unconverged), unconverged)
 
 
 @pytest.mark.parametrize(("width", "columns"), [(4.0, 1), (6.0, 2), (9.0, 3), (12.0, 4)])

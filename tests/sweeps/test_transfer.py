@@ -221,6 +221,7 @@ def test_seeds_fail_with_one_of_their_networks_up_to_a_fifth_of_a_size():
     assert failed() == []
     assert failed((8, 3), (16, 3), (16, 7)) == [3, 7]
     assert failed((8, 1), (8, 2), (16, 3), (16, 4), (32, 5)) == [1, 2, 3, 4, 5]  # half of them, but few of each size
+    assert failed((8, 1), (8, 2), (16, 3), (16, 4), (32, 5), (32, 6)) == []
     assert failed((8, 1), (8, 2), (8, 3)) == []  # it is the learning rate that fails
     assert failed((8, 1), rates=(0.5, 1.0)) == [1]
     assert failed((8, 1), rates=(0.5, 1.0), best=0.5) == []  # all train at the rate that is best

@@ -166,6 +166,13 @@ def test_rounded_tables_count_with_the_size_that_they_are_kept_in(gathered, tmp_
     assert (tmp_path / "large/stages/sc_fig11.parquet").is_file()
 
 
+def test_a_damaged_table_is_named(gathered, tmp_path):
+    source = gathered / "stages/sc_fig11.parquet"
+    source.write_bytes(source.read_bytes()[:-100])
+    assert str(source) in fault(gathered, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+
+
 def test_a_failure_midway_leaves_what_was_kept(mine, tmp_path, monkeypatch):
     reference = tmp_path / "reference/smoke"
     keep(mine, reference, artefacts=["sc_table1"])

@@ -141,7 +141,7 @@ def _distances(tables: Tables, name: str) -> tuple[Distances, str]:
         )
     if np.isnan(found.exponent()):
         below = ", ".join(map(str, found.sizes[~found.told]))
-        raise Undecidable(f"{name}: below the noise floor of {len(found.gaps)} seeds at N = {below}")
+        raise Undecidable(f"{name}: below the noise floor of {len(found.gaps)} seeds at N = {below}{left_out}")
     return found, _note(name, found) + left_out
 
 
@@ -157,7 +157,7 @@ def _exponent(name: str) -> Callable[[Tables], Estimate]:
 
     def compute(tables: Tables) -> Estimate:
         found, note = _distances(tables, name)
-        return jackknifed(found.exponent, len(found.gaps), name, note)
+        return jackknifed(found.exponent, len(found.gaps), note, note)
 
     return compute
 
@@ -168,9 +168,10 @@ def _order(*names: str) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
         found = {name: _distances(tables, name) for name in names}
         level = simultaneous(len(names) - 1)
-        with decidable(" and ".join(names)):
+        notes = "; ".join(note for _, note in found.values())
+        with decidable(notes):
             gaps = [_difference(first, second, level) for (first, _), (second, _) in pairwise(found.values())]
-        return smallest_of(gaps, "; ".join(note for _, note in found.values()))
+        return smallest_of(gaps, notes)
 
     return compute
 
@@ -210,7 +211,7 @@ def size_rate(tables: Tables) -> Estimate:
     found = _far(tables)
     widths = ", ".join(str(width) for width in found.sizes[found.far()])
     note = f"widths {widths}, proxy N = {found.proxy}{_loss(tables)[1]}"
-    return jackknifed(found.rate, len(found.gaps), "loss", note)
+    return jackknifed(found.rate, len(found.gaps), f"loss, {note}", note)
 
 
 @statistic("exponent in the width of the loss itself")
@@ -240,7 +241,7 @@ def _change_of_exponent(other: str) -> Callable[[Tables], Estimate]:
             return float(far.laws(chosen)[further, 1].mean() - near.laws(chosen)[own, 1].mean())
 
         note = f"widths {', '.join(map(str, widths))}, proxies N = {far.proxy} and {near.proxy}{left_out}"
-        return jackknifed(statistic, len(near.gaps), other, note)
+        return jackknifed(statistic, len(near.gaps), f"{other}, {note}", note)
 
     return compute
 
