@@ -248,7 +248,7 @@ def _change_of_exponent(other: str) -> Callable[[Tables], Estimate]:
 
 for _name in ("loss", "NTK"):
     register(
-        f"exponent in time of the distance to the proxy, {_name}, minus the loss's to one half as wide",
+        f"exponent in time of the distance to the proxy, {_name}, minus the loss's to the next to widest network",
         _change_of_exponent(_name),
     )
 
