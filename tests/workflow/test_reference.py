@@ -277,6 +277,10 @@ def test_a_run_of_the_workflow_can_be_kept(redrawing, results, scale, count):
     assert done.returncode == 0, done.stderr[-3000:]
     kept = files(redrawing.checkout / f"results/reference/{scale}")
     assert len(kept) == count and "claims.csv" in kept
+    (run / "claims.csv").write_text("claim_id\nlater\n")
+    again = run_snakemake(*command, directory=redrawing.directory, sources=redrawing.checkout)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert (redrawing.checkout / f"results/reference/{scale}/claims.csv").read_text() == "claim_id\nlater\n"
     assert (redrawing.directory / f"logs/{scale}/keep_reference/keep_reference.log").read_text()
 
 

@@ -256,7 +256,8 @@ def test_every_rule_states_what_a_cluster_needs():
     computing = text.count("script:")
     assert computing >= 5 and not re.search(r"^\s*run:", text, re.MULTILINE)
     for directive in ("log:", "benchmark:", "threads: 1", "mem_mb=", "runtime=", "gpu=", "code="):
-        assert text.count(directive) == computing, directive
+        lacking = directive == "benchmark:"  # of keep_reference, which would be done only once with it
+        assert text.count(directive) == computing - lacking, directive
     assert len((REPOSITORY / "Snakefile").read_text().splitlines()) < 40
 
 

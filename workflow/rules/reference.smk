@@ -99,12 +99,11 @@ rule reference_figures:
     localrule: True
 
 
-# Of the scale of this run, whatever it has by now: no inputs, so that nothing is computed for it.
+# Of the scale of this run, whatever it has by now: no inputs, so that nothing is computed for it, and neither outputs nor
+# a benchmark, so that it is done anew whenever it is asked for.
 rule keep_reference:
     log:
         f"{LOGS}/keep_reference/keep_reference.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/keep_reference/keep_reference.tsv"
     localrule: True
     conda:
         ENVIRONMENT
