@@ -67,11 +67,11 @@ def shown_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.Dat
 def trained_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.DataFrame, float, pd.DataFrame]:
     """:func:`shown_rows` without the seeds of which a network failed, and a statistic that says how many these are."""
     rows = of_network(records, label)
-    failed = rows["seed"].isin(failed_seeds(rows, quantity, varied(rows)))
-    found, rate = shown_rows(records[~records.index.isin(rows.index[failed])], label, quantity)
-    lost, seeds = rows.loc[failed, "seed"].nunique(), rows["seed"].nunique()
-    counts = [_row(STATISTIC, f"{LEFT_OUT} | {label}", 0, lost, np.nan, np.nan, seeds, "training")] if lost else []
-    return found, rate, pd.DataFrame(counts, columns=list(ARTEFACT_COLUMNS))
+    failed, seeds = failed_seeds(rows, quantity, varied(rows)), rows["seed"].nunique()
+    left_out = (records["series"] == label) & records["seed"].isin(failed)
+    found, rate = shown_rows(records[~left_out], label, quantity)
+    count = _row(STATISTIC, f"{LEFT_OUT} | {label}", 0, len(failed), np.nan, np.nan, seeds, "training")
+    return found, rate, pd.DataFrame([count] if len(failed) else [], columns=list(ARTEFACT_COLUMNS))
 
 
 def curve_rows(rows: pd.DataFrame, quantity: str, panel: str, index: int = 1) -> pd.DataFrame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,7 +28,7 @@ from featurespeed.papers.super_consistency.published import (
 from featurespeed.papers.super_consistency.spectra.drawing import POINTS_TEXT
 from featurespeed.sweeps.transfer import settings
 from tests.papers.cases import criteria_of, drawing_of
-from tests.papers.super_consistency.figure_cases import assert_made, draw, values
+from tests.papers.super_consistency.figure_cases import assert_made, draw, legend_texts, values
 from tests.papers.super_consistency.published_cases import (
     SPREAD,
     WIDTHS,
@@ -312,10 +310,6 @@ def diamonds(figure) -> list:
     return [line for line in lines if same_color(line.get_markerfacecolor(), "white")]
 
 
-def said(figure) -> str:
-    return "\n".join(text.get_text() for legend in figure.legends for text in legend.get_texts())
-
-
 @every_figure
 def test_points_stand_in_the_table_beside_what_the_run_has_there(figure):
     found = artefact_of(figure)
@@ -343,7 +337,7 @@ def test_rows_of_a_point_and_of_this_run():
 @every_figure
 def test_points_are_drawn_hollow_and_the_legend_names_them(figure):
     drawn = draw(FIGURES[figure], artefact_of(figure))
-    assert diamonds(drawn) and POINTS_TEXT in said(drawn)
+    assert diamonds(drawn) and POINTS_TEXT in "\n".join(legend_texts(drawn))
 
 
 def test_points_have_the_colours_of_their_curves():
@@ -377,7 +371,8 @@ def test_nothing_is_drawn_and_no_legend_names_it_where_settings_differ(figure):
     for table in (all_tables()[name], like_theirs(rate=0.5, ntk_eigenvalue=lambda *_: [1.0], hessian_trace=trace)):
         found = artefact_of(figure, table)
         assert not found["panel"].str.contains("published").any()
-        assert not re.search("authors", said(draw(name, found))) and not diamonds(draw(name, found))
+        drawn = draw(name, found)
+        assert not diamonds(drawn) and not any("authors" in text for text in legend_texts(drawn))
 
 
 def test_distances_stand_beside_ours_only_where_the_widest_network_is_theirs():
