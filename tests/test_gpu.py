@@ -18,6 +18,7 @@ from tests.training.cases import Batches, make_network, make_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CONVNET = {"kind": "convnet", "depth": 2}
+MAX_POOLED = {**CONVNET, "pooling": "max"}  # trains with channels last
 
 
 def job(spec) -> Job:
@@ -65,10 +66,11 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.parametrize("model", [CONVNET, MAX_POOLED], ids=["average pooling", "max pooling"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_a_captured_graph_trains_like_the_cpu(optimizer):
+def test_a_captured_graph_trains_like_the_cpu(optimizer, model):
     rates = [0.02, 0.05] if optimizer["name"] == "sgd" else [0.002, 0.01]
-    made = job(make_spec(model=CONVNET, optimizer=optimizer, learning_rates=rates))
+    made = job(make_spec(model=model, optimizer=optimizer, learning_rates=rates))
     graph = Trainer(made).run().losses
     eager = Trainer(made, cuda_graph=False).run().losses
     cpu = Trainer(on_cpu(made)).run().losses
