@@ -64,12 +64,14 @@ def _draw_ratio(ax: Axes, table: pd.DataFrame, labels: list[str]) -> None:
     ax.axhspan(*FULL, color="#e8efe8", linewidth=0, zorder=0)
     draw_edge(ax, table, "guide 1", "")
     _draw_series(ax, own, labels)
+    if ax.get_legend():  # below the statistics, which take the whole width
+        ax.legend(loc="upper right", bbox_to_anchor=(1, 0.83), borderaxespad=0.2, ncols=len(labels))
     if own.empty:
         write(ax, "no width trains to the end\nwith every seed", 0.5, 0.5, ha="center", va="center")
     width_axis(ax, table["x"])
     low, high = ax.get_ylim()
     ax.set_ylim(min(low, 0.8), max(high, 1.2))
-    headroom(ax, above=0.18)
+    headroom(ax, above=0.4)
     ax.set_title("sharpness $\\times\\; \\eta_0 / 2$, second half")
 
 
