@@ -133,6 +133,7 @@ class StageTables(Mapping[str, pd.DataFrame]):
         self._read = read
         self._tables: dict[str, pd.DataFrame] = {}
         self._outcomes: dict[str, tuple[Outcome, frozenset[str]]] = {}
+        self._conditions: dict[str, Condition] = {}
         self._asked: set[str] = set()
 
     @classmethod
@@ -151,6 +152,12 @@ class StageTables(Mapping[str, pd.DataFrame]):
             self._outcomes[name] = _computed(name, self), frozenset(self._asked)
         return self._outcomes[name]
 
+    def condition(self, name: str) -> Condition:
+        """A premise on these tables, looked at once."""
+        if name not in self._conditions:
+            self._conditions[name] = _condition(name, self)
+        return self._conditions[name]
+
     def __getitem__(self, artefact: str) -> pd.DataFrame:
         if artefact not in self._known:
             raise KeyError(artefact)
@@ -163,10 +170,10 @@ class StageTables(Mapping[str, pd.DataFrame]):
         return self._tables[artefact]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._paths))
+        return iter(sorted({*self._paths, *self._tables}))
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len({*self._paths, *self._tables})
 
 
 def decide(estimate: Estimate, threshold: Threshold) -> Verdict:
@@ -217,6 +224,10 @@ def _computed(name: str, tables: Mapping[str, pd.DataFrame]) -> Outcome:
 
 def evaluate_premise(name: str, tables: Mapping[str, pd.DataFrame]) -> Condition:
     """Whether a registered premise holds; what cannot be computed does not."""
+    return tables.condition(name) if isinstance(tables, StageTables) else _condition(name, tables)
+
+
+def _condition(name: str, tables: Mapping[str, pd.DataFrame]) -> Condition:
     try:
         return PREMISES[name](tables)
     except (MissingTable, Undecidable) as reason:
@@ -284,7 +295,7 @@ def ledger(
     Returns:
         The rows of ``claims.csv`` and of ``claims_sensitivity.csv``, in the order of the criteria.
     """
-    claims, sensitivity = [], []
+    tables, claims, sensitivity = StageTables.of(tables), [], []  # many criteria share a control, or a premise
     for criterion in criteria:
         row, moved = _judge_criterion(criterion, tables)
         claims.append(row | {"scale": scale, "criterion_commit": (commits or {}).get(criterion.claim_id, "")})

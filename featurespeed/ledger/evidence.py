@@ -73,13 +73,20 @@ def per_table(function: Callable[..., Found]) -> Callable[..., Found]:
     @wraps(function)
     def remembered(table: pd.DataFrame, *keys: Hashable) -> Found:
         if id(table) not in known or known[id(table)][0]() is not table:
-            known[id(table)] = (weakref.ref(table), {})
+            number = id(table)
+            known[number] = (weakref.ref(table, lambda gone: _forget(known, number, gone)), {})
         found = known[id(table)][1]
         if keys not in found:
             found[keys] = function(table, *keys)
         return found[keys]
 
     return remembered
+
+
+def _forget(known: dict[int, tuple[weakref.ref, dict]], number: int, gone: weakref.ref) -> None:
+    """Drop what is known of a table that is gone, unless its number belongs to another one already."""
+    if number in known and known[number][0] is gone:
+        del known[number]
 
 
 def register(name: str, function: Callable[[Tables], Estimate]) -> None:

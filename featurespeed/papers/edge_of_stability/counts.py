@@ -17,7 +17,7 @@ def trains(found: Runs) -> np.ndarray:
     Raises:
         Undecidable: a network got to the end without a record of its loss there.
     """
-    unknown = int((found.finite & np.isnan(found.final("training_loss"))).sum())
+    unknown = int((found.finite & np.isnan(found.final_loss)).sum())
     if unknown:
         raise Undecidable(f"{', '.join(found.key[:2])}: {unknown} networks have no training loss after the last step")
     return found.trained

@@ -87,7 +87,12 @@ class Runs:
         the loss. Stricter than :func:`featurespeed.sweeps.transfer.late_losses`, which lets a network pass for its
         accuracy: here one whose loss has exploded without an overflow must count as failed.
         """
-        return self.finite & (self.final("training_loss") < np.log(self.rows["output_dim"].max()))
+        return self.finite & (self.final_loss < np.log(self.rows["output_dim"].max()))
+
+    @cached_property
+    def final_loss(self) -> np.ndarray:
+        """Training loss after the last step, ``[S, K]``; NaN where the network failed or it was not recorded."""
+        return self.final("training_loss")
 
     @cached_property
     def failed_step(self) -> np.ndarray:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, select
+from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, per_table, select
 from featurespeed.statistics import Interval, jackknife_interval
-from featurespeed.sweeps import dependence
-from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves, common_rate, curves
-from featurespeed.sweeps.transfer import Losses, failed_seeds, late_losses, measured_rates, of_network
+from featurespeed.sweeps import convergence, dependence, transfer
+from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves
+from featurespeed.sweeps.transfer import Losses
 
 MUP, NTP = "muP", "NTP"
 HESSIAN, LOSS = "sharpness", "training_loss"
@@ -22,6 +22,14 @@ OVER_WIDTH = "sc_fig01"  # whose runs of muP and NTP other figures are compared 
 NTP_CONTROL = "slope of the late sharpness in the width, NTP at a matched rate, Fig. 1"
 #: The same for criteria that bound an absolute slope.
 NTP_ABSOLUTE_CONTROL = "absolute slope of the late sharpness in the width, NTP at a matched rate"
+
+# The rows of a network are found once a table, and what is made of them once: most criteria of a room ask for the same.
+of_network = per_table(transfer.of_network)
+late_losses = per_table(transfer.late_losses)
+measured_rates = per_table(transfer.measured_rates)
+failed_seeds = per_table(transfer.failed_seeds)
+common_rate = per_table(convergence.common_rate)
+curves = per_table(convergence.curves)
 
 
 @contextmanager

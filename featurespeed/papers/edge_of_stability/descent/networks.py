@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, as_estimate, register_premise
+from featurespeed.ledger.evidence import Tables, as_estimate, per_table, register_premise
 from featurespeed.ledger.evidence import mean_estimate as mean_of_seeds
 from featurespeed.papers.edge_of_stability import shared
 from featurespeed.papers.edge_of_stability.counts import trains
@@ -37,6 +37,8 @@ TRAINED_SHARE = 0.8  # of the seeds: what counts as networks that train
 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
+_has, _runs = per_table(shared.has), per_table(shared.runs)  # most statistics ask for the same few groups
+
 
 def group(
     tables: Tables, artefact: str, network: str, scaling: str, kappas: tuple[float, ...] = (), schedule: str = CONSTANT
@@ -48,9 +50,9 @@ def group(
     """
     table = tables[artefact]
     name = f"{network}, {scaling}" + ("" if schedule == CONSTANT else f", {schedule}")
-    if not shared.has(table, network, scaling, schedule):
+    if not _has(table, network, scaling, schedule):
         raise Undecidable(f"{artefact}: no runs of {name}")
-    found = shared.runs(table, network, scaling, schedule)
+    found = _runs(table, network, scaling, schedule)
     for kappa in kappas:
         if not found.has(kappa):
             raise Undecidable(f"{artefact}: {name} was not run at kappa = {kappa:g}; there are {listed(found.kappas)}")

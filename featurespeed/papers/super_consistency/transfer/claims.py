@@ -26,6 +26,7 @@ from featurespeed.papers.super_consistency.shared import (
     decidable,
     exponents,
     late_exponents,
+    late_losses,
     levels,
     measured,
     mup_at_best,
@@ -37,7 +38,7 @@ from featurespeed.papers.super_consistency.shared import (
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import TENTH, Curves
 from featurespeed.sweeps.dependence import Optima
-from featurespeed.sweeps.transfer import Losses, late_losses
+from featurespeed.sweeps.transfer import Losses
 
 RANDOM = "random features"
 ARTEFACT, BESIDE = "sc_fig01", "sc_fig26"
