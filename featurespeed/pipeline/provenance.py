@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -128,9 +129,7 @@ _HARD = re.compile(
     rb"[:;][ \t]*(?:from|import)[ \t]|from[ \t]+\.+[ \t]+(?!import\b)|\\\r?\n|\r(?!\n)|\x0c|^\xef\xbb\xbf"
 )
 #: A comment or another string before the first triple quote of a line: the quotes may be part of it.
-_DOUBTFUL = re.compile(
-    rb"^(?:(?!\"\"\"|\'\'\')[^\n])*(?!\"\"\"|\'\'\')[#\"\'](?:(?!\"\"\"|\'\'\')[^\n])*(?:\"\"\"|\'\'\')", re.MULTILINE
-)
+_DOUBTFUL = re.compile(rb"^[^\n#\"\']*(?!\"\"\"|\'\'\')[#\"\'][^\n]*?(?:\"\"\"|\'\'\')", re.MULTILINE)
 
 
 def _import_statements(source: bytes) -> list[ast.Import | ast.ImportFrom]:
@@ -186,10 +185,12 @@ def _ours(name: str) -> bool:
 
 
 def _module_file(name: str, package_root: Path) -> Path | None:
-    path = package_root.joinpath(*name.split(".")[1:])
-    for candidate in (path / "__init__.py", path.with_suffix(".py")):
-        if candidate.is_file() and _ours(name):
-            return candidate
+    if not _ours(name):
+        return None
+    path = os.path.join(package_root, *name.split(".")[1:])  # as text: a plan of the workflow asks for thousands
+    for candidate in (os.path.join(path, "__init__.py"), f"{path}.py"):
+        if os.path.isfile(candidate):
+            return Path(candidate)
     return None
 
 
