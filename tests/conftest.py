@@ -20,6 +20,8 @@ from types import ModuleType
 import pytest
 from filelock import FileLock
 
+from tests import forked
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # A machine with SLURM's programs and no cluster: Snakemake would wait 9 s for its controller at every start. Processes
 # of pytest-xdist get the changed path from the one that starts them.
@@ -44,14 +46,16 @@ class SmokeRun:
 def run_snakemake(
     *arguments: str, directory: Path, sources: Path = REPOSITORY, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """`snakemake` on the Snakefile of `sources` with outputs under `directory`; both streams as text."""
+    """`snakemake` on the Snakefile of `sources` with outputs under `directory`; both streams as text.
+
+    Forked from a process that has imported Snakemake, unless the call has an environment of its own from the start.
+    """
+    command = snakemake_command(*arguments, directory=directory)
+    if not environment:
+        own = command[command.index("snakemake") + 1 :]
+        return forked.run({"module": "snakemake"}, *own, libraries=forked.WORKFLOW, cwd=sources, environment=os.environ)
     return subprocess.run(
-        snakemake_command(*arguments, directory=directory),
-        cwd=sources,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=900,
+        command, cwd=sources, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900
     )
 
 

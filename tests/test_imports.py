@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from featurespeed.pipeline.provenance import PACKAGE_ROOT, Imports
 from featurespeed.pipeline.registry import ROOMS
 
 REPOSITORY = PACKAGE_ROOT.parent
+IMPORTS = Imports()
 MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
 
@@ -60,10 +62,16 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def direct_imports(path: Path) -> set[str]:
+def nodes_of(path: Path) -> Iterator[ast.AST]:
+    """All that a file is parsed into."""
+    return ast.walk(ast.parse(path.read_bytes()))
+
+
+@cache  # every script is asked about all that it imports
+def direct_imports(path: Path) -> frozenset[str]:
     """Every dotted module name that stands in an import statement of a file (the package is imported absolutely)."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,7 +79,7 @@ def direct_imports(path: Path) -> set[str]:
             names.add(node.module)
             if node.module == "featurespeed":
                 names.update(f"featurespeed.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
 def wing_of(module: str) -> str:
@@ -86,7 +94,7 @@ def imported(path: Path) -> set[str]:
 
 def heavy(path: Path, modules: Iterable[str] = ()) -> set[str]:
     """Heavy libraries that a file imports, itself or through the package."""
-    files = [path, *Imports().of_script(path, modules).values()]
+    files = [path, *IMPORTS.of_script(path, modules).values()]
     return {name.split(".")[0] for file in files for name in direct_imports(file)} & HEAVY
 
 
@@ -133,9 +141,8 @@ def test_few_modules_lie_loose():
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_no_room_imports_another(room):
     others = tuple(f"{other.module}." for other in ROOMS if other != room)
-    imports = Imports()
     for path in room.folder.rglob("*.py"):
-        reached = {f"{name}." for name in imports.of_script(path)}
+        reached = {f"{name}." for name in IMPORTS.of_script(path)}
         assert not [name for name in reached if name.startswith(others)], path
 
 
@@ -206,7 +213,7 @@ def test_every_public_name_can_be_imported():
 def test_only_stage_knows_the_name_snakemake(path):
     if path == PACKAGE_ROOT / "pipeline" / "stage.py":
         return
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes_of(path):
         names = [getattr(node, "id", None), getattr(node, "attr", None)]
         if isinstance(node, ast.Constant):
             names.append(node.value)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from featurespeed.models.spec import ModelSpec
 from featurespeed.pipeline.provenance import PACKAGE_ROOT, Imports, code_hash, modules_of, table_metadata
 from featurespeed.pipeline.registry import ROOMS
+from tests import forked
 
 SCRIPTS = sorted((PACKAGE_ROOT.parent / "scripts").glob("*.py"))
 
@@ -103,17 +102,14 @@ def test_scripts_asked_about_together_have_the_modules_that_each_has_alone(packa
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_do_nothing_on_import_and_their_hash_sees_every_module_that_they_load(script, tmp_path):
-    """Against the truth: import the script in a fresh interpreter and look at what Python has loaded."""
+    """Against the truth: import the script where nothing of ours is loaded yet, and look at what Python has loaded."""
     program = (
         "import runpy, sys, json; runpy.run_path(sys.argv[1], run_name='loaded');"
         "print(json.dumps([name for name in sys.modules if name.split('.')[0] == 'featurespeed']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(script)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(PACKAGE_ROOT.parent), "PATH": ""},
-        capture_output=True,
-        text=True,
+    environment = {"PYTHONPATH": str(PACKAGE_ROOT.parent), "PATH": ""}
+    done = forked.run(
+        {"code": program}, str(script), libraries=forked.SCIENTIFIC, cwd=tmp_path, environment=environment
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ import yaml
 from featurespeed.pipeline import stage
 from featurespeed.pipeline.stage import progress
 from featurespeed.records import read_table
+from tests import forked
 from tests.conftest import REPOSITORY
 
 STAGE = '''
@@ -86,6 +87,14 @@ def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def complaint(script: Path | str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A script that ends before it computes anything: forked, for it does no more than import and complain."""
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+    return forked.run(
+        {"script": str(script)}, *arguments, libraries=forked.SCIENTIFIC, cwd=cwd, environment=environment
+    )
+
+
 def test_stage_on_the_command_line(scripts):
     (scripts / "spec.yaml").write_text(yaml.safe_dump({"width": 7, "seed": 2}))
     done = run("stage.py", "--spec", "spec.yaml", "--out", "new/table.parquet", cwd=scripts)
@@ -135,7 +144,7 @@ def test_a_result_that_is_not_finite_ends_in_one_line_with_its_spec(scripts):
 
 def test_a_wrong_spec_names_the_key(scripts):
     (scripts / "spec.json").write_text('{"widht": 7}')
-    done = run("stage.py", "--spec", "spec.json", "--out", "bad.parquet", cwd=scripts)
+    done = complaint("stage.py", "--spec", "spec.json", "--out", "bad.parquet", cwd=scripts)
     assert done.returncode != 0 and "widht" in done.stderr
 
 
@@ -158,7 +167,7 @@ def test_a_fault_in_a_spec_is_told_in_one_line(scripts, fault):
     name, content, words = BAD_SPECS[fault]
     if content is not None:
         (scripts / name).write_bytes(content)
-    done = run("stage.py", "--spec", name, "--out", "bad.parquet", cwd=scripts)
+    done = complaint("stage.py", "--spec", name, "--out", "bad.parquet", cwd=scripts)
     assert done.returncode == 1 and not (scripts / "bad.parquet").exists()
     assert done.stderr.startswith(f"stage.py: {words}") and len(done.stderr.splitlines()) == 1, done.stderr
 
@@ -190,7 +199,7 @@ def test_a_task_that_fails_leaves_no_output(scripts):
 
 
 def test_task_arguments_are_pairs(scripts):
-    done = run("task.py", "--input", "a.txt", cwd=scripts)
+    done = complaint("task.py", "--input", "a.txt", cwd=scripts)
     assert done.returncode == 2 and "expected NAME=PATH, got 'a.txt'" in done.stderr
 
 
@@ -211,7 +220,7 @@ def test_what_a_task_lacks_is_told_in_one_line(scripts, fault):
     arguments = given if isinstance(given, tuple) else TASK_ARGUMENTS
     (scripts / "params.yaml").write_text(given if isinstance(given, str) else "between: '+'")
     params = () if given is None else ("--params", "params.yaml")
-    done = run("task.py", *arguments, *params, cwd=scripts)
+    done = complaint("task.py", *arguments, *params, cwd=scripts)
     assert done.returncode == 1 and done.stderr.startswith(line) and len(done.stderr.splitlines()) == 1, done.stderr
     assert not [path for path in scripts.iterdir() if "j.txt" in path.name]
 
@@ -229,7 +238,7 @@ def test_what_a_task_lacks_is_told_in_one_line(scripts, fault):
 )
 def test_every_task_says_what_it_needs(tmp_path, script, needed):
     (tmp_path / "params.yaml").write_text("artefact: fsf_fig1a\n")
-    done = run(REPOSITORY / f"scripts/{script}.py", "--params", "params.yaml", cwd=tmp_path)
+    done = complaint(REPOSITORY / f"scripts/{script}.py", "--params", "params.yaml", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr == f"{script}.py: {needed} is needed\n", done.stderr
 
 
