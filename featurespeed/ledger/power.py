@@ -53,9 +53,15 @@ def rates_of_share(threshold: Threshold, share: float, seeds: int) -> Rates:
     weights = stats.binom.pmf(np.arange(seeds + 1), seeds, share)
     found = dict.fromkeys(Verdict, 0.0)
     for count, weight in enumerate(weights):
-        interval = proportion_interval(count, seeds)
-        found[decide(Estimate(interval.value, interval.low, interval.high, seeds), threshold)] += float(weight)
+        found[decide(_share(count, seeds), threshold)] += float(weight)
     return _rates(found[Verdict.CONFIRMED], found[Verdict.CONTRADICTED])
+
+
+@cache
+def _share(count: int, seeds: int) -> Estimate:
+    """So many of the seeds, the same for every criterion."""
+    interval = proportion_interval(count, seeds)
+    return Estimate(interval.value, interval.low, interval.high, seeds)
 
 
 def _rates(confirmed: float, contradicted: float) -> Rates:

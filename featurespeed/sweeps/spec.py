@@ -6,6 +6,7 @@ ask for the same measurements.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -140,7 +141,7 @@ class SweepSpec(Spec):
             if len(early) < 2:
                 raise ValueError(f"early_steps = {self.early_steps}: fewer than 2 of probe_steps = {self.probe_steps}")
 
-    @property
+    @cached_property
     def jobs(self) -> list[tuple[str, TrainingSpec]]:
         """``(label, training job)`` of every network, in the order of depths and widths."""
         found = []
@@ -176,7 +177,7 @@ class SweepSpec(Spec):
         """Run id -> training job."""
         return {job.run: job for _, job in self.jobs}
 
-    @property
+    @cached_property
     def measurements(self) -> list[SharpnessSpec]:
         """What is measured along every training job."""
         rates: dict[str, set[float]] = {}
