@@ -29,6 +29,8 @@ VENV := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread a process: the workflow and the tests run several processes, and results stay equal byte for byte.
 export OMP_NUM_THREADS := 1
+# Hundreds of processes read the same sources: what they compile is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
