@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from tests import forked
 from tests.conftest import REPOSITORY
 
 SCRIPT = REPOSITORY / "benchmarks/feature_speed.py"
@@ -21,6 +23,12 @@ CPU = torch.device("cpu")
 
 def run(*arguments: str, script=SCRIPT) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=300)
+
+
+def refusal(*arguments: str, script=SCRIPT) -> subprocess.CompletedProcess[str]:
+    """Of arguments that are looked at before anything is measured."""
+    what = {"script": str(script)}
+    return forked.run(what, *arguments, libraries=forked.SCIENTIFIC, cwd=REPOSITORY, environment=os.environ)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +88,7 @@ def test_smoke_prints_every_row():
     ("arguments", "words"), [(["--repeats", "0"], ["--repeats", "0", "1 or more"]), (["--fast"], ["--fast"])]
 )
 def test_bad_arguments_are_refused(arguments, words):
-    done = run(*arguments)
+    done = refusal(*arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert all(word in done.stderr.splitlines()[-1] for word in words)
 
@@ -269,6 +277,6 @@ def test_tables_for_which_there_is_no_time_are_named():
     [(["--seconds", "0"], ["--seconds", "more than 0"]), (["--out", "a.txt"], ["a.txt", ".json", ".csv"])],
 )
 def test_bad_arguments_of_training_are_refused(arguments, words):
-    done = run(*arguments, script=TRAINING)
+    done = refusal(*arguments, script=TRAINING)
     assert done.returncode == 2 and done.stdout == ""
     assert all(word in done.stderr.splitlines()[-1] for word in words)

@@ -21,8 +21,14 @@ def tables_in(folder: Path) -> StageTables:
     return StageTables(sorted(folder.glob("*.parquet")), read_table, {one.artefact for one in all_criteria()})
 
 
-def test_no_row_of_the_smoke_run_is_worthless(smoke_results):
-    assert faults(all_criteria(), tables_in(smoke_results / "stages")) == []
+@pytest.fixture(scope="module")
+def smoke_tables(smoke_results) -> StageTables:
+    """Those of the smoke run, with what statistics have made of them."""
+    return tables_in(smoke_results / "stages")
+
+
+def test_no_row_of_the_smoke_run_is_worthless(smoke_tables):
+    assert faults(all_criteria(), smoke_tables) == []
 
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.parent.name)
@@ -30,9 +36,9 @@ def test_no_row_of_a_kept_run_is_worthless(folder):
     assert faults(all_criteria(), tables_in(folder)) == []
 
 
-def test_the_lint_has_something_to_look_at(smoke_results):
+def test_the_lint_has_something_to_look_at(smoke_tables):
     """Most controls can be computed in the smoke run, so that silence says something."""
-    seen = look(all_criteria(), tables_in(smoke_results / "stages"))
+    seen = look(all_criteria(), smoke_tables)
     computed = [one for one in seen if one.claim is not None and one.control is not None]
     assert len(computed) > len(seen) / 2
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 
 import pytest
 import yaml
@@ -32,6 +33,12 @@ SCALE_FILES = {name: read(f"workflow/scales/{name}.yaml") for name in SCALES}
 
 def load(user: dict | None = None) -> Config:
     return load_config(BASE, SCALE_FILES, user or {})
+
+
+@cache
+def of_scale(scale: str) -> Config:
+    """The configuration of a scale; it is frozen, so that tests may share it."""
+    return load({"scale": scale})
 
 
 # --- bad input: what the user wrote, and the words that the one line must hold (key, value, what is allowed) ----------
@@ -432,7 +439,7 @@ def test_merging_modifies_nothing():
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", ARTEFACTS)
 def test_params_make_a_round_trip_through_json(name, scale):
-    config = load({"scale": scale})
+    config = of_scale(scale)
     params = json.loads(json.dumps(config.params(name)))
     assert params == config.params(name) and params["artefact"] == name
     spec = ARTEFACTS[name].spec.model_validate(params)
@@ -462,7 +469,7 @@ def test_laptop_is_the_default_and_has_the_papers_settings():
 @pytest.mark.parametrize("scale", ["laptop", "gpu", "paper"])
 def test_every_full_scale_keeps_the_papers_sizes_and_draws(scale):
     for panel in ("1a", "1b", "1c", "2a", "2b"):
-        full, laptop = (load({"scale": s}).block(f"fsf_fig{panel}") for s in (scale, "laptop"))
+        full, laptop = (of_scale(s).block(f"fsf_fig{panel}") for s in (scale, "laptop"))
         changed = {name for name in type(full).model_fields if getattr(full, name) != getattr(laptop, name)}
         assert changed <= {"sampler_seeds"} and full.sampler_seeds >= laptop.sampler_seeds
 

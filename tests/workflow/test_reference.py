@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY, copy_of_the_sources, load_script, run_sna
 from tests.papers.cases import STYLE, drawing_of
 from tests.papers.super_consistency.coordinate_check_cases import fig28_records, table1_records
 from tests.papers.super_consistency.edge_cases import all_tables as edge_tables
-from tests.pipeline.test_config import load
+from tests.pipeline.test_config import of_scale
 
 RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
 KEPT = sorted((REPOSITORY / "results/reference").glob("*/stages/*.parquet"))
@@ -298,6 +298,6 @@ def test_a_kept_table_has_the_settings_of_its_scale(path):
 
     What a table was made without, because there was no such setting yet, has the value that it has by default.
     """
-    config = load({"scale": path.parts[-3]})
+    config = of_scale(path.parts[-3])
     block = config.block(path.stem)
     assert type(block).model_validate(read_table(path).attrs["provenance"]["spec"]) == block
