@@ -101,7 +101,8 @@ def of_network(table: pd.DataFrame, series: str, size: str = "width", **keys: ob
     """
     rows = table[table["series"] == series].copy()
     counted = widths_of(table, series, rows["width"].unique())
-    rows["width"] = rows["width"].map(lambda width: counted.get(width, width))
+    if counted:
+        rows["width"] = rows["width"].map(counted)
     for column, value in keys.items():
         rows = rows[rows[column] == value]
     return rows.sort_values([size, "learning_rate", "seed", "step"], kind="stable")
