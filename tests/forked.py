@@ -26,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 900
 #: What our scripts import.
 SCIENTIFIC = ("torch", "pandas", "pyarrow.parquet", "scipy.stats", "matplotlib.figure", "pydantic", "yaml")
-WORKFLOW = ("snakemake.cli",)
+#: What Snakemake imports at its start and while it reads a workflow, and what ours needs for its settings.
+WORKFLOW = (
+    "snakemake.cli", "snakemake.profiles", "snakemake.storage", "snakemake.assets", "snakemake.report", "nbformat.v4",
+    "requests", "pydantic.dataclasses", "pydantic.networks",
+)  # fmt: skip
 
 
 def run(
