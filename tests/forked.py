@@ -15,10 +15,12 @@ import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -44,21 +46,39 @@ def run(
             "what": what, "arguments": arguments, "cwd": str(cwd), "environment": dict(environment),
             "streams": [str(path) for path in streams],
         }  # fmt: skip
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        if not select.select([process.stdout], [], [], SECONDS)[0]:
+        status = _answer(process, json.dumps(request))
+        if status is None:  # too late, or the process that forks has ended: neither it nor its child is of use any more
+            server.cache_clear()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise subprocess.TimeoutExpired([*what.values(), *arguments], SECONDS)
-        status = int(process.stdout.readline())
-        return subprocess.CompletedProcess(arguments, status, *(path.read_text() for path in streams))
+        return subprocess.CompletedProcess(arguments, status, *(path.read_text(errors="replace") for path in streams))
+
+
+def _answer(process: subprocess.Popen[str], request: str) -> int | None:
+    """How the child of a request has ended, if it has in time."""
+    try:
+        process.stdin.write(request + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline() if select.select([process.stdout], [], [], SECONDS)[0] else ""
+    except BrokenPipeError:
+        return None
+    return int(line) if line else None
 
 
 @cache
 def server(*libraries: str) -> subprocess.Popen[str]:
     """The process that has imported these libraries and forks; it ends with the one that asks."""
     command = [sys.executable, "-m", "tests.forked", *libraries]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    atexit.register(process.communicate)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes)
+    atexit.register(_end, process)
     return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with suppress(BrokenPipeError):
+        process.communicate()
 
 
 # --- in the process that forks ----------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ FAR = {
     torch.float32: (2.0**80,),
     torch.float64: (2.0**600,),
 }
+NOT_FINITE = "a product with the operator is not finite: derivatives overflow at these weights"
 HIGHEST = {torch.float16: 2.0**15}  # factor on a loss of that precision, which has no larger number
 
 
@@ -299,7 +300,7 @@ class Krylov:
 
     def _check(self, inside: np.ndarray, norms: np.ndarray) -> None:
         if not (np.isfinite(norms).all() and np.isfinite(inside[:, -1]).all()):
-            raise CurvatureError("a product with the operator is not finite: derivatives overflow at these weights")
+            raise CurvatureError(NOT_FINITE)
 
     def _watch(self, inside: np.ndarray) -> None:
         """Note what a product has along vectors that it should be orthogonal to."""

@@ -8,18 +8,18 @@ end.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from featurespeed.curvature.basis import foresee
-from featurespeed.curvature.krylov import Krylov
+from featurespeed.curvature.krylov import NOT_FINITE, Krylov
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.curvature.operators import Negative, Operator
 from featurespeed.machine.device import tf32
@@ -43,9 +43,6 @@ MARGIN = 0.1
 CHECKING = {"cold": 6, "warm": 8}
 CHECKING_SHARES = ((5, 0.4), (9, 0.2), (math.inf, 0.12))
 WARM_SHARE = 0.2
-# Values from rounded products are believed without exact products of their own where the errors that exact products
-# with earlier vectors have shown are below this share of the tolerance.
-TRUSTED = 0.25
 TYPICAL = 15  # products, and 5 for each eigenvalue, to foresee how much memory they take
 # Largest asymmetry of products that are believed. Sound networks reach 1e-15 in float64, 1e-7 in float32, 3e-3 in
 # bfloat16; forward passes that are random or differ from time to time, and wrong second derivatives, 0.1 and more.
@@ -60,7 +57,6 @@ class Eigenvalues:
     Attributes:
         values: ``[k]``, largest first, float64.
         residuals: ``[k]``, norms of ``A v - value v`` for unit vectors v: some eigenvalue is at most that far away.
-            Of values without an exact product of their own (``allow_tf32``) an estimate.
         vectors: ``[k, size]``, orthonormal, on the operator's device.
         products: products of the operator with a vector, all that were spent.
         converged: errors within ``tol`` by their bounds, and the last products, for k > 1 or from an earlier result
@@ -124,9 +120,9 @@ def largest_eigenvalues(
         start: ``[E, size]``, for a warm start.
         seed: of the random start; one for all members, or one each.
         max_products: stop there, ``converged = False``.
-        allow_tf32: on a GPU, products in TF32, and at the end one in full precision with the first vector: the Rayleigh
-            quotient of a vector that is off by d is off by d^2 only. It shows what rounding does to the projection of
-            the operator; other vectors have such a product as well unless that is below a quarter of ``tol``.
+        allow_tf32: on a GPU, products in TF32, and at the end one in full precision for each of the k vectors: the
+            Rayleigh quotient of a vector that is off by d is off by d^2 only. Residuals are those of these products;
+            where they do not bear out what the rounded ones said, nothing has converged.
 
     Raises:
         CurvatureError: k < 1 or larger than the operator, tol not positive, products that are not finite.
@@ -236,6 +232,10 @@ class _Search:
     def _settled(self, values: np.ndarray, residuals: np.ndarray, back: int) -> np.ndarray:
         return _settled(values, residuals, self._history[-1 - back :: back], self.k, self.tol, self._eps)
 
+    def small(self, values: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+        """Which of the first k values are within ``tol`` by their residuals, ``[E, k]``."""
+        return _small(*_in_units(values, residuals), self.k, self.tol, self._eps)
+
     def _bound(self, values: np.ndarray) -> np.ndarray:
         """Error that is allowed for the k-th value, ``[E]``."""
         floor = 4 * self._eps * np.abs(values).max(axis=1)
@@ -252,16 +252,17 @@ def _records(search: _Search, good: np.ndarray, warm: bool) -> list[Eigenvalues]
     values, residuals, coordinates = krylov.ritz()
     vectors = krylov.vectors(coordinates[:, :, : k + 1])
     exact = krylov.residuals(coordinates[:, :, :k]) if search.several_chains else residuals[:, :k]
-    found = _Pairs(values[:, :k], exact, vectors[:, :k])
-    spent = 0
+    found = values[:, :k], exact, vectors[:, :k]
     if search.allow_tf32:
-        found, spent = _in_full_precision(krylov, found, search.tol)
+        found = _in_full_precision(krylov, found[2])
+        if krylov.steps < operator.size:
+            good = good & search.small(np.concatenate([found[0], values[:, k:]], axis=1), found[1]).all(axis=1)
     next_ones = vectors[:, k] if vectors.shape[1] > k else torch.zeros_like(vectors[:, 0])
+    products = krylov.products + (k if search.allow_tf32 else 0)
     return [
         Eigenvalues(
-            torch.from_numpy(found.values[e].copy()), torch.from_numpy(found.residuals[e].copy()), found.vectors[e],
-            krylov.products + spent, bool(good[e]), operator.dtype, next_ones[e], warm,
-            asymmetry=float(krylov.asymmetry[e]),
+            torch.from_numpy(found[0][e].copy()), torch.from_numpy(found[1][e].copy()), found[2][e], products,
+            bool(good[e]), operator.dtype, next_ones[e], warm, asymmetry=float(krylov.asymmetry[e]),
         )
         for e in range(operator.members)
     ]  # fmt: skip
@@ -315,14 +316,27 @@ def _settled(
     """
     if len(history) < 2 or history[0].shape[1] < k:
         return np.zeros(len(values), dtype=bool)
+    values, residuals, before = _in_units(values, residuals, history[0])
+    still = np.abs(values[:, :k] - before) <= _bounds(values[:, :k], tol, eps)
+    return (_small(values, residuals, k, tol, eps) & still).all(axis=1)
+
+
+def _in_units(values: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """In units of each member's largest value, in which no square underflows."""
     size = np.abs(values).max(axis=1, keepdims=True)
-    size = np.where(size > 0, size, 1.0)  # in units of it no square below underflows
-    values, residuals, before = values / size, residuals / size, history[0] / size
-    floor = 4 * eps  # rounding of the products
-    first, r = values[:, :k], residuals[:, :k]
-    bound = np.maximum(tol * np.abs(first), floor)
-    small = (r <= bound) | _second_order(r, bound, _gaps(values, k))
-    return (small & (np.abs(first - before) <= bound)).all(axis=1)
+    size = np.where(size > 0, size, 1.0)
+    return tuple(each / size for each in (values, *others))
+
+
+def _bounds(values: np.ndarray, tol: float, eps: float) -> np.ndarray:
+    """Errors that are allowed for values in such units: not less than the rounding of the products."""
+    return np.maximum(tol * np.abs(values), 4 * eps)
+
+
+def _small(values: np.ndarray, residuals: np.ndarray, k: int, tol: float, eps: float) -> np.ndarray:
+    """Which of the first k values are that accurate by their residuals, ``[E, k]``."""
+    bound, r = _bounds(values[:, :k], tol, eps), residuals[:, :k]
+    return (r <= bound) | _second_order(r, bound, _gaps(values, k))
 
 
 def _second_order(residual: np.ndarray, bound: np.ndarray, gap: np.ndarray) -> np.ndarray:
@@ -341,63 +355,16 @@ def _gaps(values: np.ndarray, k: int) -> np.ndarray:
     return np.minimum(above, np.concatenate([below[:, : k - 1], last], axis=1))
 
 
-class _Pairs(NamedTuple):
-    """Values ``[E, k]``, their residuals ``[E, k]``, and orthonormal vectors ``[E, k, size]``."""
-
-    values: np.ndarray
-    residuals: np.ndarray
-    vectors: Tensor
-
-    def sorted(self) -> _Pairs:
-        """Largest first."""
-        order = np.argsort(-self.values, axis=1, kind="stable")
-        rows = torch.from_numpy(order).to(self.vectors.device)[:, :, None].expand_as(self.vectors)
-        values, residuals = (np.take_along_axis(each, order, axis=1) for each in self[:2])
-        return _Pairs(values, residuals, self.vectors.gather(1, rows))
-
-
-def _in_full_precision(krylov: Krylov, rounded: _Pairs, tol: float) -> tuple[_Pairs, int]:
-    """Ritz pairs of rounded products, corrected by exact ones; and how many of these were taken.
-
-    Along the vectors of its Ritz pairs a rounded operator is diagonal. What the image of one of them by the exact one
-    has beside that is a column of the error of this projection, and by the size of its columns (Weyl) the values are
-    off. The first one is always looked at; further ones where the largest column so far is not small for their values.
-    """
-    values, vectors = rounded.values, rounded.vectors
-    believed = TRUSTED * tol * np.abs(values)
-    images: dict[int, Tensor] = {}
-    error = np.full(len(values), np.inf)
+def _in_full_precision(krylov: Krylov, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Rayleigh-Ritz on ``vectors [E, k, size]`` with exact products."""
     with tf32(False):
-        while (new := _doubtful(error, believed, images)) is not None:
-            images[new] = krylov.multiplied(vectors[:, new])
-            column = torch.einsum("eks,es->ek", vectors, images[new]).double().cpu().numpy()
-            column[:, new] -= values[:, new]
-            error = np.maximum(error if len(images) > 1 else 0, np.linalg.norm(column, axis=1))
-        exact = _rayleigh_ritz(vectors[:, list(images)], torch.stack(list(images.values()), dim=1))
-    return _joined(exact, rounded, list(images)), len(images)
-
-
-def _doubtful(error: np.ndarray, believed: np.ndarray, known: Collection[int]) -> int | None:
-    """The first place not known exactly where some member's error ``[E]`` is above what is ``believed [E, k]``."""
-    doubtful = ~(error[:, None] <= believed).all(axis=0)
-    return next((place for place in np.flatnonzero(doubtful).tolist() if place not in known), None)
-
-
-def _rayleigh_ritz(vectors: Tensor, images: Tensor) -> _Pairs:
-    """On the span of ``vectors [E, k, size]``."""
-    small = torch.bmm(vectors, images.transpose(1, 2)).double().cpu().numpy()
-    values, turn = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)
-    values, turn = values[:, ::-1].copy(), turn[:, :, ::-1]
-    weights = torch.from_numpy(turn.transpose(0, 2, 1).copy()).to(vectors)
-    vectors, images = torch.bmm(weights, vectors), torch.bmm(weights, images)
-    off = (images - torch.from_numpy(values).to(vectors)[:, :, None] * vectors).norm(dim=2)
-    return _Pairs(values, off.double().cpu().numpy(), vectors)
-
-
-def _joined(exact: _Pairs, rounded: _Pairs, places: list[int]) -> _Pairs:
-    """Exact pairs in ``places`` of rounded ones; what rounding left in their residuals the others have, too."""
-    squares = exact.residuals**2 - rounded.residuals[:, places] ** 2
-    added = np.sqrt(np.maximum(squares, 0).max(axis=1, keepdims=True))
-    values, residuals, vectors = rounded.values.copy(), np.hypot(rounded.residuals, added), rounded.vectors.clone()
-    values[:, places], residuals[:, places], vectors[:, places] = exact
-    return _Pairs(values, residuals, vectors).sorted()
+        images = torch.stack([krylov.multiplied(vectors[:, i]) for i in range(vectors.shape[1])], dim=1)
+        if not torch.isfinite(images).all():
+            raise CurvatureError(NOT_FINITE)
+        small = torch.bmm(vectors, images.transpose(1, 2)).double().cpu().numpy()
+        exact, turn = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)
+        exact, turn = exact[:, ::-1].copy(), turn[:, :, ::-1]
+        weights = torch.from_numpy(turn.transpose(0, 2, 1).copy()).to(vectors)
+        vectors, images = torch.bmm(weights, vectors), torch.bmm(weights, images)
+        off = (images - torch.from_numpy(exact).to(vectors)[:, :, None] * vectors).norm(dim=2)
+    return exact, off.double().cpu().numpy(), vectors

@@ -24,6 +24,16 @@ def test_jobs_of_one_owner_go_together_a_few_at_a_time():
     assert both == [measured, other]
 
 
+def test_a_block_with_other_values_has_other_jobs():
+    """Also where those of the first have been worked out already."""
+    first = sweep()
+    widths = {job.width for _, job in first.jobs}
+    other = first.model_copy(update={"widths": [20, 40]})
+    assert {job.width for _, job in other.jobs} == {20, 40} != widths == {job.width for _, job in first.jobs}
+    assert {found.training.width for found in other.measurements} == {20, 40}
+    assert first.model_copy() == first and first.model_copy(deep=True).training_runs == first.training_runs
+
+
 def test_a_job_belongs_to_the_first_artefact_that_needs_it():
     users = {"early": ["a", "b"], "late": ["b", "c"], "last": iter(["c", "a"])}
     assert first_users(users) == {"a": "early", "b": "early", "c": "late"}

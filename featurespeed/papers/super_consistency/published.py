@@ -27,7 +27,7 @@ blocks without skip connections, muP at 0.7, batches of 256, 10 epochs. What is 
   minus its own, both positive where curves have parted.
 
 Of these runs the notebook does not print the warm-up, and it contradicts itself about augmentation: its title says that
-there is none, the names under which its figures are saved say that there is. Its losses are those of augmented images
+there is none, the names under which its figures are saved say that there is. Its losses fit augmented images
 (``docs/discrepancies.md``).
 """
 
