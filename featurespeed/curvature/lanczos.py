@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from featurespeed.curvature.basis import foresee
-from featurespeed.curvature.krylov import NOT_FINITE, Krylov
+from featurespeed.curvature.exact import Ritz, borne_out
+from featurespeed.curvature.krylov import Krylov
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.curvature.operators import Negative, Operator
 from featurespeed.machine.device import tf32
@@ -120,9 +121,9 @@ def largest_eigenvalues(
         start: ``[E, size]``, for a warm start.
         seed: of the random start; one for all members, or one each.
         max_products: stop there, ``converged = False``.
-        allow_tf32: on a GPU, products in TF32, and at the end one in full precision for each of the k vectors: the
-            Rayleigh quotient of a vector that is off by d is off by d^2 only. Residuals are those of these products;
-            where they do not bear out what the rounded ones said, nothing has converged.
+        allow_tf32: on a GPU, products in TF32, and at the end some in full precision
+            (:func:`featurespeed.curvature.exact.borne_out`): the Rayleigh quotient of a vector that is off by d is off
+            by d^2 only. Where they do not bear out what the rounded ones said, nothing has converged.
 
     Raises:
         CurvatureError: k < 1 or larger than the operator, tol not positive, products that are not finite.
@@ -252,17 +253,21 @@ def _records(search: _Search, good: np.ndarray, warm: bool) -> list[Eigenvalues]
     values, residuals, coordinates = krylov.ritz()
     vectors = krylov.vectors(coordinates[:, :, : k + 1])
     exact = krylov.residuals(coordinates[:, :, :k]) if search.several_chains else residuals[:, :k]
-    found = values[:, :k], exact, vectors[:, :k]
+    found, spent = Ritz(values[:, :k], exact, vectors[:, :k]), 0
     if search.allow_tf32:
-        found = _in_full_precision(krylov, found[2])
+
+        def small(first: np.ndarray, off: np.ndarray) -> np.ndarray:
+            return search.small(np.concatenate([first, values[:, k:]], axis=1), off)
+
+        found, spent = borne_out(krylov, found, search.tol, small)
         if krylov.steps < operator.size:
-            good = good & search.small(np.concatenate([found[0], values[:, k:]], axis=1), found[1]).all(axis=1)
+            good = good & small(found.values, found.residuals).all(axis=1)
     next_ones = vectors[:, k] if vectors.shape[1] > k else torch.zeros_like(vectors[:, 0])
-    products = krylov.products + (k if search.allow_tf32 else 0)
+    products = krylov.products + spent
     return [
         Eigenvalues(
-            torch.from_numpy(found[0][e].copy()), torch.from_numpy(found[1][e].copy()), found[2][e], products,
-            bool(good[e]), operator.dtype, next_ones[e], warm, asymmetry=float(krylov.asymmetry[e]),
+            torch.from_numpy(found.values[e].copy()), torch.from_numpy(found.residuals[e].copy()), found.vectors[e],
+            products, bool(good[e]), operator.dtype, next_ones[e], warm, asymmetry=float(krylov.asymmetry[e]),
         )
         for e in range(operator.members)
     ]  # fmt: skip
@@ -353,18 +358,3 @@ def _gaps(values: np.ndarray, k: int) -> np.ndarray:
     last = below[:, -1:] if values.shape[1] == k else below[:, k - 1 : k]
     above = np.concatenate([np.full((len(values), 1), np.inf), below], axis=1)[:, :k]
     return np.minimum(above, np.concatenate([below[:, : k - 1], last], axis=1))
-
-
-def _in_full_precision(krylov: Krylov, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Rayleigh-Ritz on ``vectors [E, k, size]`` with exact products."""
-    with tf32(False):
-        images = torch.stack([krylov.multiplied(vectors[:, i]) for i in range(vectors.shape[1])], dim=1)
-        if not torch.isfinite(images).all():
-            raise CurvatureError(NOT_FINITE)
-        small = torch.bmm(vectors, images.transpose(1, 2)).double().cpu().numpy()
-        exact, turn = np.linalg.eigh((small + small.transpose(0, 2, 1)) / 2)
-        exact, turn = exact[:, ::-1].copy(), turn[:, :, ::-1]
-        weights = torch.from_numpy(turn.transpose(0, 2, 1).copy()).to(vectors)
-        vectors, images = torch.bmm(weights, vectors), torch.bmm(weights, images)
-        off = (images - torch.from_numpy(exact).to(vectors)[:, :, None] * vectors).norm(dim=2)
-    return exact, off.double().cpu().numpy(), vectors

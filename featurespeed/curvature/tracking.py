@@ -64,7 +64,7 @@ class Tracker:
         number, self._measured = self._measured, self._measured + 1
         known = all(member in self._previous for member in members)
         if not known:
-            found = self._cold(operator, members, number)
+            found = self._cold(operator, members, number, self._allow_tf32)  # there is nothing to be checked by it
         else:
             found = self._warm(operator, members, number)
             if number % self.cold_every == 0:
@@ -72,9 +72,9 @@ class Tracker:
         self._previous = dict(zip(members, found, strict=True))
         return found
 
-    def _cold(self, operator: Operator, members: list[int], number: int) -> list[Eigenvalues]:
+    def _cold(self, operator: Operator, members: list[int], number: int, allow_tf32: bool = False) -> list[Eigenvalues]:
         seeds = [derive_seed(self.seed, "cold", number, member) for member in members]
-        return largest_eigenvalues(operator, self.k, seed=seeds, **self._options)
+        return largest_eigenvalues(operator, self.k, seed=seeds, allow_tf32=allow_tf32, **self._options)
 
     def _warm(self, operator: Operator, members: list[int], number: int) -> list[Eigenvalues]:
         starts = [

@@ -156,7 +156,7 @@ def gradients_of(spec: SharpnessSpec) -> tuple[float, float]:
     others = {"residual_norm": RESIDUAL_NORM, "feature_speed": FEATURE_SPEED, "directional_sharpness": DIRECTIONAL}
     others["hessian_trace"] = curvature.trace_vectors * PRODUCT
     trained = sum(layer.learns for layer in layers_of_job(spec.training))
-    warm, full = 0.0, 0.0
+    rounded, full = 0.0, 0.0
     for quantity in curvature.quantities:
         if quantity in others:
             full += steps * others[quantity]
@@ -165,19 +165,20 @@ def gradients_of(spec: SharpnessSpec) -> tuple[float, float]:
         operators = trained if quantity == "layer_sharpness" else 1
         # Adam has no preconditioner before its first update.
         times = steps - (quantity == "preconditioned_sharpness" and 0 in spec.training.probe_steps)
-        warm += operators * PRODUCT * max(times - 1, 0) * products_of(k, cold=False)
-        full += operators * PRODUCT * (1 + max(times - 1, 0) // curvature.cold_every) * products_of(k, cold=True)
-    return warm, full
+        series, checks = max(times - 1, 0), max(times - 1, 0) // curvature.cold_every
+        rounded += operators * PRODUCT * (series * products_of(k, cold=False) + products_of(k, cold=True))
+        full += operators * PRODUCT * checks * products_of(k, cold=True)
+    return rounded, full
 
 
 def measuring_job(spec: SharpnessSpec) -> Job:
     """Curvature along one training job."""
     run, members = spec.training, len(spec.members)
     one = members * spec.curvature.images * gradient_flop(layers_of_job(run))
-    warm, full = gradients_of(spec)
-    time = hours(one * warm, "products", run.tf32 == "all", run) + hours(one * full, "products", False, run)
+    rounded, full = gradients_of(spec)
+    time = hours(one * rounded, "products", run.tf32 == "all", run) + hours(one * full, "products", False, run)
     rows = members * len(run.probe_steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
-    return Job(spec.name, one * (warm + full), JOB_START + time, _table_bytes(rows), after=run.run)
+    return Job(spec.name, one * (rounded + full), JOB_START + time, _table_bytes(rows), after=run.run)
 
 
 def _table_bytes(rows: int) -> float:

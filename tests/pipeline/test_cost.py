@@ -109,14 +109,15 @@ def test_weights_are_kept_at_measured_rates_alone(laptop):
 
 
 def test_products_follow_the_warm_and_cold_starts_of_the_tracker():
-    # Six steps: the first cold, five warm, of which the fourth (number 3) is checked by a cold one.
+    # Six steps: the first cold, five warm, of which the fourth (number 3) is checked by a cold one in full precision.
     warm, cold = cost.WARM_PRODUCTS, cost.WARM_PRODUCTS + cost.MORE_PRODUCTS_COLD
     spec = SharpnessSpec(training=training(), curvature=curvature())
-    assert cost.gradients_of(spec) == (5 * warm * 2, 2 * cold * 2)
+    assert cost.gradients_of(spec) == ((5 * warm + cold) * 2, cold * 2)
     ten = SharpnessSpec(training=training(), curvature=curvature(eigenvalues=10))
-    assert cost.gradients_of(ten)[0] == 5 * cost.WARM_PRODUCTS_OF_TEN * 2
+    more = cost.WARM_PRODUCTS_OF_TEN + cost.MORE_PRODUCTS_COLD
+    assert cost.gradients_of(ten)[0] == (5 * cost.WARM_PRODUCTS_OF_TEN + more) * 2
     layers = SharpnessSpec(training=training(), curvature=curvature(quantities=["layer_sharpness"]))
-    assert cost.gradients_of(layers) == (3 * 5 * warm * 2, 3 * 2 * cold * 2)
+    assert cost.gradients_of(layers) == (3 * (5 * warm + cold) * 2, 3 * cold * 2)
     trace = SharpnessSpec(training=training(), curvature=curvature(quantities=["hessian_trace"], trace_vectors=20))
     assert cost.gradients_of(trace) == (0, 6 * 20 * 2)
 
