@@ -25,7 +25,9 @@ SMALLEST = 0.01  # value, relative to the first one: smaller ones drown in what 
 #: By how much a value may differ between combinations and their mean, relative to the tolerance. What mixes two vectors
 #: differs by more than it moves the mean.
 APART = 0.5
-LARGEST_SHIFT = 2.0  # by which they correct a value, relative to the tolerance: beyond it vectors are wrong, too
+#: By how much all values may be shifted, and one more than the others, relative to the tolerance: what mixes many
+#: vectors may move one value in all combinations alike.
+COMMON_SHIFT, OWN_SHIFT = 2.0, 0.75
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def borne_out(
 
     Returns:
         With one product for each vector, values and vectors of the exact operator in their space, and their residuals.
-        With combinations, the same vectors, their Rayleigh quotients to about ``tol / 2``, and residuals to which what
-        rounding has added is shared out evenly.
+        With combinations, the same vectors, their Rayleigh quotients to about ``tol / 2``, and estimates of the
+        residuals from above.
     """
     k, spent = found.values.shape[1], 0
     if k >= FEWEST and (found.values >= SMALLEST * found.values[:, :1]).all() and (found.values > 0).all():
@@ -68,27 +70,43 @@ def _by_combinations(krylov: Krylov, found: Ritz, tol: float) -> tuple[Ritz | No
     ``v_j`` and the others, with signs that differ from one combination to the next. Divided by their values, all
     vectors weigh the same.
     """
-    k = found.values.shape[1]
-    signs = _signs(k)
-    weights = torch.from_numpy(signs / found.values[:, None, :]).to(found.vectors)
-    shifts, rests = np.empty((len(weights), 0, k)), []  # [E, combinations so far, k]
-    for place in range(len(signs)):
-        image = _image(krylov, weights[:, place], found.vectors)
-        along = _numbers(_dot(image, found.vectors)) * signs[place]
-        shifts = np.concatenate([shifts, along[:, None] - 1], axis=1)
-        if not _agree(shifts, tol):
+    signs, first = _signs(found.values.shape[1]), found.values[:, :1]
+    weights = signs * (first / found.values)[:, None, :]  # no more than 100, whatever the values
+    images, shifts = [], []
+    for place, sign in enumerate(signs):
+        image = krylov.multiplied(_combined(weights[:, place], found.vectors))
+        if not torch.isfinite(image).all():  # it may be the combination that overflows
             return None, place + 1
-        inside = torch.from_numpy(along * signs[place]).to(found.vectors)
-        rests.append(_numbers((image - _combined(inside, found.vectors)).norm(dim=1)) ** 2)
-    known = (found.residuals / found.values) ** 2
-    added = np.maximum(np.mean(rests, axis=0) - known.sum(axis=1), 0.0)[:, None] / k
-    values = found.values * (1 + shifts.mean(axis=1))
-    return _sorted(Ritz(values, values * np.sqrt(known + added), found.vectors)), len(signs)
+        images.append(image)
+        shifts.append(_dot(image, found.vectors) / first * sign - 1)
+        if not _agree(np.stack(shifts, axis=1), tol):
+            return None, place + 1
+    shift = np.mean(shifts, axis=0)
+    values, off = found.values * (1 + shift), _off(images, found.vectors, signs, shift, first)
+    return _sorted(Ritz(values, values * np.maximum(off, found.residuals / found.values), found.vectors)), len(signs)
 
 
 def _agree(shifts: np.ndarray, tol: float) -> bool:
+    """Whether ``shifts [E, combinations, k]`` say the same of each value, and nearly the same of all."""
     mean = shifts.mean(axis=1, keepdims=True)
-    return bool((np.abs(shifts - mean) <= APART * tol).all() and (np.abs(mean) <= LARGEST_SHIFT * tol).all())
+    common = np.median(mean, axis=2, keepdims=True)
+    within = [(shifts - mean, APART), (mean - common, OWN_SHIFT), (common, COMMON_SHIFT)]
+    return all((np.abs(difference) <= share * tol).all() for difference, share in within)
+
+
+def _off(images: list[Tensor], vectors: Tensor, signs: np.ndarray, shift: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Residuals relative to the values, ``[E, k]``, estimated from above.
+
+    What combinations leave is ``sum_i +-r_i``. Its mean with the signs of one vector has all of that vector's residual
+    and of every other one a part: none where the signs of the two agree as often as they differ.
+    """
+    rests = []
+    for image, sign in zip(images, signs, strict=True):
+        rests.append(image - _combined(first * sign * (1 + shift), vectors))
+    with tf32(False):
+        rest = torch.stack(rests, dim=1) / torch.from_numpy(first[:, :, None].copy()).to(image)
+        inner = _numbers(torch.bmm(rest, rest.transpose(1, 2)))
+    return np.sqrt(np.maximum(np.einsum("mk,emn,nk->ek", signs, inner, signs), 0.0)) / len(signs)
 
 
 def combinations(k: int) -> int:
@@ -116,11 +134,6 @@ def _one_by_one(krylov: Krylov, vectors: Tensor) -> Ritz:
     return Ritz(exact, _numbers(off), vectors)
 
 
-def _image(krylov: Krylov, weights: Tensor, vectors: Tensor) -> Tensor:
-    """Exact product ``[E, size]`` with a combination of vectors, ``weights [E, k]``."""
-    return _product(krylov, _combined(weights, vectors))
-
-
 def _product(krylov: Krylov, vectors: Tensor) -> Tensor:
     """Exact product ``[E, size]``; CurvatureError if it is not finite."""
     image = krylov.multiplied(vectors)
@@ -129,16 +142,16 @@ def _product(krylov: Krylov, vectors: Tensor) -> Tensor:
     return image
 
 
-def _combined(weights: Tensor, vectors: Tensor) -> Tensor:
-    """``sum_i weights_i v_i``, ``[E, size]``, of ``vectors [E, k, size]``."""
+def _combined(weights: np.ndarray, vectors: Tensor) -> Tensor:
+    """``sum_i weights_i v_i``, ``[E, size]``, of ``weights [E, k]`` and ``vectors [E, k, size]``."""
     with tf32(False):
-        return torch.bmm(weights[:, None], vectors)[:, 0]
+        return torch.bmm(torch.from_numpy(weights[:, None].copy()).to(vectors), vectors)[:, 0]
 
 
-def _dot(image: Tensor, vectors: Tensor) -> Tensor:
+def _dot(image: Tensor, vectors: Tensor) -> np.ndarray:
     """``[E, k]``, what an image ``[E, size]`` has along each vector."""
     with tf32(False):
-        return torch.bmm(vectors, image[:, :, None])[:, :, 0]
+        return _numbers(torch.bmm(vectors, image[:, :, None])[:, :, 0])
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

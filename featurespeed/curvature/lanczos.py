@@ -57,7 +57,8 @@ class Eigenvalues:
 
     Attributes:
         values: ``[k]``, largest first, float64.
-        residuals: ``[k]``, norms of ``A v - value v`` for unit vectors v: some eigenvalue is at most that far away.
+        residuals: ``[k]``, norms of ``A v - value v`` for unit vectors v: some eigenvalue is at most that far away. Of
+            six and more values in TF32 they may be estimates of that from above.
         vectors: ``[k, size]``, orthonormal, on the operator's device.
         products: products of the operator with a vector, all that were spent.
         converged: errors within ``tol`` by their bounds, and the last products, for k > 1 or from an earlier result
@@ -239,8 +240,7 @@ class _Search:
 
     def _bound(self, values: np.ndarray) -> np.ndarray:
         """Error that is allowed for the k-th value, ``[E]``."""
-        floor = 4 * self._eps * np.abs(values).max(axis=1)
-        return np.maximum(self.tol * np.abs(values[:, self.k - 1]), floor)
+        return _bounds(values[:, self.k - 1], self.tol, self._eps, np.abs(values).max(axis=1))
 
     def _unchanged(self, before: np.ndarray) -> bool:
         values = self.krylov.ritz()[0]
@@ -333,9 +333,9 @@ def _in_units(values: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]
     return tuple(each / size for each in (values, *others))
 
 
-def _bounds(values: np.ndarray, tol: float, eps: float) -> np.ndarray:
-    """Errors that are allowed for values in such units: not less than the rounding of the products."""
-    return np.maximum(tol * np.abs(values), 4 * eps)
+def _bounds(values: np.ndarray, tol: float, eps: float, largest: np.ndarray | float = 1.0) -> np.ndarray:
+    """Errors that are allowed for values beside a largest one: not less than the rounding of the products."""
+    return np.maximum(tol * np.abs(values), 4 * eps * largest)
 
 
 def _small(values: np.ndarray, residuals: np.ndarray, k: int, tol: float, eps: float) -> np.ndarray:
