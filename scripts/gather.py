@@ -1,6 +1,7 @@
 """One stage table from the tables of an artefact's training jobs: their records, and the curvature along them.
 
-The series is the label of the network in the settings. Inputs: ``records`` and ``curvature`` (lists of tables).
+The series is the label of the network in the settings. Inputs: ``records`` and ``curvature`` (lists of tables), one of
+each for a job, or several of curvature that hold some seeds each.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ from featurespeed.sweeps.spec import SweepSpec
 def main(spec: SweepSpec, task: Task) -> pd.DataFrame:
     """The rows of all jobs, in the order of the spec: first what training recorded, then what was measured."""
     records = {path.stem: path for path in task.files("records")}
-    curvature = {path.stem: path for path in task.files("curvature")}
-    measured = {found.training.run: curvature[found.name] for found in spec.measurements}
+    curvature = task.files("curvature")
+    measured = {
+        found.training.run: [path for path in curvature if found.is_named(path.stem)] for found in spec.measurements
+    }
 
     def tables() -> Iterator[pd.DataFrame]:
         for label, run in spec.jobs:
-            for path in (records[run.run], measured[run.run]):
+            for path in (records[run.run], *measured[run.run]):
                 yield read_table(path).assign(series=label)
 
     return frame(pd.concat(tables(), ignore_index=True))

@@ -19,6 +19,7 @@ from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABL
 from featurespeed.homogeneous.spec import DescentSpec, DescentSweepSpec
 from featurespeed.pipeline.registry import ARTEFACTS, Artefact
 from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.training.curvature_operations import split_by_seeds
 from featurespeed.training.curvature_spec import SharpnessSpec
 from featurespeed.training.spec import TrainingSpec
 from featurespeed.values import Count, Positive, Spec
@@ -43,6 +44,9 @@ class TrainingSettings(Spec):
             trains, or measures, one after the other: a process takes seconds to start, and small networks not many more
             to train. Of the longer jobs of scaled descent half as many. A killed process does all of them again, and a
             change of the number repeats what it regroups.
+        pflop_per_measurement: a measurement along training of more operations than this, in 10^15, is several jobs, of
+            some seeds each, for as many GPUs, where sizes_per_process is 1; None keeps all seeds together. A change
+            repeats what it divides otherwise, training included, of artefacts that are not there yet.
     """
 
     checkpoint_minutes: Positive
@@ -50,6 +54,7 @@ class TrainingSettings(Spec):
     cuda_graph: bool
     jobs_per_gpu: Count
     sizes_per_process: Count
+    pflop_per_measurement: Positive | None
 
 
 ContentHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -81,7 +86,11 @@ class BaseConfig(Spec):
         """Name of a measurement -> training job and what is measured along it, of one artefact or of all."""
         names = [artefact] if artefact else list(ARTEFACTS)
         blocks = [block for block in map(self.block, names) if isinstance(block, SweepSpec)]
-        return {found.name: found for block in blocks for found in block.measurements}
+        whole = {found.name: found for block in blocks for found in block.measurements}
+        most = self.training.pflop_per_measurement
+        if most is None:
+            return whole
+        return {part.name: part for found in whole.values() for part in split_by_seeds(found, most * 1e15)}
 
     def kept_rates(self) -> dict[str, list[float] | None]:
         """Training job -> learning rates whose weights a later stage reads; None is all of them."""

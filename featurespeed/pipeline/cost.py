@@ -25,6 +25,7 @@ from featurespeed.parameterization import OptimizerName
 from featurespeed.pipeline.asked import read_changes, read_config
 from featurespeed.pipeline.config import BaseConfig, ConfigError
 from featurespeed.pipeline.registry import ARTEFACTS
+from featurespeed.training.curvature_operations import PRODUCT, gradient_flop_of, gradients_of
 from featurespeed.training.curvature_spec import SharpnessSpec
 from featurespeed.training.operations import gradient_flop, layers_of, layers_of_job
 from featurespeed.training.spec import TrainingSpec
@@ -59,13 +60,6 @@ SHORTEST_STEP = 128 / 353_404
 
 # --- assumed ----------------------------------------------------------------------------------------------------------
 
-#: A product of the Hessian with a vector, in gradients (1.6 to 2.0 in docs/benchmarks.md); also one of its parts.
-PRODUCT = 2.0
-#: Products of a warm measurement of one eigenvalue and of ten, of the member that needs most; between them a straight
-#: line. A cold one takes a few more.
-WARM_PRODUCTS, WARM_PRODUCTS_OF_TEN, MORE_PRODUCTS_COLD = 11, 42, 3
-#: Gradients of measurements without an eigenvalue; a forward pass is a third of a gradient.
-RESIDUAL_NORM, FEATURE_SPEED, DIRECTIONAL = 1 / 3, 4.0, PRODUCT + 1
 #: Hours until a job computes: imports, data, choice of kernels, recording of graphs.
 JOB_START = 30 / 3600
 #: Size of a table: of the empty file, and of a row; every row stands in the table of its job and in an artefact's.
@@ -144,40 +138,12 @@ def training_job(run: TrainingSpec, kept_rates: Sequence[float] | None = None) -
     return Job(run.run, flop, JOB_START + time, size)
 
 
-def products_of(eigenvalues: int, cold: bool) -> float:
-    """Products that so many of the largest eigenvalues take."""
-    warm = WARM_PRODUCTS + (WARM_PRODUCTS_OF_TEN - WARM_PRODUCTS) * (eigenvalues - 1) / 9
-    return warm + MORE_PRODUCTS_COLD * cold
-
-
-def gradients_of(spec: SharpnessSpec) -> tuple[float, float]:
-    """Gradients of all measurements of one network: those that may be in TF32, and those in full precision."""
-    curvature, steps = spec.curvature, len(spec.training.probe_steps)
-    others = {"residual_norm": RESIDUAL_NORM, "feature_speed": FEATURE_SPEED, "directional_sharpness": DIRECTIONAL}
-    others["hessian_trace"] = curvature.trace_vectors * PRODUCT
-    trained = sum(layer.learns for layer in layers_of_job(spec.training))
-    rounded, full = 0.0, 0.0
-    for quantity in curvature.quantities:
-        if quantity in others:
-            full += steps * others[quantity]
-            continue
-        k = curvature.eigenvalues if quantity in ("sharpness", "ntk_eigenvalue") else 1
-        operators = trained if quantity == "layer_sharpness" else 1
-        # Adam has no preconditioner before its first update.
-        times = steps - (quantity == "preconditioned_sharpness" and 0 in spec.training.probe_steps)
-        series, checks = max(times - 1, 0), max(times - 1, 0) // curvature.cold_every
-        rounded += operators * PRODUCT * (series * products_of(k, cold=False) + products_of(k, cold=True))
-        full += operators * PRODUCT * checks * products_of(k, cold=True)
-    return rounded, full
-
-
 def measuring_job(spec: SharpnessSpec) -> Job:
     """Curvature along one training job."""
-    run, members = spec.training, len(spec.members)
-    one = members * spec.curvature.images * gradient_flop(layers_of_job(run))
+    run, one = spec.training, gradient_flop_of(spec)
     rounded, full = gradients_of(spec)
     time = hours(one * rounded, "products", run.tf32 == "all", run) + hours(one * full, "products", False, run)
-    rows = members * len(run.probe_steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
+    rows = len(spec.members) * len(run.probe_steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
     return Job(spec.name, one * (rounded + full), JOB_START + time, _table_bytes(rows), after=run.run)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from featurespeed.data.spec import check_images
 from featurespeed.parameterization import OptimizerName
 from featurespeed.training.spec import TrainingSpec, digest, run_id
-from featurespeed.values import Count, Positive, Replicates, Spec, distinct
+from featurespeed.values import Count, Positive, Replicates, Spec, Steps, distinct
 
 CurvatureQuantity = Literal[
     "sharpness",
@@ -26,6 +26,7 @@ CurvatureQuantity = Literal[
     "feature_speed",
 ]
 CURVATURE_QUANTITIES: tuple[str, ...] = get_args(CurvatureQuantity)
+PART = "_s_"  # in names of measurements of some seeds, before these
 
 
 class CurvatureSpec(Spec):
@@ -58,11 +59,18 @@ class SharpnessSpec(Spec):
 
     Attributes:
         learning_rates: those of the job at which it is measured; None is all of them.
+        seeds: those of the job at which it is measured, from 0 on; None is all of them.
     """
 
     training: TrainingSpec
     curvature: CurvatureSpec
     learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Steps], Field(min_length=1)] | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int] | None) -> list[int] | None:
+        return seeds and sorted(distinct(seeds))
 
     @model_validator(mode="after")
     def _fits_the_job(self) -> SharpnessSpec:
@@ -72,19 +80,33 @@ class SharpnessSpec(Spec):
             raise ValueError(
                 f"learning_rates = {unknown[0]}: not one of the job's, allowed: {self.training.learning_rates}"
             )
+        beyond = [seed for seed in self.seeds or [] if seed >= self.training.seeds]
+        if beyond:
+            raise ValueError(f"seeds = {beyond[0]}: not one of the job's, allowed: 0 to {self.training.seeds - 1}")
         return self
 
     @property
     def members(self) -> list[int]:
         """Places of the measured networks among the members of the job."""
-        rates = self.learning_rates or self.training.learning_rates
-        return [place for place, (rate, _) in enumerate(self.training.members) if rate in rates]
+        rates, members = self.learning_rates or self.training.learning_rates, enumerate(self.training.members)
+        return [place for place, (rate, seed) in members if rate in rates and (not self.seeds or seed in self.seeds)]
 
     @property
     def name(self) -> str:
         """Name of the measurement, part of its file names: that of the job, and what tells its settings apart."""
         settings = [self.curvature.model_dump(mode="json"), self.learning_rates]
-        return run_id(self.training.run, digest(settings))
+        return run_id(self.training.run, digest(settings)) + (f"{PART}{_ranges(self.seeds)}" if self.seeds else "")
+
+    def is_named(self, name: str) -> bool:
+        """Whether a name is that of this measurement, or of some seeds of it."""
+        return name == self.name or name.startswith(f"{self.name}{PART}")
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``0_to_4_7`` for 0, 1, 2, 3, 4, 7: names of files must stay short."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return "_".join(str(a) if a == b else f"{a}_to_{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:

@@ -108,20 +108,6 @@ def test_weights_are_kept_at_measured_rates_alone(laptop):
         assert trained[name].bytes == cost.training_job(run, sorted(rates)).bytes < cost.training_job(run).bytes
 
 
-def test_products_follow_the_warm_and_cold_starts_of_the_tracker():
-    # Six steps: the first cold, five warm, of which the fourth (number 3) is checked by a cold one in full precision.
-    warm, cold = cost.WARM_PRODUCTS, cost.WARM_PRODUCTS + cost.MORE_PRODUCTS_COLD
-    spec = SharpnessSpec(training=training(), curvature=curvature())
-    assert cost.gradients_of(spec) == ((5 * warm + cold) * 2, cold * 2)
-    ten = SharpnessSpec(training=training(), curvature=curvature(eigenvalues=10))
-    more = cost.WARM_PRODUCTS_OF_TEN + cost.MORE_PRODUCTS_COLD
-    assert cost.gradients_of(ten)[0] == (5 * cost.WARM_PRODUCTS_OF_TEN + more) * 2
-    layers = SharpnessSpec(training=training(), curvature=curvature(quantities=["layer_sharpness"]))
-    assert cost.gradients_of(layers) == (3 * (5 * warm + cold) * 2, 3 * cold * 2)
-    trace = SharpnessSpec(training=training(), curvature=curvature(quantities=["hessian_trace"], trace_vectors=20))
-    assert cost.gradients_of(trace) == (0, 6 * 20 * 2)
-
-
 def test_only_measured_networks_are_counted():
     all_of_them = cost.measuring_job(SharpnessSpec(training=training(), curvature=curvature()))
     half = cost.measuring_job(SharpnessSpec(training=training(), curvature=curvature(), learning_rates=[0.2]))
@@ -163,6 +149,15 @@ def test_full_precision_takes_longer_than_tf32():
         cost.measuring_job(SharpnessSpec(training=run, curvature=curvature())).hours for run in runs
     ]
     assert off == train > everything
+
+
+def test_a_measurement_in_parts_costs_the_same_and_ends_earlier(laptop):
+    parted = laptop.model_copy(update={"training": laptop.training.model_copy(update={"pflop_per_measurement": 1e-4})})
+    whole, parts = cost.jobs_of(laptop, "sc_fig02"), cost.jobs_of(parted, "sc_fig02")
+    assert len(parts) > len(whole)
+    assert sum(job.flop for job in parts) == pytest.approx(sum(job.flop for job in whole))
+    assert max(job.hours for job in parts if job.after) < max(job.hours for job in whole if job.after)
+    assert makespan(parts, 64) < makespan(whole, 64)
 
 
 # --- a scale ----------------------------------------------------------------------------------------------------------

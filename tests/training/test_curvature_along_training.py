@@ -524,3 +524,19 @@ def test_layer_rates_are_those_of_the_table(digits):
     x, y = make_stream(digits, run, CPU).fixed_batch(8, 0)
     objective = objective_of(network.double(), "cross_entropy", (x.double(), y))
     assert math.prod(objective.fill(rates).shape) == objective.size
+
+
+def test_some_seeds_have_the_rows_that_they_have_among_all(digits, job):
+    """But for the traces, whose random vectors are those of a group."""
+    run, records, folder, whole = job
+    quantities = ["sharpness", "ntk_eigenvalue"]
+    settings = CurvatureSpec.model_validate(EVERYTHING | {"quantities": quantities})
+    for seed in range(run.seeds):
+        spec = SharpnessSpec(training=run, curvature=settings, seeds=[seed])
+        parts = curvature_rows(run, settings, digits, records, folder, CPU, spec.members)
+        own = pd.DataFrame([row for part in parts for row in part.rows])
+        own, same = (table[table["quantity"].isin(quantities)] for table in (own, whole[whole["seed"] == seed]))
+        keys = ["learning_rate", "step", "quantity", "index"]
+        own, same = (table.sort_values(keys).reset_index(drop=True) for table in (own, same))
+        assert own[keys].equals(same[keys]) and set(own["seed"]) == {seed}
+        np.testing.assert_allclose(own["value"], same["value"], rtol=1e-6, atol=1e-12)

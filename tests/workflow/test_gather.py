@@ -7,6 +7,7 @@ import pandas as pd
 from featurespeed.pipeline.stage import Task
 from featurespeed.records import frame, read_table, write_table
 from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.training.curvature_operations import split_by_seeds
 from tests.conftest import load_script
 from tests.sweeps.spec_cases import NETWORK, SWEEP
 
@@ -32,3 +33,24 @@ def test_gathering_labels_the_rows_of_every_job(tmp_path):
     assert counts.to_dict() == {(label, q): 2 for label in networks for q in ("training_loss", "sharpness")}
     assert table[table["series"] == "one"]["run_id"].tolist() == table[table["series"] == "again"]["run_id"].tolist()
     assert isinstance(read_table(inputs["records"][0]), pd.DataFrame)
+
+
+def test_what_was_measured_in_parts_is_gathered_whole_and_in_order(tmp_path):
+    """A table for each seed; those of a network that another artefact measures otherwise are left out."""
+    spec = SweepSpec.model_validate(SWEEP | {"networks": {"one": NETWORK}})
+    changed = spec.model_copy(update={"curvature": spec.curvature.model_copy(update={"images": 32})})
+    inputs: dict[str, list] = {"records": [], "curvature": []}
+
+    def write(kind: str, name: str, quantity: str, **values) -> None:
+        inputs[kind].append(tmp_path / kind / f"{name}.parquet")
+        write_table(frame([row(name, quantity, 1.0) | values]), inputs[kind][-1], {})
+
+    for whole, other in zip(spec.measurements, changed.measurements, strict=True):
+        write("records", whole.training.run, "training_loss")
+        for part in split_by_seeds(whole, 1.0):
+            write("curvature", part.name, "sharpness", seed=part.seeds[0])
+        write("curvature", other.name, "sharpness", seed=77)
+    table = load_script("gather").main(spec, Task(inputs, {}))
+    found = table[table["quantity"] == "sharpness"]
+    assert len(table) == len(spec.jobs) * (1 + spec.seeds)
+    assert found["seed"].tolist() == [*range(spec.seeds)] * len(spec.jobs)

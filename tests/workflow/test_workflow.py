@@ -213,6 +213,19 @@ def test_another_measurement_trains_nothing_anew_where_weights_are_kept(separate
     assert jobs_of(changed) == {"sharpness": 4, "gather": 1}
 
 
+def test_a_large_measurement_is_several_jobs_of_some_seeds(snakemake, separate_run):
+    seeds = smoke_config().block("sc_sharpness").seeds
+    parts = (*SEPARATELY[:-1], SEPARATELY[-1].replace("}", ", pflop_per_measurement: 1.0e-9}"))
+    assert jobs_of(snakemake("-n", *parts, "--", SEPARATE)) == {
+        "data": 1,
+        "train": 4,
+        "sharpness": 4 * seeds,
+        "gather": 1,
+    }
+    there = run_snakemake("-n", *parts, "--", SEPARATE, directory=separate_run)
+    assert seeds > 1 and "Nothing to be done" in there.stdout + there.stderr
+
+
 def test_weights_are_removed_unless_they_are_to_be_kept(separate_run, smoke_results):
     assert not (smoke_results / "weights").exists()
     kept = {path.name for path in (separate_run / "results/smoke/weights").iterdir() if list(path.rglob("step_*"))}
