@@ -56,7 +56,7 @@ def borne_out(
         residuals from above.
     """
     k, spent = found.values.shape[1], 0
-    if k >= FEWEST and (found.values >= SMALLEST * found.values[:, :1]).all() and (found.values > 0).all():
+    if k >= FEWEST and (found.values > SMALLEST * np.abs(found.values[:, :1])).all():
         corrected, spent = _by_combinations(krylov, found, tol)
         if corrected is not None and small(corrected.values, corrected.residuals).all():
             return corrected, spent
@@ -100,11 +100,10 @@ def _off(images: list[Tensor], vectors: Tensor, signs: np.ndarray, shift: np.nda
     What combinations leave is ``sum_i +-r_i``. Its mean with the signs of one vector has all of that vector's residual
     and of every other one a part: none where the signs of the two agree as often as they differ.
     """
-    rests = []
-    for image, sign in zip(images, signs, strict=True):
-        rests.append(image - _combined(first * sign * (1 + shift), vectors))
+    inside = first * (1 + shift)
+    rests = [image - _combined(sign * inside, vectors) for image, sign in zip(images, signs, strict=True)]
     with tf32(False):
-        rest = torch.stack(rests, dim=1) / torch.from_numpy(first[:, :, None].copy()).to(image)
+        rest = torch.stack(rests, dim=1) / torch.from_numpy(first[:, :, None].copy()).to(vectors)
         inner = _numbers(torch.bmm(rest, rest.transpose(1, 2)))
     return np.sqrt(np.maximum(np.einsum("mk,emn,nk->ek", signs, inner, signs), 0.0)) / len(signs)
 
