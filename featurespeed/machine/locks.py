@@ -8,24 +8,33 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WAIT_SECONDS = 0.5
+ATTEMPTS = 100  # to make a file in a folder that others remove when it is empty
 
 _held: list[int] = []  # descriptors that stay open, and locked, as long as this process lives
 
 
 def try_lock(path: Path) -> int | None:
     """An open descriptor that holds the lock on `path` alone, or None if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = _opened(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of a file, which is made with its folder; another process may remove that while it is empty."""
+    for _ in range(ATTEMPTS):
+        with suppress(FileNotFoundError, FileExistsError):  # the latter of a folder that went while it was looked at
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 @contextmanager
@@ -46,8 +55,9 @@ def _take_lock(path: Path) -> int:
             time.sleep(WAIT_SECONDS)
             continue
         # The file may have been removed, and made anew by a third process, between its opening and its locking.
-        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
+        with suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
         os.close(descriptor)
 
 

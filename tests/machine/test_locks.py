@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from featurespeed.machine.locks import held_lock, try_lock
 from tests.conftest import REPOSITORY
 
 HOLDER = """
@@ -71,3 +75,46 @@ def test_locks_stay_when_the_last_run_may_live_on_another_host(state, recorded):
     process, removed = start_run(state, 0)
     process.wait()
     assert not removed and lock.exists()
+
+
+# --- a folder that others remove --------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_goes_before_its_lock_is_made_is_made_again(tmp_path, monkeypatch):
+    """As by another job of the same folder, which has ended."""
+    path, opened, gone = tmp_path / "checkpoints/job.lock", os.open, []
+
+    def open_late(name, *arguments):
+        if not gone:
+            gone.append(path.parent.rmdir())
+        return opened(name, *arguments)
+
+    monkeypatch.setattr("featurespeed.machine.locks.os.open", open_late)
+    descriptor = try_lock(path)
+    assert gone and descriptor is not None and path.exists()
+    os.close(descriptor)
+
+
+def test_locks_are_taken_while_others_remove_the_empty_folder(tmp_path):
+    folder, done = tmp_path / "checkpoints", threading.Event()
+
+    def remove():
+        while not done.wait(1e-4):
+            with suppress(OSError):
+                folder.rmdir()
+
+    others = threading.Thread(target=remove)
+    others.start()
+    try:
+        for number in range(2000):
+            with held_lock(folder / f"{number % 3}.lock"):
+                assert (folder / f"{number % 3}.lock").exists()
+    finally:
+        done.set()
+        others.join()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file")
+    with pytest.raises(OSError):
+        try_lock(tmp_path / "checkpoints/job.lock")
