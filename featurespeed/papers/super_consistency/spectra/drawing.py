@@ -84,7 +84,7 @@ def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
     for ax, (panel, title) in zip(axes, titles.items(), strict=True):
         draw_widths(ax, _panel(table, panel), colors)
         draw_points(ax, _points(table, panel), colors)
-        draw_edge(ax, _panel(table, panel))
+        draw_edge(ax, _panel(table, panel), text="")
         from_zero(ax, _panel(table, panel))
         ax.set_title(title)
         ax.set_xlabel("training step")
@@ -250,7 +250,7 @@ def draw_fig23(table: pd.DataFrame, figure: Figure) -> None:
             points = _at_steps(_points(table, f"{name} | {label}"), steps)
             draw_points(ax, points, colors)
             drawn = drawn or len(points) > 0
-            draw_edge(ax, own)
+            draw_edge(ax, own, text="")
             width_axis(ax, widths, label=label == labels[-1])
             fitting_scale(ax, own)
             headroom(ax, above=0.22, below=0)
