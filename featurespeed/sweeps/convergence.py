@@ -78,14 +78,6 @@ class Curves:
         keep = self.steps <= step
         return dataclasses.replace(self, steps=self.steps[keep], values=self.values[..., keep], last=step)
 
-    def early(self) -> np.ndarray:
-        """Values early in training, without the initial network."""
-        return self.values[..., self.inside(0.0, EARLY, initial=False)]
-
-    def tenths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values in the first and in the last tenth of training."""
-        return self.values[..., self.inside(0.0, TENTH)], self.values[..., self.inside(1 - TENTH, 1.0)]
-
     def late(self) -> np.ndarray:
         """Mean over the second half of training, ``[seeds, S]``; NaN where a value is missing, or none was measured."""
         if not self.inside(LATE, 1.0).any():
@@ -125,33 +117,6 @@ def curves(rows: pd.DataFrame, quantity: str, rate: float, index: int = 1, size:
 
 
 # --- differences over the widths --------------------------------------------------------------------------------------
-
-
-def mean_spread(values: np.ndarray) -> float:
-    """Coefficient of variation over widths at every step, averaged over the steps, ``[seeds, S, T]``."""
-    if not values.shape[-1]:
-        return np.nan
-    return float(np.mean([spread(values[..., step]) for step in range(values.shape[-1])]))
-
-
-def spread_ratio(first: np.ndarray, second: np.ndarray) -> Statistic:
-    """:func:`mean_spread` of ``first`` over that of ``second``, both ``[seeds, S, T]``."""
-    return lambda chosen: _ratio(mean_spread(first[chosen]), mean_spread(second[chosen]))
-
-
-def early_ratio(tenth: Curves, first: Curves) -> Statistic:
-    """CV of one eigenvalue over that of another one, early in training (Fig. 2)."""
-    return spread_ratio(tenth.early(), first.early())
-
-
-def growth_of_spread(found: Curves) -> Statistic:
-    """CV at the last step over that at the first one (Fig. 2, NTK)."""
-    return spread_ratio(found.values[..., -1:], found.values[..., :1])
-
-
-def fall_of_spread(found: Curves) -> Statistic:
-    """CV in the first tenth of training over that in the last one (Fig. 23, trace)."""
-    return spread_ratio(*found.tenths())
 
 
 def late_spread(found: Curves) -> Statistic:
@@ -234,16 +199,19 @@ class Distances:
         above = (self.seen & self.fitted).sum(1)
         return (above >= FEWEST_POINTS) & (above >= SEEN * self.fitted.sum())
 
+    @property
+    def used(self) -> np.ndarray:
+        """Steps through which a power of time is fitted, ``[S - 1, T]``."""
+        return self.seen & self.fitted & self.told[:, None]
+
     def laws(self, chosen: Chosen = ALL) -> np.ndarray:
         """``(a, b)`` of ``g = a t^b`` for every width, ``[S - 1, 2]``: least squares of logarithms; NaN if not told.
 
         Fitted are the steps after the warm-up where the distance of all seeds exceeds the floor. With some of the seeds
         it may fall below there, and then counts as the floor.
         """
-        used, levels = self.seen & self.fitted & self.told[:, None], self._at_least_the_floor(chosen)
-        return np.array([_power_law(self.steps[own], row[own]) for own, row in zip(used, levels, strict=True)]).reshape(
-            -1, 2
-        )
+        rows = zip(self.used, self._at_least_the_floor(chosen), strict=True)
+        return np.array([_power_law(self.steps[used], row[used]) for used, row in rows]).reshape(-1, 2)
 
     def _at_least_the_floor(self, chosen: Chosen) -> np.ndarray:
         return np.sqrt(np.maximum(self.squared(chosen), self.floor(chosen) ** 2))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurespeed.statistics import Interval, mean_interval
-from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.convergence import EARLY, TENTH, Curves
 from featurespeed.sweeps.transfer import FAILING, Arrival, Losses
 
 CENSORED = 0.2  # share of best learning rates at an end of the rates that are left above which shifts are not known
@@ -48,6 +48,28 @@ def slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Least-squares slope of every row of ``y [seeds, S]`` in ``x [S]``."""
     centred = x - x.mean()
     return y @ centred / (centred @ centred)
+
+
+def early_exponents(found: Curves) -> np.ndarray:
+    """Exponent in the size of the mean over the first quarter of training without the initial network, ``[seeds]``."""
+    return exponents(found.sizes, found.over(0.0, EARLY, initial=False))
+
+
+def late_exponents(found: Curves) -> np.ndarray:
+    """Exponent in the size of the mean over the second half of training, ``[seeds]``."""
+    return exponents(found.sizes, found.late())
+
+
+def exponents_at_the_ends(found: Curves) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents in the size at the first and at the last step, ``[seeds]`` each."""
+    first, last = (exponents(found.sizes, found.values[..., place]) for place in (0, -1))
+    return first, last
+
+
+def exponents_of_tenths(found: Curves) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents in the size of the means over the first and over the last tenth of training, ``[seeds]`` each."""
+    first, last = (exponents(found.sizes, found.over(*part)) for part in ((0.0, TENTH), (1 - TENTH, 1.0)))
+    return first, last
 
 
 def steeper(first: np.ndarray, second: np.ndarray) -> np.ndarray:

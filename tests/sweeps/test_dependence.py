@@ -11,9 +11,13 @@ from featurespeed.sweeps.convergence import Curves
 from featurespeed.sweeps.dependence import (
     arrival_exponents,
     departures,
+    early_exponents,
     edge_level,
     exponents,
+    exponents_at_the_ends,
+    exponents_of_tenths,
     growth,
+    late_exponents,
     matched,
     optima,
     ordered_difference,
@@ -59,6 +63,20 @@ def test_what_has_no_logarithm_has_no_exponent(bad):
         exponents(SIZES, values)
     with pytest.raises(ValueError, match="2 sizes: at least 3"):
         exponents(SIZES[:2], values[:, :2])
+
+
+def test_exponents_are_those_of_means_over_their_part_of_training():
+    steps = np.arange(0, 101, 5)
+    powers = np.where(steps == 0, 3.0, np.where(steps <= 25, 1.0, np.where(steps < 50, -2.0, 0.5)))
+    powers[-1] = -1.0
+    factors = np.array([1.0, 7.0])  # of two seeds: an exponent does not depend on them
+    found = Curves(SIZES, steps, factors[:, None, None] * SIZES[None, :, None] ** powers, 100, 0.8)
+    assert early_exponents(found) == pytest.approx([1.0, 1.0])
+    assert [ends.tolist() for ends in exponents_at_the_ends(found)] == [pytest.approx([p, p]) for p in (3.0, -1.0)]
+    first, last = exponents_of_tenths(found)
+    assert first == pytest.approx(exponents(SIZES, SIZES[None] ** 3.0 + 2 * SIZES[None] ** 1.0).repeat(2))
+    assert last == pytest.approx(exponents(SIZES, SIZES[None] ** -1.0 + 2 * SIZES[None] ** 0.5).repeat(2))
+    assert late_exponents(found) == pytest.approx(exponents(SIZES, found.values[..., 10:].mean(-1)))
 
 
 def test_steepness_ignores_signs_of_means_but_not_of_single_seeds():

@@ -204,7 +204,8 @@ def exponents(sizes: np.ndarray, values: np.ndarray, what: str) -> np.ndarray:
 
 def late_exponents(found: Curves, what: str) -> np.ndarray:
     """Exponents in the size of the mean over the second half, ``[seeds]``."""
-    return exponents(found.sizes, found.late(), what)
+    with decidable(what):
+        return dependence.late_exponents(found)
 
 
 def slope_estimate(found: Curves, what: str, note: str = "") -> Estimate:

@@ -12,7 +12,8 @@ import pytest
 from featurespeed.drawing.plotting import GUIDE
 from featurespeed.drawing.width_curves import shown
 from featurespeed.drawing.width_rows import EDGE as EDGE_SERIES
-from tests.papers.cases import drawing_of
+from featurespeed.ledger.engine import ledger
+from tests.papers.cases import criteria_of, drawing_of
 from tests.papers.super_consistency.figure_cases import assert_made, draw, legend_texts, texts, values
 from tests.papers.super_consistency.spectra_cases import all_tables
 from tests.sweeps.spectra_cases import EDGE, PLAIN, SKIPS, loss, spectra, spectrum
@@ -81,17 +82,61 @@ def test_fewer_eigenvalues_than_ten_are_drawn_as_they_are():
 @pytest.mark.parametrize(
     ("name", "statistic", "text"),
     [
-        ("sc_fig02", "CV of eigenvalue 10 over that of eigenvalue 1, early", "early (shaded): CV"),
-        ("sc_fig02", "CV of the NTK, last over first step", "last step / first = "),
+        ("sc_fig02", "exponent of eigenvalue 10 minus that of eigenvalue 1, early", "early (shaded): "),
+        ("sc_fig02", "exponent of the NTK, last minus first step", "last step minus first: "),
         ("sc_fig03", "exponent in time | sharpness", "$b$ = "),
-        ("sc_fig23", "CV of the trace, first over last tenth | tau = 1", "CV, first / last tenth\n= "),
-        ("sc_fig23", "CV of the sharpness, second half | tau = 0", "CV, second half = "),
+        ("sc_fig23", "exponent of the trace, first minus last tenth | tau = 1", "first\nminus last tenth: "),
+        ("sc_fig23", "exponent of the sharpness, second half | tau = 0", "second half:\n"),
     ],
 )
 def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text):
     row = table(name)[(table(name)["panel"] == "statistic") & (table(name)["series"] == statistic)].iloc[0]
     written = texts(draw(name, table(name)))
     assert text in written and f"{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]" in written
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "claim"),
+    [
+        ("sc_fig02", "exponent of eigenvalue 10 minus that of eigenvalue 1, early", "sc_fig2_spectrum"),
+        ("sc_fig02", "exponent of the NTK, last minus first step", "sc_fig2_ntk"),
+        ("sc_fig03", "exponent in time | training loss", "sc_fig3_loss"),
+        ("sc_fig03", "exponent in time | sharpness", "sc_fig3_sharpness"),
+        ("sc_fig23", "exponent of the trace, first minus last tenth | tau = 1", "sc_fig23_trace"),
+        ("sc_fig23", "exponent of the trace, first minus last tenth | tau = 0", "sc_fig23_trace_no_skips"),
+        ("sc_fig23", "exponent of the sharpness, second half | tau = 1", "sc_fig23_sharpness"),
+        ("sc_fig23", "exponent of the sharpness, second half | tau = 0", "sc_fig23_sharpness_no_skips"),
+    ],
+)
+def test_figures_print_the_numbers_of_the_claims(name, series, claim):
+    judged, _ = ledger([c for c in criteria_of("sc_spectra") if c.claim_id == claim], all_tables(), "planted")
+    row = table(name)[(table(name)["panel"] == "statistic") & (table(name)["series"] == series)].iloc[0]
+    expected = judged[["value", "ci_low", "ci_high"]].iloc[0].tolist()
+    assert [row.y, row.y_low, row.y_high] == pytest.approx(expected)
+
+
+def test_values_without_a_logarithm_have_no_exponent_to_print():
+    negative = stage("sc_fig23").assign(value=lambda t: t["value"].where(t["quantity"] != "hessian_trace", -1.0))
+    found = FIGURES["sc_fig23"].tabulate(negative)
+    printed = set(found.loc[found["panel"] == "statistic", "series"])
+    assert printed == {f"exponent of the sharpness, second half | {label}" for label in (PLAIN, SKIPS)}
+
+
+def test_a_fit_is_drawn_through_the_steps_above_the_noise_floor():
+    def apart_from_50_on(label, width, rate, step, seed):
+        return 2.0 + (seed - 2) * (width < 128) if step <= 40 else 2.0 + 0.1 * step / width
+
+    found = FIGURES["sc_fig03"].tabulate(spectra(seeds=5, loss=apart_from_50_on))
+    assert values(found, "law | training loss", "N=8", "x") == [50, 100]
+
+
+def test_a_quantity_in_the_noise_has_no_exponent_and_is_named():
+    def in_the_noise(label, width, rate, step, seed):
+        return 2.0 + (seed - 2) * (width < 128)
+
+    found = FIGURES["sc_fig03"].tabulate(spectra(seeds=5, loss=in_the_noise))
+    assert "in the noise: loss" in texts(draw("sc_fig03", found))
+    assert "in the noise" not in texts(draw("sc_fig03", table("sc_fig03")))
 
 
 def test_distances_and_their_fits_are_in_the_table_and_begin_after_the_warm_up():
@@ -161,6 +206,20 @@ def test_a_network_that_diverges_at_once_is_flagged_at_its_only_point():
     own = found[(found["panel"] == f"Hessian trace | {SKIPS}") & (found["x"] == 8)]
     assert own["series"].tolist() == ["step 0"] and own["flag"].tolist() == ["diverged"]
     assert len(draw("sc_fig23", found).axes) == 8
+
+
+def test_a_network_that_diverges_between_two_steps_of_figure_23_is_flagged_at_the_later_one():
+    def late(label, width, rate, step, seed):
+        return (
+            math.inf if (label, width, seed) == (SKIPS, 8, 1) and step >= 90 else loss(label, width, rate, step, seed)
+        )
+
+    found = FIGURES["sc_fig23"].tabulate(spectra((PLAIN, SKIPS), loss=late))
+    own = found[(found["panel"] == f"sharpness | {SKIPS}") & (found["x"] == 8) & found["series"].str.startswith("step")]
+    assert dict(zip(own["series"], own["n"], strict=True)) == {
+        "step 0": 3, "step 10": 3, "step 40": 3, "step 70": 3, "step 100": 2
+    }  # fmt: skip
+    assert own.loc[own["flag"] != "", ["series", "flag"]].to_numpy().tolist() == [["step 100", "diverged"]]
 
 
 def test_seeds_of_which_a_network_diverged_are_left_out_and_named():

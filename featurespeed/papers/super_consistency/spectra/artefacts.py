@@ -29,11 +29,11 @@ ARTEFACTS = (
             Setting("Parameterization", "μP", "column:parameterization"),
             Setting("Data", "CIFAR-10", "spec:data.name"),
             Setting("Base learning rate", "0.7", "column:learning_rate"),
-            Setting("Batch size", "not given", "spec:networks.tau = 0.batch_size"),
-            Setting("Channels", "not given", WIDTH),
+            Setting("Batch size", "not given; 256 in the authors' code", "spec:networks.tau = 0.batch_size"),
+            Setting("Channels", "not given; 8 to 512 in the authors' code", WIDTH),
             Setting("Steps", "10 epochs", "spec:steps"),
-            Setting("Images measured on", "one fixed batch, size not given", "spec:curvature.images"),
-            Setting("Seeds", "not given", "seeds:Lanczos"),
+            Setting("Images measured on", "one fixed batch; 1024 in the authors' code", "spec:curvature.images"),
+            Setting("Seeds", "not given; 5 in the authors' code", "seeds:Lanczos"),
         ),
     ),
     Artefact(
@@ -61,11 +61,15 @@ ARTEFACTS = (
         ),
         settings=(
             Setting("Network", "as Figure 2", "text:as Figure 2"),
-            Setting("Infinite width", "N = 4096 in its place", "text:the widest network in its place"),
-            Setting("Widths N", "up to 4096", WIDTH),
+            Setting(
+                "Infinite width",
+                "N = 4096 in its place; 2048 in the authors' code",
+                "text:the widest network in its place",
+            ),
+            Setting("Widths N", "up to 4096; 32 to 2048 in the authors' code", WIDTH),
             Setting("Steps", "10 epochs", "spec:steps"),
             Setting("Exponents", "loss above 0.6, NTK about 2", "text:printed in the panels"),
-            Setting("Seeds", "not given", "seeds:Lanczos"),
+            Setting("Seeds", "not given; 5 in the authors' code", "seeds:Lanczos"),
         ),
     ),
     Artefact(
@@ -89,15 +93,17 @@ ARTEFACTS = (
             "the authors' settings, hollow diamonds are read off their own plots, near the steps that are shown."
         ),
         settings=(
-            Setting("Networks", "residual ConvNet", "series"),
+            Setting("Networks", "residual ConvNet; without skips in the authors' code", "series"),
             Setting("Parameterizations", "μP", "column:parameterization"),
             Setting("Data", "CIFAR-10", "spec:data.name"),
-            Setting("Base learning rates", "two, not given", "column:learning_rate"),
-            Setting("Channels", "not given", WIDTH),
-            Setting("Steps", "not given", "spec:steps"),
-            Setting("Vectors for the trace", "not given", "spec:curvature.trace_vectors"),
-            Setting("Images measured on", "not given", "spec:curvature.images"),
-            Setting("Seeds", "not given", "seeds:Lanczos"),
+            Setting("Base learning rates", "two, not given; 0.7 in the authors' code", "column:learning_rate"),
+            Setting("Channels", "not given; 8 to 512 in the authors' code", WIDTH),
+            Setting("Steps", "not given; 10 epochs in the authors' code", "spec:steps"),
+            Setting(
+                "Vectors for the trace", "not given; at most 100 in the authors' code", "spec:curvature.trace_vectors"
+            ),
+            Setting("Images measured on", "not given; 1024 in the authors' code", "spec:curvature.images"),
+            Setting("Seeds", "not given; 5 in the authors' code", "seeds:Lanczos"),
         ),
     ),
 )

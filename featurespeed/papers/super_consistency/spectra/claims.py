@@ -22,7 +22,6 @@ from featurespeed.papers.super_consistency.shared import (
     LOSS,
     begins_below_the_edge,
     decidable,
-    exponents,
     jackknifed,
     numbers,
     setting,
@@ -44,7 +43,7 @@ from featurespeed.sweeps.convergence import (
     distances,
     size_exponent,
 )
-from featurespeed.sweeps.dependence import steeper
+from featurespeed.sweeps.dependence import early_exponents, exponents_at_the_ends, exponents_of_tenths, steeper
 
 PLAIN, SKIPS = "tau = 0", "tau = 1"
 STARTS = {
@@ -68,7 +67,8 @@ def _early(tables: Tables, artefact: str, label: str, pair: tuple[int, int], bel
     steps = found[0].steps[found[0].inside(0.0, EARLY, initial=False)]
     if not len(steps):
         raise Undecidable("this run has no probe step in the first quarter of training")
-    slopes = [exponents(own.sizes, own.over(0.0, EARLY, initial=False), f"{label}, eigenvalues") for own in found]
+    with decidable(f"{label}, eigenvalues"):
+        slopes = [early_exponents(own) for own in found]
     means = numbers((f"lambda_{index}" for index in pair), (own.mean() for own in slopes))
     note = f"{setting(found[0])}; steps {', '.join(map(str, steps))}; slopes {means}{left_out}"
     return mean_estimate(steeper(*slopes), note)
@@ -117,7 +117,8 @@ def _growth(quantity: str) -> Callable[[Tables], Estimate]:
         found, left_out = trained(tables, "sc_fig02", PLAIN, quantity)
         if len(found.steps) < 2:
             raise Undecidable("this run has one probe step")
-        last, first = (exponents(found.sizes, found.values[..., place], quantity) for place in (-1, 0))
+        with decidable(quantity):
+            first, last = exponents_at_the_ends(found)
         slopes = f"slope {first.mean():.3g} at step {found.steps[0]}, {last.mean():.3g} at step {found.steps[-1]}"
         return mean_estimate(steeper(last, first), f"{setting(found)}; {slopes}{left_out}")
 
@@ -261,10 +262,10 @@ def _fall(label: str, quantity: str) -> Callable[[Tables], Estimate]:
 
     def compute(tables: Tables) -> Estimate:
         found, left_out = trained(tables, "sc_fig23", label, quantity)
-        first, last = found.over(0.0, TENTH), found.over(1 - TENTH, 1.0)
-        if np.isnan([first.sum(), last.sum()]).any():
+        if not (found.inside(0.0, TENTH).any() and found.inside(1 - TENTH, 1.0).any()):
             raise Undecidable("this run has no probe step in the first or in the last tenth of training")
-        slopes = [exponents(found.sizes, values, f"{label}, {quantity}") for values in (first, last)]
+        with decidable(f"{label}, {quantity}"):
+            slopes = exponents_of_tenths(found)
         note = f"{setting(found)}; slope {slopes[0].mean():.3g} first, {slopes[1].mean():.3g} last{left_out}"
         return mean_estimate(steeper(*slopes), note)
 

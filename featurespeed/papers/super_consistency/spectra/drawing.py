@@ -34,9 +34,9 @@ from featurespeed.papers.super_consistency.spectra.tables import (
     NTK_GROWTH,
     OVER_WIDTH,
     PUBLISHED,
-    RATIO,
     SIZE_EXPONENT,
     SPREAD,
+    STEEPNESS,
     TIME_EXPONENT,
     TRACE_FALL,
 )
@@ -93,12 +93,12 @@ def draw_fig02(table: pd.DataFrame, figure: Figure) -> None:
     _draw_spread(ntk, _panel(table, f"{SPREAD} | NTK"), None, "eigenvalues of the NTK: CV over widths")
     last = _panel(table, f"eigenvalue {indices[0]}")["x"].max()
     hessian.axvspan(0, EARLY * last, color="#f0f0f0", linewidth=0, zorder=0)
-    ratio = statistic(table, RATIO.format(indices[-1]))
-    if ratio:
-        write(hessian, f"early (shaded): CV($\\lambda_{{{indices[-1]}}}$) / CV($\\lambda_1$) = {ratio}", x=0.97)
-    growth = statistic(table, NTK_GROWTH)
+    steepness, growth = statistic(table, STEEPNESS.format(indices[-1])), statistic(table, NTK_GROWTH)
+    if steepness:
+        text = f"|exponent in $N$| of $\\lambda_{{{indices[-1]}}}$ minus of $\\lambda_1$, early (shaded): {steepness}"
+        write(hessian, text, x=0.97)
     if growth:
-        write(ntk, f"CV($\\lambda_1$), last step / first = {growth}", x=0.97)
+        write(ntk, f"|exponent in $N$| of $\\lambda_1$, last step minus first: {growth}", x=0.97)
     drawn = any(len(_points(table, panel)) for panel in titles)
     legend(figure, colors, band=BAND, edge=EDGE_TEXT, hollow=_stopped(table), published=POINTS_TEXT if drawn else "",
            left_out=left_out(table))  # fmt: skip
@@ -190,9 +190,12 @@ def _draw_floor(ax: Axes, floor: pd.DataFrame) -> None:
 
 def _draw_exponents(ax: Axes, table: pd.DataFrame) -> None:
     """b of the widths above the noise floor, side by side for the three quantities, with intervals."""
-    own = _panel(table, TIME_EXPONENT)
+    own, missing = _panel(table, TIME_EXPONENT), []
     for place, (name, color) in enumerate(QUANTITY_COLORS.items()):
         rows = own[own["series"] == name].sort_values("x")
+        if rows.empty:
+            missing.append(_short(name))
+            continue
         x = rows["x"] * 1.12 ** (place - 1)
         ax.vlines(x, rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
         ax.plot(x, rows["y"], color=color, linestyle="", marker="o", markersize=4.5, label=_short(name))
@@ -202,6 +205,8 @@ def _draw_exponents(ax: Axes, table: pd.DataFrame) -> None:
         width_axis(ax, own["x"])
         headroom(ax, above=0.3)
         ax.legend(loc="upper left", ncols=3, columnspacing=0.8, handletextpad=0.1, borderaxespad=0.1)
+        if missing:
+            write(ax, f"in the noise: {', '.join(missing)}", y=0.82)
     ax.set_title("exponent $b$ in time")
 
 
@@ -273,8 +278,8 @@ def _at_steps(points: pd.DataFrame, steps: list[int]) -> pd.DataFrame:
 def _fig23_numbers(table: pd.DataFrame, axes: dict[str, Axes], label: str) -> None:
     """The statistics of the claims, each in the panel of its quantity."""
     for name, statistic_name, text in (
-        ("Hessian trace", TRACE_FALL, "CV, first / last tenth\n= {}"),
-        ("sharpness", LATE_SHARPNESS, "CV, second half = {}"),
+        ("Hessian trace", TRACE_FALL, "|exponent in $N$|, first\nminus last tenth: {}"),
+        ("sharpness", LATE_SHARPNESS, "exponent in $N$, second half:\n{}"),
     ):
         found = statistic(table, f"{statistic_name} | {label}")
         if found:

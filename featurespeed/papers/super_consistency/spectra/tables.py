@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +18,27 @@ from featurespeed.drawing.width_rows import (
     interval_row,
     measured_networks,
     series_of,
-    statistic_rows,
     trained_rows,
 )
 from featurespeed.papers.super_consistency.agreement import GAPS, comparable, share_within
 from featurespeed.papers.super_consistency.published import POINTS, PROXY
-from featurespeed.statistics import Interval, jackknife_interval
+from featurespeed.statistics import Interval, jackknife_interval, mean_interval
 from featurespeed.sweeps.convergence import (
     FEWEST_WIDTHS,
     Distances,
     Statistic,
     curves,
     distances,
-    early_ratio,
-    fall_of_spread,
-    growth_of_spread,
     interval,
-    late_spread,
 )
-from featurespeed.sweeps.transfer import STOPPED, spread
+from featurespeed.sweeps.dependence import (
+    early_exponents,
+    exponents_at_the_ends,
+    exponents_of_tenths,
+    late_exponents,
+    steeper,
+)
+from featurespeed.sweeps.transfer import spread
 
 HESSIAN, NTK, LOSS, TRACE = "sharpness", "ntk_eigenvalue", "training_loss", "hessian_trace"
 SPREAD = "CV over widths"
@@ -45,10 +48,11 @@ DISTANCES = {"training loss": LOSS, "NTK eigenvalue": NTK, "sharpness": HESSIAN}
 OVER_WIDTH = {"NTK eigenvalue": NTK, "sharpness": HESSIAN, "training loss": LOSS, "Hessian trace": TRACE}
 SNAPSHOTS = 5  # steps at which Figure 23 looks
 
-RATIO = "CV of eigenvalue {} over that of eigenvalue 1, early"
-NTK_GROWTH = "CV of the NTK, last over first step"
-TRACE_FALL = "CV of the trace, first over last tenth"
-LATE_SHARPNESS = "CV of the sharpness, second half"
+# Statistics of the claims. Exponents are in the width; of two, which are compared without their signs, the difference.
+STEEPNESS = "exponent of eigenvalue {} minus that of eigenvalue 1, early"
+NTK_GROWTH = "exponent of the NTK, last minus first step"
+TRACE_FALL = "exponent of the trace, first minus last tenth"
+LATE_SHARPNESS = "exponent of the sharpness, second half"
 TIME_EXPONENT, SIZE_EXPONENT = "exponent in time", "exponent in the width"
 FLOOR = "noise floor"
 PUBLISHED, BESIDE = "published", "this run at the published points"  # panels begin with these
@@ -91,9 +95,21 @@ def tabulate_fig02(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
     parts.append(_spreads(rows, NTK, rate, f"{SPREAD} | NTK", eigenvalues(rows, NTK)))
     first, last, ntk = curves(rows, HESSIAN, rate), curves(rows, HESSIAN, rate, shown[-1]), curves(rows, NTK, rate)
     if first.comparable and ntk.comparable:
-        statistics = {RATIO.format(shown[-1]): early_ratio(last, first), NTK_GROWTH: growth_of_spread(ntk)}
-        parts.append(pd.DataFrame(statistic_rows(statistics, first.seeds), columns=list(ARTEFACT_COLUMNS)))
+        differences = {
+            STEEPNESS.format(shown[-1]): lambda: steeper(early_exponents(last), early_exponents(first)),
+            NTK_GROWTH: lambda: steeper(*reversed(exponents_at_the_ends(ntk))),
+        }
+        parts.append(_exponent_rows(differences))
     return artefact_table(*parts, _beside_points(records, rows, rate, "2", points))
+
+
+def _exponent_rows(found: Mapping[str, Callable[[], np.ndarray]]) -> pd.DataFrame:
+    """Means over seeds with t intervals, of what has exponents: values may be missing, negative or too few."""
+    rows = []
+    for order, (name, exponents) in enumerate(found.items()):
+        with suppress(ValueError):
+            rows.append(interval_row(STATISTIC, name, float(order), mean_interval(exponents())))
+    return pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS))
 
 
 def _spreads(rows: pd.DataFrame, quantity: str, rate: float, panel: str, indices: Iterable[int]) -> pd.DataFrame:
@@ -136,11 +152,11 @@ def tabulate_fig03(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
 
 def _distance_parts(name: str, found: Distances) -> Iterator[pd.DataFrame]:
     yield pd.DataFrame(_distance_rows(name, found), columns=list(ARTEFACT_COLUMNS))
-    fitted, floors = found.steps[found.fitted].astype(float), found.floor()
-    for (a, b), width, floor in zip(found.laws(), found.sizes, floors, strict=True):
-        yield guide_rows(f"{FLOOR} | {name}", series_of(width), zip(found.steps.astype(float), floor, strict=True))
+    steps = found.steps.astype(float)
+    for (a, b), width, floor, used in zip(found.laws(), found.sizes, found.floor(), found.used, strict=True):
+        yield guide_rows(f"{FLOOR} | {name}", series_of(width), zip(steps, floor, strict=True))
         if np.isfinite(b):
-            ends = [(step, float(a * step**b)) for step in (fitted[0], fitted[-1])]
+            ends = [(step, float(a * step**b)) for step in steps[used][[0, -1]]]
             yield guide_rows(f"law | {name}", series_of(width), ends)
     exponents = [
         interval_row(TIME_EXPONENT, name, float(width), _jackknife(found, lambda c, at=place: found.laws(c)[at, 1]))
@@ -214,7 +230,7 @@ def tabulate_fig23(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
             parts.append(_snapshots(rows, quantity, f"{name} | {label}"))
         ends = [(float(width), 2.0 / rate) for width in (widths.min(), widths.max())]
         parts.append(guide_rows(f"sharpness | {label}", "guide 2/learning rate", ends))
-        parts.append(pd.DataFrame(_fig23_statistics(rows, rate, label), columns=list(ARTEFACT_COLUMNS)))
+        parts.append(_fig23_statistics(rows, rate, label))
         theirs = _beside_points(records, rows, rate, "23", points)
         parts.append(theirs.assign(panel=theirs["panel"] + f" | {label}"))
     return artefact_table(*parts)
@@ -230,19 +246,27 @@ def snapshots(rows: pd.DataFrame) -> list[int]:
 
 
 def _snapshots(rows: pd.DataFrame, quantity: str, panel: str) -> pd.DataFrame:
-    curve = curve_rows(rows[rows["step"].isin(snapshots(rows)) | rows["quantity"].isin(STOPPED)], quantity, panel)
-    steps = curve["x"].astype(int)
-    return curve.assign(x=curve["series"].str.removeprefix("N=").astype(float), series="step " + steps.astype(str))
+    """Some steps of the curves; where a width ends before the last one, its last point has the flag of its end."""
+    steps, curve = snapshots(rows), curve_rows(rows, quantity, panel)
+    found = curve[curve["x"].isin(steps)].copy()
+    for series, own in curve.groupby("series"):
+        shown = found.index[found["series"] == series]
+        if len(shown) and own["x"].max() < max(steps):
+            found.loc[shown[-1], "flag"] = own["flag"].iloc[-1]
+    names = "step " + found["x"].astype(int).astype(str)
+    return found.assign(x=found["series"].str.removeprefix("N=").astype(float), series=names)
 
 
-def _fig23_statistics(rows: pd.DataFrame, rate: float, label: str) -> Iterator[dict[str, object]]:
+def _fig23_statistics(rows: pd.DataFrame, rate: float, label: str) -> pd.DataFrame:
     trace, sharpness = (curves(rows, quantity, rate) for quantity in (TRACE, HESSIAN))
-    if trace.comparable and sharpness.comparable:
-        statistics = {
-            f"{TRACE_FALL} | {label}": fall_of_spread(trace),
-            f"{LATE_SHARPNESS} | {label}": late_spread(sharpness),
+    if not (trace.comparable and sharpness.comparable):
+        return _exponent_rows({})
+    return _exponent_rows(
+        {
+            f"{TRACE_FALL} | {label}": lambda: steeper(*exponents_of_tenths(trace)),
+            f"{LATE_SHARPNESS} | {label}": lambda: late_exponents(sharpness),
         }
-        yield from statistic_rows(statistics, trace.seeds)
+    )
 
 
 # --- published points -------------------------------------------------------------------------------------------------
