@@ -22,7 +22,8 @@ ARTEFACTS = (
             "largest one should follow the same curve at every width, those further down the spectrum less so. Lower "
             "line: the coefficient of variation over widths of each eigenvalue; early training is shaded. Lines are "
             "means over seeds, bands their range; hollow points say that a seed has diverged, died, or that a value "
-            "did not converge. Where the run has the authors' settings, hollow diamonds are read off their own plots."
+            "did not converge. Where the run has the authors' settings, hollow diamonds are read off their own plots; "
+            "the table has those of other eigenvalues as well."
         ),
         settings=(
             Setting("Network", "3-layer ConvNet, τ = 0 (the text says residual)", "text:3-layer ConvNet, τ = 0"),
@@ -90,7 +91,8 @@ ARTEFACTS = (
             "connections (the runs of Figure 2) and with them. The sharpness should be the same at every width; "
             "dotted is 2/η₀. The trace should vary over widths at first and less at the end. The loss is the mean "
             "over the steps since the last record; lines are means over seeds, bands their range. Where the run has "
-            "the authors' settings, hollow diamonds are read off their own plots, near the steps that are shown."
+            "the authors' settings, hollow diamonds are read off their own plots, near the steps that are shown; the "
+            "table has the others as well."
         ),
         settings=(
             Setting("Networks", "residual ConvNet; without skips in the authors' code", "series"),
