@@ -133,7 +133,7 @@ def edge_rows(panel: str, rows: pd.DataFrame, rate: float) -> pd.DataFrame:
 def statistic_rows(
     statistics: Mapping[str, Statistic], seeds: int, panel: str = STATISTIC
 ) -> Iterator[dict[str, object]]:
-    """Statistics of the claims as they are printed; none for those that this run cannot give."""
+    """Statistics as they are printed, with the bootstrap over seeds; none for those that this run cannot give."""
     for order, (name, statistic) in enumerate(statistics.items()):
         found = interval(statistic, seeds)
         if np.isfinite([found.value, found.low, found.high]).all():

@@ -79,47 +79,37 @@ def test_fewer_eigenvalues_than_ten_are_drawn_as_they_are():
     assert "\\lambda_{2}" in texts(draw("sc_fig02", found))
 
 
-@pytest.mark.parametrize(
-    ("name", "statistic", "text"),
-    [
-        ("sc_fig02", "exponent of eigenvalue 10 minus that of eigenvalue 1, early", "early (shaded): "),
-        ("sc_fig02", "exponent of the NTK, last minus first step", "last step minus first: "),
-        ("sc_fig03", "exponent in time | sharpness", "$b$ = "),
-        ("sc_fig23", "exponent of the trace, first minus last tenth | tau = 1", "first\nminus last tenth: "),
-        ("sc_fig23", "exponent of the sharpness, second half | tau = 0", "second half:\n"),
-    ],
-)
-def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text):
-    row = table(name)[(table(name)["panel"] == "statistic") & (table(name)["series"] == statistic)].iloc[0]
-    written = texts(draw(name, table(name)))
-    assert text in written and f"{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]" in written
+STEEPNESS = "exponent of eigenvalue 10 minus that of eigenvalue 1, early"
+GROWTH = "exponent of the NTK, last minus first step"
+FALL, LATE = "exponent of the trace, first minus last tenth", "exponent of the sharpness, second half"
 
 
 @pytest.mark.parametrize(
-    ("name", "series", "claim"),
+    ("name", "series", "claim", "text"),
     [
-        ("sc_fig02", "exponent of eigenvalue 10 minus that of eigenvalue 1, early", "sc_fig2_spectrum"),
-        ("sc_fig02", "exponent of the NTK, last minus first step", "sc_fig2_ntk"),
-        ("sc_fig03", "exponent in time | training loss", "sc_fig3_loss"),
-        ("sc_fig03", "exponent in time | sharpness", "sc_fig3_sharpness"),
-        ("sc_fig23", "exponent of the trace, first minus last tenth | tau = 1", "sc_fig23_trace"),
-        ("sc_fig23", "exponent of the trace, first minus last tenth | tau = 0", "sc_fig23_trace_no_skips"),
-        ("sc_fig23", "exponent of the sharpness, second half | tau = 1", "sc_fig23_sharpness"),
-        ("sc_fig23", "exponent of the sharpness, second half | tau = 0", "sc_fig23_sharpness_no_skips"),
+        ("sc_fig02", STEEPNESS, "sc_fig2_spectrum", "early (shaded): "),
+        ("sc_fig02", GROWTH, "sc_fig2_ntk", "last step minus first: "),
+        ("sc_fig03", "exponent in time | training loss", "sc_fig3_loss", "$b$ = "),
+        ("sc_fig03", "exponent in time | sharpness", "sc_fig3_sharpness", "$b$ = "),
+        ("sc_fig23", f"{FALL} | tau = 1", "sc_fig23_trace", "first\nminus last tenth: "),
+        ("sc_fig23", f"{FALL} | tau = 0", "sc_fig23_trace_no_skips", "first\nminus last tenth: "),
+        ("sc_fig23", f"{LATE} | tau = 1", "sc_fig23_sharpness", "second half:\n"),
+        ("sc_fig23", f"{LATE} | tau = 0", "sc_fig23_sharpness_no_skips", "second half:\n"),
     ],
 )
-def test_figures_print_the_numbers_of_the_claims(name, series, claim):
+def test_figures_print_the_numbers_of_the_claims(name, series, claim, text):
     judged, _ = ledger([c for c in criteria_of("sc_spectra") if c.claim_id == claim], all_tables(), "planted")
     row = table(name)[(table(name)["panel"] == "statistic") & (table(name)["series"] == series)].iloc[0]
     expected = judged[["value", "ci_low", "ci_high"]].iloc[0].tolist()
     assert [row.y, row.y_low, row.y_high] == pytest.approx(expected)
+    assert f"{text}{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]" in texts(draw(name, table(name)))
 
 
 def test_values_without_a_logarithm_have_no_exponent_to_print():
     negative = stage("sc_fig23").assign(value=lambda t: t["value"].where(t["quantity"] != "hessian_trace", -1.0))
     found = FIGURES["sc_fig23"].tabulate(negative)
     printed = set(found.loc[found["panel"] == "statistic", "series"])
-    assert printed == {f"exponent of the sharpness, second half | {label}" for label in (PLAIN, SKIPS)}
+    assert printed == {f"{LATE} | {label}" for label in (PLAIN, SKIPS)}
 
 
 def test_a_fit_is_drawn_through_the_steps_above_the_noise_floor():
