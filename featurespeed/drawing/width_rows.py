@@ -1,18 +1,19 @@
 """Rows of artefact tables of networks over their widths: curves along training, summaries by width, statistics.
 
 Points are means over seeds; their bounds are the smallest and the largest seed where a curve is drawn, and the
-bootstrap over seeds where a statistic is.
+bootstrap over seeds where a statistic is, Student's t over seeds where an exponent is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, NOTHING
-from featurespeed.statistics import Interval
+from featurespeed.statistics import Interval, mean_interval
 from featurespeed.sweeps.convergence import Statistic, common_rate, interval
 from featurespeed.sweeps.transfer import STOPPED, failed_seeds, of_network
 
@@ -138,6 +139,14 @@ def statistic_rows(
         found = interval(statistic, seeds)
         if np.isfinite([found.value, found.low, found.high]).all():
             yield interval_row(panel, name, float(order), found)
+
+
+def exponent_row(panel: str, series: str, x: float, exponents: Callable[[], np.ndarray]) -> Iterator[dict[str, object]]:
+    """Mean over seeds of what ``exponents`` gives, ``[seeds]``, with its t interval; none where it cannot (ValueError):
+    values may be missing, negative or too few.
+    """
+    with suppress(ValueError):
+        yield interval_row(panel, series, x, mean_interval(exponents()))
 
 
 def _row(

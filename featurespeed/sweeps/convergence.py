@@ -27,7 +27,6 @@ from featurespeed.sweeps.transfer import (
     late_mean,
     measured_rates,
     over_seeds,
-    spread,
 )
 
 WARM_UP = 0.1  # share of the steps that fits of a growth leave out
@@ -117,12 +116,6 @@ def curves(rows: pd.DataFrame, quantity: str, rate: float, index: int = 1, size:
 
 
 # --- differences over the widths --------------------------------------------------------------------------------------
-
-
-def late_spread(found: Curves) -> Statistic:
-    """CV over widths of the mean over the second half of training."""
-    late = found.late()
-    return lambda chosen: spread(late[chosen])
 
 
 def rise(found: Curves, size: int = -1) -> Statistic:

@@ -235,25 +235,6 @@ class Arrival:
         """Median over seeds, ``[S]``; infinite where half of them or more never arrive."""
         return median_steps(self.steps[chosen])
 
-    def ratio(self, chosen: Chosen = ALL) -> tuple[float, float]:
-        """Bounds of the largest over the smallest median; they differ where some width never arrives.
-
-        Infinite, or NaN, where a width is above the edge from the beginning on: there is nothing to reach.
-        """
-        medians = self.medians(chosen)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            low, high = (np.minimum(medians, cap).max() / medians.min() for cap in (self.last, np.inf))
-        return float(low), float(high)
-
-    def ratio_interval(self) -> Interval:
-        """:meth:`ratio`, by its lower bound, with the bootstrap over seeds."""
-        low, high = each_over_seeds(lambda chosen: np.array(self.ratio(chosen)), len(self.steps))
-        return Interval(low.value, low.low, high.high, low.n, low.estimator)
-
-    def ranks(self, chosen: Chosen = ALL) -> float:
-        """Rank correlation of width and median; those that never arrive are last, and equal."""
-        return rank_correlation(self.sizes, self.medians(chosen))
-
 
 def arrival(rows: pd.DataFrame, rate: float) -> Arrival:
     """Steps until the sharpness of one network rises to 0.9 * 2/eta_0, over all of training."""
@@ -265,18 +246,6 @@ def spread(values: np.ndarray) -> float:
     """CV over sizes of the means over seeds, ``[seeds, S]``: sample standard deviation over mean; NaN if that is 0."""
     means = values.mean(0)
     return float(means.std(ddof=1) / abs(means.mean())) if means.any() else np.nan
-
-
-def rank_correlation(sizes: np.ndarray, values: np.ndarray) -> float:
-    """Spearman's coefficient of two lists ``[S]``, ties with their mean rank; NaN if all are equal.
-
-    Infinite values are the last, and equal; one that is missing (NaN) leaves no ranks, and gives NaN.
-    """
-    ranks = [pd.Series(numbers).rank().to_numpy() for numbers in (sizes, values)]
-    if any(np.isnan(rank).any() or np.ptp(rank) == 0 for rank in ranks):
-        return np.nan
-    # Thresholds such as 0.8 are exact values of the coefficient, which rounding must not miss.
-    return float(np.round(np.corrcoef(*ranks)[0, 1], 12))
 
 
 def over_seeds(statistic: Callable[[np.ndarray], float], seeds: int) -> Interval:

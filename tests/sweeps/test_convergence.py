@@ -14,7 +14,6 @@ from featurespeed.sweeps.convergence import (
     curves,
     distances,
     edge_ratio,
-    late_spread,
     rise,
     rise_ratio,
     size_exponent,
@@ -117,8 +116,7 @@ def test_late_means_are_those_of_the_second_half():
     found = planted(lambda n, t, s: (2.0 if t >= 50 else 7.0) * (3.0 if n == 128 else 1.0), rate=0.5)
     assert rise(found)(ALL) == pytest.approx(2 / 7)
     assert edge_ratio(found)(ALL) == pytest.approx(2 * 0.25 * (4 + 3) / 5)
-    values = np.array([2.0, 2.0, 2.0, 2.0, 6.0])
-    assert late_spread(found)(ALL) == pytest.approx(values.std(ddof=1) / values.mean())
+    assert found.late() == pytest.approx(np.array([[2.0, 2.0, 2.0, 2.0, 6.0]] * found.seeds))
 
 
 def test_what_was_zero_at_first_has_no_growth():

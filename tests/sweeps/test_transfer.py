@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from featurespeed.sweeps import transfer
-from featurespeed.sweeps.transfer import Arrival, Losses
+from featurespeed.sweeps.transfer import Losses
 from tests.sweeps.cases import RATES, WIDTHS, flat, sweep_table
 
 INF = math.inf
@@ -170,14 +170,6 @@ def test_median_step_is_infinite_where_half_of_the_seeds_or_more_never_arrive(se
     assert transfer.median_steps(np.array(seeds, dtype=float)[:, None]) == pytest.approx([median])
 
 
-def test_widths_that_never_arrive_leave_a_lower_bound_of_the_ratio_and_the_last_rank():
-    found = Arrival(np.array(WIDTHS), np.array([[20.0, 30.0, 50.0, INF, INF]] * 2), last=100)
-    assert found.ratio() == (5.0, INF)
-    interval = found.ratio_interval()
-    assert (interval.value, interval.low, interval.high) == (5.0, 5.0, INF)
-    assert found.ranks() == pytest.approx(0.9747, abs=1e-4)
-
-
 def test_arrival_uses_nine_tenths_of_the_threshold():
     table = sweep_table(curvature={"sharpness": lambda label, width, rate, step, seed: step / width})
     found = transfer.arrival(transfer.of_network(table, "muP"), 1.0)
@@ -190,16 +182,6 @@ def test_arrival_uses_nine_tenths_of_the_threshold():
 def test_spread_is_that_of_the_means_over_seeds():
     assert transfer.spread(np.array([[1.0, 5.0], [3.0, 1.0]])) == pytest.approx(math.sqrt(0.5) / 2.5)
     assert transfer.spread(np.array([[2.0, 2.0]])) == 0.0
-
-
-def test_rank_correlation_is_exact_at_thresholds_and_there_is_none_without_an_order():
-    sizes = np.array(WIDTHS)
-    assert transfer.rank_correlation(sizes, np.array([3.0, 1.0, 2.0, 4.0, 5.0])) == 0.7
-    assert transfer.rank_correlation(sizes, np.array([1.0, 2.0, 4.0, 3.0, 5.0])) == 0.9
-    assert transfer.rank_correlation(sizes, np.array([4.0, 5.0, 3.0, 2.0, 1.0])) == -0.9
-    assert transfer.rank_correlation(sizes, np.array([2.0, 1.0, 4.0, 3.0, 5.0])) == 0.8
-    assert math.isnan(transfer.rank_correlation(sizes, np.ones(5)))
-    assert math.isnan(transfer.rank_correlation(sizes, np.array([1.0, 2.0, math.nan, 3.0, 4.0])))
 
 
 def test_intervals_over_seeds_are_the_same_at_every_call():

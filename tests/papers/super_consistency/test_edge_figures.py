@@ -62,7 +62,8 @@ def test_a_network_of_which_nothing_was_measured_is_left_out(name, label):
     [
         ("sc_fig09", "sharpness over 2/learning rate | Depth-muP", "all widths, Depth-μP: "),
         ("sc_fig11", "rise at the largest over smallest width, muP over NTP", "smallest width, μP / NTP:\n"),
-        ("sc_fig27", "CV over depths | Depth-muP", "CV over depths, second half = "),
+        ("sc_fig27", "exponent in the width, second half | muP, no skips", "exponent in $N$, second half: "),
+        ("sc_fig27", "exponent in the depth, second half | Depth-muP", "exponent in $L$, second half: "),
     ],
 )
 def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text):

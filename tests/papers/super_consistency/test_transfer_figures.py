@@ -13,9 +13,17 @@ from featurespeed.drawing import making
 from featurespeed.drawing.plotting import new_figure
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, read_csv, write_csv
 from featurespeed.drawing.width_rows import EDGE
+from featurespeed.ledger.engine import ledger
 from featurespeed.papers.super_consistency.transfer import tables as sc_transfer_tables
-from featurespeed.papers.super_consistency.transfer.tables import ARRIVAL_RATIO, CHANCE, NEAR_EDGE, SHIFT, SPREAD
-from tests.papers.cases import STYLE, drawing_of
+from featurespeed.papers.super_consistency.transfer.tables import (
+    ARRIVAL_EXPONENT,
+    CHANCE,
+    NEAR_EDGE,
+    SHARPNESS_EXPONENT,
+    SHIFT,
+)
+from tests.papers.cases import STYLE, criteria_of, drawing_of
+from tests.papers.super_consistency.transfer_cases import MATCHED, SHOWN, transfer_tables
 from tests.sweeps.cases import WIDTHS, flat, sweep_table
 
 NETWORKS = ("muP", "NTP", "random features")
@@ -100,13 +108,13 @@ def test_failures_are_crosses_and_named_below():
     assert "a seed diverged" not in [text.get_text() for text in clean.legends[1].get_texts()]
 
 
-def test_no_spread_is_stated_where_all_networks_are_dead_and_flat(tmp_path):
+def test_no_exponent_is_stated_where_all_networks_are_dead_and_flat(tmp_path):
     """Outputs of 0 have a sharpness of 0, at every width."""
     table = sc_transfer_tables.tabulate_fig01(
         records(curvature=lambda label, width, rate, step, seed: 0.0 if rate == 1.0 else width / rate)
     )
-    assert 1.0 not in panel(table, "statistic | muP", SPREAD)["x"].tolist()
-    assert 0.5 in panel(table, "statistic | muP", SPREAD)["x"].tolist()
+    assert 1.0 not in panel(table, "statistic | muP", SHARPNESS_EXPONENT)["x"].tolist()
+    assert 0.5 in panel(table, "statistic | muP", SHARPNESS_EXPONENT)["x"].tolist()
     write_csv(table, tmp_path / "a.csv")
     drawn = texts(draw("fig01", read_csv(tmp_path / "a.csv")))
     assert "at $\\eta_0=0.5$" in drawn and "at $\\eta_0=1$" not in drawn
@@ -143,11 +151,55 @@ def test_curves_are_drawn_at_the_rate_that_is_best_for_all_widths():
     assert titles[1] == "μP: sharpness at $\\eta_0=1$" and titles[5] == "NTP: loss at $\\eta_0=1$"
 
 
-def test_spread_is_printed_at_every_measured_rate_at_which_all_train():
+def test_exponent_is_printed_at_every_measured_rate_at_which_all_train():
     table = sc_transfer_tables.tabulate_fig01(records(failing))
-    assert panel(table, "statistic | muP", SPREAD)["x"].tolist() == [0.25, 0.5, 1.0]
-    assert panel(table, "statistic | NTP", SPREAD)["x"].tolist() == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert panel(table, "statistic | muP", SHARPNESS_EXPONENT)["x"].tolist() == [0.25, 0.5, 1.0]
+    assert panel(table, "statistic | NTP", SHARPNESS_EXPONENT)["x"].tolist() == [0.25, 0.5, 1.0, 2.0, 4.0]
     assert "at $\\eta_0=0.5$" in texts(draw("fig01", table))
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "series", "rate", "claim"),
+    [
+        ("fig01", "NTP", SHARPNESS_EXPONENT, MATCHED, "sc_fig1_sharpness_ntp"),
+        ("fig01", "muP", SHIFT, 0.0, "sc_fig1_transfer_mup"),
+        ("fig01", "NTP", SHIFT, 0.0, "sc_fig1_transfer_ntp"),
+        ("fig24", "muP", SHARPNESS_EXPONENT, SHOWN["muP"], "sc_fig24_sharpness"),
+        ("fig24", "muP", ARRIVAL_EXPONENT, SHOWN["muP"], "sc_fig24_edge_mup"),
+        ("fig24", "NTP", ARRIVAL_EXPONENT, SHOWN["NTP"], "sc_fig24_edge_ntp"),
+    ],
+)
+def test_numbers_of_the_claims_stand_in_the_tables(name, label, series, rate, claim):
+    tables = transfer_tables()
+    judged, _ = ledger([c for c in criteria_of("sc_transfer") if c.claim_id == claim], tables, "planted")
+    own = panel(FIGURES[name].tabulate(tables[f"sc_{name}"]), f"statistic | {label}", series).set_index("x")
+    expected = judged[["value", "ci_low", "ci_high"]].iloc[0].tolist()
+    assert own.loc[rate, ["y", "y_low", "y_high"]].tolist() == pytest.approx(expected)
+
+
+def test_exponents_are_printed_beside_the_curves_that_they_are_of():
+    table = FIGURES["fig24"].tabulate(transfer_tables()["sc_fig24"])
+    row = panel(table, "statistic | NTP", ARRIVAL_EXPONENT).iloc[0]
+    assert row["y"] > 0.2
+    drawn = texts(draw("fig24", table))
+    assert f"of the steps to the edge {row['y']:.2g} [{row['y_low']:.2g}, {row['y_high']:.2g}]" in drawn
+    row = panel(table, "statistic | muP", SHARPNESS_EXPONENT).iloc[0]
+    assert f"exponent in $N$ {row['y']:.2g} [{row['y_low']:.2g}, {row['y_high']:.2g}] at $\\eta_0=0.8$" in drawn
+
+
+@pytest.mark.parametrize(
+    ("rates", "named"),
+    [
+        ((0.25, 0.5, 0.75, 1.0, 2.0), ["0.25", "0.5", "0.75", "1", "2"]),
+        ((1, 2, 4, 8, 16, 22.6, 32, 45.3, 64, 90.5, 128, 181), ["1", "2", "4", "8", "16", "32", "64", "128"]),
+    ],
+)
+def test_of_many_learning_rates_those_are_named_that_have_room(rates, named):
+    figure = draw("fig01", sc_transfer_tables.tabulate_fig01(records(rates=rates)))
+    figure.canvas.draw()
+    axis = figure.axes[0].xaxis
+    assert [text.get_text() for text in axis.get_majorticklabels()] == named
+    assert sorted([*axis.get_majorticklocs(), *axis.get_minorticklocs()]) == pytest.approx(list(rates))
 
 
 def test_figure_26_has_a_column_a_network_in_the_order_of_the_paper():
@@ -185,9 +237,9 @@ def test_sharpness_against_the_width_is_that_of_the_curves():
     assert panel(own, "width | NTP", "step 10").set_index("x").loc[32.0, "y"] == pytest.approx(2 * (0.2 + 16 / 32))
 
 
-def test_widths_above_the_edge_from_the_start_are_named_and_have_no_ratio():
+def test_widths_above_the_edge_from_the_start_are_named_and_have_no_exponent_of_their_steps():
     table = sc_transfer_tables.tabulate_fig24(records(curvature=lambda *place: 4 / place[2]))
-    assert panel(table, "statistic | muP", ARRIVAL_RATIO).empty
+    assert panel(table, "statistic | muP", ARRIVAL_EXPONENT).empty
     assert "above the edge from the start: $N=$ 8, 16, 32, 64, 128" in texts(draw("fig24", table))
 
 
@@ -211,8 +263,8 @@ def test_a_network_that_stops_early_is_flagged_from_its_last_probe_on():
     table = sc_transfer_tables.tabulate_fig24(records(dying))
     rows = panel(table, "sharpness | muP", "N=8").set_index("x")
     assert rows.loc[40.0, ["n", "flag"]].tolist() == [2, "dead"] and rows.loc[10.0, "flag"] == ""
-    assert panel(table, "statistic | muP", SPREAD).empty
-    assert np.isfinite(panel(table, "statistic | NTP", SPREAD)["y"]).all()
+    assert panel(table, "statistic | muP", SHARPNESS_EXPONENT).empty
+    assert np.isfinite(panel(table, "statistic | NTP", SHARPNESS_EXPONENT)["y"]).all()
 
 
 def test_nothing_measured_is_an_error():

@@ -77,8 +77,9 @@ ARTEFACTS = (
         groups=("sc_core",),
         reading=(
             "The curvature along the gradient of the measured batch, gᵀHg/|g|² in units of γ², along training, over "
-            "the width under μP and over the depth under Depth-μP, and its mean over the second half. The axis is "
-            "linear up to 2/η₀, dotted, and logarithmic above where the first values are much larger."
+            "the width under μP and over the depth under Depth-μP, and its mean over the second half; the number is "
+            "the exponent of this mean in the size. The axis is linear up to 2/η₀, dotted, and logarithmic above where "
+            "the first values are much larger."
         ),
         settings=(
             Setting("Networks", "6 layers, ReLU: μP without skips, Depth-μP", "series"),

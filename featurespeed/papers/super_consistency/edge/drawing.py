@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,12 +20,13 @@ from featurespeed.drawing.width_curves import (
     network_label,
     numbers,
     series_text,
+    statistic,
     width_axis,
     width_colors,
     write,
 )
 from featurespeed.drawing.width_rows import EDGE, STATISTIC, SYMBOLS
-from featurespeed.papers.super_consistency.edge.tables import EDGE_RATIO, FULL, RISE
+from featurespeed.papers.super_consistency.edge.tables import EDGE_RATIO, EXPONENT, FULL, RISE
 
 FAR_ABOVE = 4  # times 2/eta_0: from there on an axis becomes logarithmic above it
 HALF = "second half"  # panel, by size
@@ -141,13 +140,13 @@ def _draw_directional(ax: Axes, table: pd.DataFrame, label: str) -> None:
     own = _panel(table, f"directional sharpness | {label}")
     colors = width_colors(own) or width_colors(own, "depth")
     draw_widths(ax, own, colors)
-    draw_edge(ax, own)
+    draw_edge(ax, own, text="")
     _linear_below_the_edge(ax, own)
     ax.set(title=f"$g^\\top H g\\, /\\, |g|^2$, {network_label(label)}", xlabel="training step")
-    found = table[(table["panel"] == STATISTIC) & table["series"].str.match(f"CV over .* \\| {re.escape(label)}$")]
-    if len(found):
-        kind = found["series"].iloc[0].partition(" | ")[0]
-        write(ax, f"{kind}, second half = {numbers(found.iloc[0])}", x=0.97)
+    for size, name in EXPONENT.items():
+        exponent = statistic(table, f"{name} | {label}")
+        if exponent:
+            write(ax, f"exponent in ${SYMBOLS[size]}$, second half: {exponent}", x=0.97)
     handles = [Line2D([], [], color=color, linewidth=2.2) for color in colors.values()]
     ax.legend(handles, [series_text(name) for name in colors], loc="upper right", bbox_to_anchor=(1, 0.9), fontsize=8)
 

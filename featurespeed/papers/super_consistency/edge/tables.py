@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.drawing.width_rows import (
     EDGE,
+    STATISTIC,
+    SYMBOLS,
     curve_rows,
     edge_rows,
     endings,
+    exponent_row,
     flag_of,
     guide_rows,
     interval_row,
@@ -29,14 +33,16 @@ from featurespeed.sweeps.convergence import (
     curves,
     edge_ratio,
     interval,
-    late_spread,
     rise,
     rise_ratio,
 )
+from featurespeed.sweeps.dependence import late_exponents
 
 HESSIAN, GAUSS_NEWTON, LOSS = "sharpness", "gauss_newton_eigenvalue", "training_loss"
 RESIDUAL, DIRECTIONAL = "residual_norm", "directional_sharpness"
 EDGE_RATIO = "sharpness over 2/learning rate"
+#: By the size that varies; as the claims have it.
+EXPONENT = {size: f"exponent in the {size}, second half" for size in SYMBOLS}
 RISE = "rise of the Gauss-Newton eigenvalue"
 RISE_RATIO = "rise at the largest over smallest width, {} over {}"
 FULL = (0.85, 1.15)  # where the claim of Figure 9 holds
@@ -124,7 +130,7 @@ def _rise_ratio(found: dict[str, Curves]) -> pd.DataFrame:
 def tabulate_fig27(records: pd.DataFrame) -> pd.DataFrame:
     """Curvature along the gradient against the step, one panel a network, and its mean in the second half by size.
 
-    Sizes are widths or, of a network that varies in it, depths.
+    Sizes are widths or, of a network that varies in it, depths. With the exponent in them of that mean.
     """
     parts = []
     for label in measured_networks(records, DIRECTIONAL):
@@ -139,7 +145,8 @@ def tabulate_fig27(records: pd.DataFrame) -> pd.DataFrame:
         }
         parts.append(_by_width(by_size, found.seeds, f"second half | {size}", label))
         if found.comparable:
-            parts.append(_statistics({f"CV over {size}s | {label}": late_spread(found)}, found.seeds))
+            exponents = exponent_row(STATISTIC, f"{EXPONENT[size]} | {label}", 0.0, partial(late_exponents, found))
+            parts.append(pd.DataFrame(exponents, columns=list(ARTEFACT_COLUMNS)))
     return artefact_table(*parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from featurespeed.drawing.width_rows import (
     STATISTIC,
     curve_rows,
     edge_rows,
+    exponent_row,
     guide_rows,
     interval_row,
     measured_networks,
@@ -22,7 +23,7 @@ from featurespeed.drawing.width_rows import (
 )
 from featurespeed.papers.super_consistency.agreement import GAPS, comparable, share_within
 from featurespeed.papers.super_consistency.published import POINTS, PROXY
-from featurespeed.statistics import Interval, jackknife_interval, mean_interval
+from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps.convergence import (
     FEWEST_WIDTHS,
     Distances,
@@ -104,12 +105,9 @@ def tabulate_fig02(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
 
 
 def _exponent_rows(found: Mapping[str, Callable[[], np.ndarray]]) -> pd.DataFrame:
-    """Means over seeds with t intervals, of what has exponents: values may be missing, negative or too few."""
-    rows = []
-    for order, (name, exponents) in enumerate(found.items()):
-        with suppress(ValueError):
-            rows.append(interval_row(STATISTIC, name, float(order), mean_interval(exponents())))
-    return pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS))
+    """Means over seeds with t intervals, of what has exponents."""
+    rows = [exponent_row(STATISTIC, name, float(order), each) for order, (name, each) in enumerate(found.items())]
+    return pd.DataFrame(chain.from_iterable(rows), columns=list(ARTEFACT_COLUMNS))
 
 
 def _spreads(rows: pd.DataFrame, quantity: str, rate: float, panel: str, indices: Iterable[int]) -> pd.DataFrame:

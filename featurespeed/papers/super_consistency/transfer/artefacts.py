@@ -19,7 +19,7 @@ _CURVATURE = (
     Setting(
         "Bands and intervals",
         "not given",
-        "text:bands: range over seeds; shifts: 95%, t over seeds; CV and steps: bootstrap",
+        "text:bands: range over seeds; shifts and exponents: 95%, t over seeds",
     ),
 )
 
@@ -50,8 +50,9 @@ ARTEFACTS = (
             "rates at which a seed diverged, died or ended at chance, and the number is the shift of the best rate "
             "from the smallest width to the largest in steps of a factor 2, each seed's best rate being the lowest "
             "point of a parabola. Middle: sharpness along training at the rate that is best for all widths together; "
-            "under μP the widths should lie on each other near 2/η₀ (dotted), under NTP they spread. CV: coefficient "
-            "of variation over the widths in the second half of training. Right: training loss there."
+            "under μP the widths should lie on each other near 2/η₀ (dotted), under NTP they spread. The number is the "
+            "exponent in N of its mean over the second half of training, there and at the next smaller rate. Right: "
+            "training loss there."
         ),
         settings=(
             Setting("Layers of the ConvNet", "2", "column:depth"),
@@ -78,8 +79,9 @@ ARTEFACTS = (
             "The first steps of the runs of Figure 1, at one learning rate a network. Left: training loss. Middle: "
             "sharpness with the edge 2/η₀ and nine tenths of it (dotted); diamonds mark when the median seed of a "
             "width rises to the latter. A network that begins above it counts when it has fallen below and come "
-            "back. Right: sharpness against the width at a few steps. Under μP the widths should sharpen together, "
-            "under NTP wider ones later and less."
+            "back. The numbers are exponents in N: of the sharpness in the second half of these steps, and of the "
+            "steps to the edge. Right: sharpness against the width at a few steps. Under μP the widths should "
+            "sharpen together, under NTP wider ones later and less."
         ),
         settings=(
             Setting("Layers of the ConvNet", "3", "column:depth"),

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from featurespeed.drawing.plotting import INK, draw_flagged, log_ticks
 from featurespeed.drawing.width_curves import (
@@ -27,18 +27,18 @@ from featurespeed.drawing.width_curves import (
 )
 from featurespeed.drawing.width_rows import EDGE
 from featurespeed.papers.super_consistency.transfer.tables import (
-    ARRIVAL_RANKS,
-    ARRIVAL_RATIO,
+    ARRIVAL_EXPONENT,
     CHANCE,
     NEAR_EDGE,
+    SHARPNESS_EXPONENT,
     SHIFT,
-    SPREAD,
 )
 
 FAILED = ("diverged", "dead")
-STATISTICS = {ARRIVAL_RATIO: "steps to the edge, max/min", ARRIVAL_RANKS: "rank correlation of steps and $N$"}
 ORDER = ("random features", "muP", "NTP")
 BELOW = 1.6  # room below the lowest line
+MOST_NAMED = 9  # learning rates of a panel that all have their number at their tick
+WHOLE = 0.05  # how far from a whole step of 2 a learning rate may be: grids are rounded
 SIDE_BY_SIDE = 0.07  # how far, in factors of 2, the crosses of all widths are spread at one learning rate
 GREYS = {"color": "#666666", "linestyle": ""}
 
@@ -113,14 +113,22 @@ def draw_transfer(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str,
     rates = sorted(own["x"].unique())
     ax.set_yscale("log")
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator(rates))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+    name_rates(ax, rates)
     ax.set_xlim(rates[0] / 2**0.4, rates[-1] * 2**0.4)
     headroom(ax, above=0.04, below=0.18)
     ax.set_ylabel("late training loss")
     ax.set_title(f"{network_label(name)}: loss against learning rate")
     write(ax, shift_text(panel(table, "statistic", name), best["series"]), 0.03, 0.05)
+
+
+def name_rates(ax: Axes, rates: list[float]) -> None:
+    """A tick at every learning rate; of many, numbers only at those whole steps of 2 from the smallest."""
+    whole = [rate for rate in rates if abs(np.log2(rate / rates[0]) - round(np.log2(rate / rates[0]))) < WHOLE]
+    named = rates if len(rates) <= MOST_NAMED else whole
+    ax.xaxis.set_major_locator(FixedLocator(named))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(FixedLocator([rate for rate in rates if rate not in named]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_failures(ax: Axes, own: pd.DataFrame, colors: Mapping[str, object]) -> None:
@@ -183,7 +191,7 @@ def rate_of(table: pd.DataFrame, name: str) -> float:
 
 
 def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object], above: float = 0.3) -> None:
-    """Sharpness against the step at one learning rate, with 2 / eta_0, and the CV over the widths."""
+    """Sharpness against the step at one learning rate, with 2 / eta_0, and the exponent in N."""
     own, rate = panel(table, "sharpness", name), rate_of(table, name)
     write(ax, statistics_text(panel(table, "statistic", name), rate), 0.97, 0.97)
     draw_widths(ax, own, colors)
@@ -199,12 +207,12 @@ def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str
 
 
 def statistics_text(statistics: pd.DataFrame, rate: float) -> str:
-    """CV over the widths at the rate drawn and at the next one below, then what is known of the steps to the edge."""
-    known = statistics[(statistics["series"] == SPREAD) & (statistics["x"] < rate * (1 + 1e-6))]
+    """Exponents in N: of the sharpness, at the rate drawn and at the next one below, and of the steps to the edge."""
+    known = statistics[(statistics["series"] == SHARPNESS_EXPONENT) & (statistics["x"] < rate * (1 + 1e-6))]
     rates = known.sort_values("x", ascending=False).head(2)
-    lines = [f"CV over $N$ {estimate(row)} at $\\eta_0={row['x']:g}$" for _, row in rates.iterrows()]
-    for series, text in STATISTICS.items():
-        lines += [f"{text} {estimate(row)}" for _, row in statistics[statistics["series"] == series].iterrows()]
+    lines = [f"exponent in $N$ {estimate(row)} at $\\eta_0={row['x']:g}$" for _, row in rates.iterrows()]
+    arrivals = statistics[statistics["series"] == ARRIVAL_EXPONENT]
+    lines += [f"exponent in $N$ of the steps to the edge {estimate(row)}" for _, row in arrivals.iterrows()]
     return "\n".join(lines)
 
 

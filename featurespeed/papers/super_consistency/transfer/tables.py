@@ -1,13 +1,14 @@
 """Artefact tables of Figures 1, 24 and 26 of the second paper (arXiv:2402.17457): transfer over the width.
 
 Every function takes the long stage table of one artefact and returns the artefact table (``docs/tables.md``). Points
-are means over seeds, their bounds the smallest and the largest seed; bounds of statistics are the bootstrap over seeds.
-Those of a shift are Student's t, infinite where the grid of learning rates ends too early to tell it.
+are means over seeds, their bounds the smallest and the largest seed; bounds of statistics, the numbers of the claims,
+are Student's t over seeds, for a shift infinite where the grid of learning rates ends too early to tell it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.drawing.width_rows import (
     curve_rows,
     edge_rows,
+    exponent_row,
     guide_rows,
     interval_row,
     measured_networks,
@@ -25,10 +27,12 @@ from featurespeed.drawing.width_rows import (
 )
 from featurespeed.statistics import Interval
 from featurespeed.sweeps import transfer
-from featurespeed.sweeps.dependence import optima, shift_interval
-from featurespeed.sweeps.transfer import Losses, over_seeds
+from featurespeed.sweeps.convergence import curves
+from featurespeed.sweeps.dependence import arrival_exponents, late_exponents, optima, shift_interval
+from featurespeed.sweeps.transfer import Losses
 
-SHIFT, SPREAD, ARRIVAL_RATIO, ARRIVAL_RANKS = "shift", "CV of the sharpness", "steps to the edge", "rank correlation"
+SHIFT = "shift"
+SHARPNESS_EXPONENT, ARRIVAL_EXPONENT = "exponent of the sharpness", "exponent of the steps to the edge"
 CHANCE, NEAR_EDGE = "guide chance", "guide 0.9 * 2/learning rate"
 EARLY_CURVES = 4  # steps at which the sharpness is drawn against the width
 
@@ -39,12 +43,12 @@ def tabulate_fig01(records: pd.DataFrame) -> pd.DataFrame:
     ``transfer``: loss of the last tenth of training (y) against the base learning rate (x), one series a width; where a
     seed has failed, y is the loss of chance and the point flagged. ``best``: the best learning rate of every width.
     ``sharpness`` and ``loss``: against the step, at the learning rate that is best for all widths. ``statistic``: shift
-    of the best learning rate, and the CV of the late sharpness over the widths at every learning rate (x) measured.
+    of the best learning rate, and the exponent in the width of the late sharpness at every learning rate (x) measured.
     """
     parts = []
     for name, rows in networks(records):
         rate = shown_rate(rows, "sharpness")
-        parts += [*_transfer(name, rows), *_along(name, rows, rate), _statistics(name, rows, records)]
+        parts += [*_transfer(name, rows), *_along(name, rows, rate), _statistics(name, rows)]
     return artefact_table(*parts)
 
 
@@ -59,8 +63,8 @@ def tabulate_fig24(records: pd.DataFrame) -> pd.DataFrame:
 
     ``loss`` and ``sharpness``: against the step, one series a width. ``arrival``: the edge, 0.9 * 2 / learning rate,
     against the median step at which a width reaches it. ``width``: sharpness against the width, one series a step.
-    ``statistic``: CV over widths of the sharpness in the second half of the early steps; largest over smallest median
-    step of arrival, and its rank correlation with the width.
+    ``statistic``: exponents in the width of the sharpness in the second half of the early steps, and of the step of
+    arrival.
     """
     settings = transfer.settings(records)
     early, parts = settings["early_steps"], []
@@ -123,16 +127,14 @@ def _best(panel: str, losses: Losses) -> Iterator[dict[str, object]]:
             yield _point(panel, series_of(size), losses.rates[best], loss, len(losses.values), flag)
 
 
-def _statistics(name: str, rows: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+def _statistics(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     panel, found = f"statistic | {name}", []
     shift = _shift(transfer.late_losses(rows))
     if np.isfinite(shift.value):
         found.append(interval_row(panel, SHIFT, 0.0, shift))
-    last = transfer.last_step(rows)
     for rate in transfer.measured_rates(rows, "sharpness"):
-        spread = _spread(rows, rate, last)
-        if spread is not None:
-            found.append(interval_row(panel, SPREAD, rate, spread))
+        own = curves(rows, "sharpness", rate)
+        found += exponent_row(panel, SHARPNESS_EXPONENT, rate, partial(late_exponents, own))
     return _table(found)
 
 
@@ -144,18 +146,6 @@ def _shift(losses: Losses) -> Interval:
     if found.usable:
         return shift_interval(found, span)
     return Interval(float(found.shifts(span).mean()), -np.inf, np.inf, len(losses.values), "")
-
-
-def _spread(rows: pd.DataFrame, rate: float, last: int) -> Interval | None:
-    """CV over widths of the mean sharpness in the second half of the steps; None where a network has failed, or all
-    have died with a sharpness of 0.
-    """
-    _, steps, values = transfer.along_training(rows, "sharpness", rate)
-    late = transfer.late_mean(steps, values, last)
-    if not np.isfinite(late).all():
-        return None
-    found = over_seeds(lambda chosen: transfer.spread(late[chosen]), len(late))
-    return found if np.isfinite(found.value) else None
 
 
 # --- along training ---------------------------------------------------------------------------------------------------
@@ -203,16 +193,14 @@ def _over_width(name: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _early_statistics(name: str, rows: pd.DataFrame, rate: float, early: int) -> pd.DataFrame:
-    panel, found = f"statistic | {name}", []
-    spread, arrival = _spread(rows, rate, early), transfer.arrival(rows, rate)
-    if spread is not None:
-        found.append(interval_row(panel, SPREAD, rate, spread))
-    if (arrival.medians() > 0).all() and np.isfinite(arrival.medians()).any():
-        found.append(interval_row(panel, ARRIVAL_RATIO, rate, arrival.ratio_interval()))
-        ranks = over_seeds(arrival.ranks, len(arrival.steps))
-        if np.isfinite(ranks.value):
-            found.append(interval_row(panel, ARRIVAL_RANKS, rate, ranks))
-    return _table(found)
+    panel = f"statistic | {name}"
+    own, arrival = curves(rows, "sharpness", rate).until(early), transfer.arrival(rows, rate)
+    return _table(
+        [
+            *exponent_row(panel, SHARPNESS_EXPONENT, rate, partial(late_exponents, own)),
+            *exponent_row(panel, ARRIVAL_EXPONENT, rate, partial(arrival_exponents, arrival)),
+        ]
+    )
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
