@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featurespeed.models.spec import ModelSpec
-from featurespeed.pipeline.provenance import PACKAGE_ROOT, Imports, code_hash, modules_of, table_metadata
+from featurespeed.pipeline.provenance import PACKAGE_ROOT, Imports, code_hash, imports_of, modules_of, table_metadata
 from featurespeed.pipeline.registry import ROOMS
 from tests import forked
 
@@ -54,6 +54,31 @@ def test_imports_are_followed_through_the_package(package, tmp_path, statement, 
     script = tmp_path / "script.py"
     script.write_text(statement + "\n")
     assert set(Imports(package).of_script(script)) == {f"featurespeed{name}" for name in modules}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from .near import x",
+        "from.near import x",
+        "from .near import(x)",
+        "from . import near",
+        "from .import near",
+        "from . near import x",
+        "if True: from.near import x",
+        "value = 1; from .near import x",
+        "from .near import \\\n    x",
+        "from .near import (  # a comment )\n    x,\n)",
+        "text = \"'\" '''a'''\nfrom .near import x",
+        'text = """\nimport featurespeed.late\n"""\nfrom .near import x',
+    ],
+)
+def test_an_import_is_found_however_it_is_written(package, statement):
+    path = package / "inner" / "other.py"
+    path.write_text(statement + "\n")
+    assert set(imports_of(path, "featurespeed.inner.other", package)) - {"featurespeed.inner"} == {
+        "featurespeed.inner.near"
+    }
 
 
 def test_hash_changes_with_what_the_script_runs_and_with_nothing_else(package, tmp_path):
