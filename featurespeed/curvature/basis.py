@@ -48,11 +48,10 @@ class Basis:
         """Take what lies in the space out of ``vectors [E, size]``, in place; its coordinates ``[E, steps]``."""
         inside = []
         for piece in self._filled():
-            found = torch.bmm(piece, vectors.unsqueeze(2))
-            inside.append(found)
+            inside.append(inner_products(piece, vectors))
         for piece, found in zip(self._filled(), inside, strict=True):
-            vectors.sub_(torch.bmm(found.transpose(1, 2), piece).squeeze(1))
-        return (inside[0] if len(inside) == 1 else torch.cat(inside, dim=1)).squeeze(2)
+            vectors.sub_(torch.bmm(found.unsqueeze(1), piece).squeeze(1))
+        return inside[0] if len(inside) == 1 else torch.cat(inside, dim=1)
 
     def combined(self, weights: Tensor) -> Tensor:
         """``[E, k, size]``: sums of the vectors with ``weights [E, k, steps]``."""
@@ -92,6 +91,13 @@ class Basis:
             if not self.to_host():
                 raise
         return self._new_piece()
+
+
+def inner_products(basis: Tensor, vectors: Tensor) -> Tensor:
+    """``[E, k]``, what ``vectors [E, size]`` have along each vector of ``basis [E, k, size]``."""
+    if vectors.is_cuda:
+        return torch.bmm(basis, vectors.unsqueeze(2)).squeeze(2)
+    return torch.bmm(vectors.unsqueeze(1), basis.transpose(1, 2)).squeeze(1)  # the other one takes ten times as long
 
 
 def foresee(members: int, size: int, dtype: torch.dtype, device: torch.device, products: int) -> None:

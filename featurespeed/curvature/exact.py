@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featurespeed.curvature.basis import inner_products
 from featurespeed.curvature.krylov import NOT_FINITE, Krylov
 from featurespeed.curvature.objective import CurvatureError
 from featurespeed.machine.device import tf32
@@ -150,7 +151,7 @@ def _combined(weights: np.ndarray, vectors: Tensor) -> Tensor:
 def _dot(image: Tensor, vectors: Tensor) -> np.ndarray:
     """``[E, k]``, what an image ``[E, size]`` has along each vector."""
     with tf32(False):
-        return _numbers(torch.bmm(vectors, image[:, :, None])[:, :, 0])
+        return _numbers(inner_products(vectors, image))
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

@@ -19,8 +19,9 @@ from featurespeed.homogeneous.losses import OutputLoss
 from featurespeed.homogeneous.network import Evaluation
 from featurespeed.homogeneous.scalings import scaling_factors, silent_layers
 from featurespeed.homogeneous.spec import GradientScaling
-from featurespeed.models.layers import Block, InputImages, MemberConv, MemberLinear, Readout, Weighted, average_pool
+from featurespeed.models.layers import Block, InputImages, MemberConv, MemberLinear, Readout, Weighted
 from featurespeed.models.networks import Network
+from featurespeed.models.pooling import average_pool
 from featurespeed.models.spec import KERNEL_PLACES
 from featurespeed.parameterization import LayerRole, Parameterization, ScalingRule, scaling_rule
 

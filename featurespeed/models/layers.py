@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featurespeed.models.plan import NEVER_FALLING
+from featurespeed.models.pooling import average_pool, max_pool
 from featurespeed.models.spec import Pooling
 from featurespeed.parameterization import LayerRole, ScalingRule
 
@@ -29,46 +30,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class AveragePool(torch.autograd.Function):
-    """2x2 average pooling whose backward pass copies; PyTorch's own on a GPU takes five times as long as its forward.
-
-    Derivatives of every kind and order, and ``torch.vmap``, work as for any other operation.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return functional.avg_pool2d(x, 2)
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.sides = inputs[0].shape[-2:]
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        spread = functional.interpolate(0.25 * gradient, scale_factor=2, mode="nearest")
-        odd = [whole - even for whole, even in zip(ctx.sides, spread.shape[-2:], strict=True)]
-        return functional.pad(spread, (0, odd[1], 0, odd[0])) if any(odd) else spread
-
-    @staticmethod
-    def jvp(ctx, tangent: Tensor) -> Tensor:
-        return functional.avg_pool2d(tangent, 2)
-
-
-def average_pool(x: Tensor) -> Tensor:
-    """2x2 average pooling of images ``[B, C, H, W]``; a last odd row or column is left out."""
-    return AveragePool.apply(x) if x.is_cuda else functional.avg_pool2d(x, 2)
-
-
 def activate_and_pool(x: Tensor, activation: str, pooling: Pooling | None) -> Tensor:
     """``phi(x)``, then 2x2 pooling; the largest pixel is taken first where that is the same: a quarter of the work."""
     phi = ACTIVATIONS[activation]
     if pooling == "max" and activation in NEVER_FALLING:
-        return phi(functional.max_pool2d(x, 2))
+        return phi(max_pool(x))
     if pooling is None:
         return phi(x)
-    return functional.max_pool2d(phi(x), 2) if pooling == "max" else average_pool(phi(x))
+    return max_pool(phi(x)) if pooling == "max" else average_pool(phi(x))
 
 
 def on_gpu(x: Tensor) -> bool:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from featurespeed.models import layers
-from featurespeed.models.layers import AveragePool, MemberConv
+from featurespeed.models.layers import MemberConv
 from featurespeed.models.networks import build_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import ParameterizationError
@@ -373,28 +373,6 @@ def test_the_feature_speed_formula_holds_at_every_cut_node(model, parameterizati
     moving = result.feature_speed > 0
     assert moving.tolist() == [parameterization != "RANDOM_FEATURES"] * (len(moving) - 1) + [True]
     assert float(result.formula_error[moving].max()) < 1e-10
-
-
-@pytest.mark.parametrize("sides", [(4, 6), (5, 7)], ids=["even", "odd"])
-def test_our_pooling_has_the_values_and_all_derivatives_of_pytorchs(sides):
-    x, v = (torch.randn(2, 3, *sides, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-
-    def results(pool):
-        def energy(x):
-            return pool(torch.tanh(x)).square().sum()
-
-        gradient = torch.func.grad(energy)
-        return (
-            pool(x),
-            gradient(x),
-            torch.func.jvp(gradient, (x,), (v,))[1],  # Hessian-vector products, in both ways
-            torch.func.grad(lambda x: (gradient(x) * v).sum())(x),
-            torch.func.jvp(pool, (x,), (v,))[1],
-            torch.vmap(torch.func.grad(energy))(torch.stack([x, v])),
-        )
-
-    for ours, theirs in zip(results(AveragePool.apply), results(lambda x: functional.avg_pool2d(x, 2)), strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 AUTHORS_CONVNET = {"kind": "convnet", "depth": 3, "convention": "authors", "strides": [1]}
