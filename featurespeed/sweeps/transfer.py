@@ -149,12 +149,6 @@ def along_training(
     return np.array(levels[1]), np.array(levels[2]), values.reshape([len(level) for level in levels])
 
 
-def last_step(rows: pd.DataFrame) -> int:
-    """Steps that the longest run of these rows trained; those of any row where no loss was recorded."""
-    losses = rows.loc[rows["quantity"] == "training_loss", "step"]
-    return int((losses if len(losses) else rows["step"]).max())
-
-
 def measured_rates(rows: pd.DataFrame, quantity: str) -> np.ndarray:
     """Learning rates at which a quantity was measured, ascending."""
     return np.sort(rows.loc[rows["quantity"] == quantity, "learning_rate"].unique())
