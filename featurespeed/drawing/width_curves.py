@@ -83,10 +83,10 @@ def shown(value: float, digits: int = 2) -> str:
     return f"{round(value, places) + 0.0:.{places}f}".replace("-", "−")
 
 
-def statistic(table: pd.DataFrame, name: str) -> str:
+def statistic(table: pd.DataFrame, name: str, digits: int = 2) -> str:
     """The printed form of a statistic; empty text where this run has none."""
     own = table[(table["panel"] == STATISTIC) & (table["series"] == name)]
-    return numbers(own.iloc[0]) if len(own) else ""
+    return numbers(own.iloc[0], digits) if len(own) else ""
 
 
 def write(ax: Axes, text: str, x: float = 0.03, y: float = 0.96, **style: object) -> None:

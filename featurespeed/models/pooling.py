@@ -1,7 +1,8 @@
-"""2x2 pooling of images, faster than PyTorch's own where that is slow; the values and derivatives are the same.
+"""2x2 pooling of images, faster than PyTorch's own where that is slow; values and derivatives are the same.
 
-Derivatives of every kind and order, and ``torch.vmap``, work as for any other operation. A last odd row or column is
-left out.
+Derivatives of every order, and ``torch.vmap``, work as for any other operation, with two exceptions: forward mode of
+forward mode along a tangent that itself moves, for which ``torch.autograd.Function`` has no rule, and gradients that
+are not finite, which spread over the four pixels. A last odd row or column is left out.
 """
 
 from __future__ import annotations

@@ -126,8 +126,9 @@ def _parsed(source: bytes) -> ast.Module:
 _STATEMENT = re.compile(rb"^[ \t]*((?:from[ \t]+[.\w]+[ \t]+)?import\b[ \t]*(?:\([^)]*\)|[^\n]*))", re.MULTILINE)
 _STRING = re.compile(rb"(\"\"\"|\'\'\').*?\1", re.DOTALL)
 _HARD = re.compile(
-    rb"[:;][ \t]*(?:from|import)\b|\bfrom\.|from[ \t]+\.+(?:import\b|[ \t]+(?!import\b))"
-    rb"|\\\r?\n|\r(?!\n)|\x0c|^\xef\xbb\xbf"
+    rb"[:;][ \t]*(?:from|import)\b|^[ \t]*from\b(?![ \t]+[.\w]+[ \t]+import\b)|^[ \t]*from[ \t]+\.+[ \t]+(?!import\b)"
+    rb"|\\\r?\n|\r(?!\n)|\x0c|\A\xef\xbb\xbf",
+    re.MULTILINE,
 )
 #: A comment or another string before the first triple quote of a line: the quotes may be part of it.
 _DOUBTFUL = re.compile(rb"^[^\n#\"\']*(?!\"\"\"|\'\'\')[#\"\'][^\n]*?(?:\"\"\"|\'\'\')", re.MULTILINE)

@@ -61,6 +61,8 @@ def test_imports_are_followed_through_the_package(package, tmp_path, statement, 
     [
         "from .near import x",
         "from.near import x",
+        "from featurespeed.inner . near import x",
+        "from featurespeed. inner.near import x",
         "from .near import(x)",
         "from . import near",
         "from .import near",

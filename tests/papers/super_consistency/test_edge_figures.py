@@ -58,18 +58,19 @@ def test_a_network_of_which_nothing_was_measured_is_left_out(name, label):
 
 
 @pytest.mark.parametrize(
-    ("name", "statistic", "text"),
+    ("name", "statistic", "text", "digits"),
     [
-        ("sc_fig09", "sharpness over 2/learning rate | Depth-muP", "all widths, Depth-μP: "),
-        ("sc_fig11", "rise at the largest over smallest width, muP over NTP", "smallest width, μP / NTP:\n"),
-        ("sc_fig27", "exponent in the width, second half | muP, no skips", "exponent in $N$, second half: "),
-        ("sc_fig27", "exponent in the depth, second half | Depth-muP", "exponent in $L$, second half: "),
+        ("sc_fig09", "sharpness over 2/learning rate | Depth-muP", "all widths, Depth-μP: ", 2),
+        ("sc_fig11", "rise at the largest over smallest width, muP over NTP", "smallest width, μP / NTP:\n", 2),
+        ("sc_fig27", "exponent in the width, second half | muP, no skips", "exponent in $N$, second half: ", 3),
+        ("sc_fig27", "exponent in the depth, second half | Depth-muP", "exponent in $L$, second half: ", 3),
     ],
 )
-def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text):
+def test_statistic_of_the_claim_is_printed_as_it_stands_in_the_table(name, statistic, text, digits):
     row = table(name)[(table(name)["panel"] == "statistic") & (table(name)["series"] == statistic)].iloc[0]
     written = texts(draw(name, table(name)))
-    assert text in written and f"{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]" in written
+    value, low, high = (shown(number, digits) for number in (row.y, row.y_low, row.y_high))
+    assert f"{text}{value} [{low}, {high}]" in written
 
 
 def test_trajectories_follow_the_probe_steps_and_not_the_eigenvalue():

@@ -144,7 +144,7 @@ def _draw_directional(ax: Axes, table: pd.DataFrame, label: str) -> None:
     _linear_below_the_edge(ax, own)
     ax.set(title=f"$g^\\top H g\\, /\\, |g|^2$, {network_label(label)}", xlabel="training step")
     for size, name in EXPONENT.items():
-        exponent = statistic(table, f"{name} | {label}")
+        exponent = statistic(table, f"{name} | {label}", digits=3)
         if exponent:
             write(ax, f"exponent in ${SYMBOLS[size]}$, second half: {exponent}", x=0.97)
     handles = [Line2D([], [], color=color, linewidth=2.2) for color in colors.values()]

@@ -49,7 +49,7 @@ ARTEFACTS = (
             "tenth of the steps against the base learning rate; diamonds mark the best one of every width, crosses "
             "rates at which a seed diverged, died or ended at chance, and the number is the shift of the best rate "
             "from the smallest width to the largest in steps of a factor 2, each seed's best rate being the lowest "
-            "point of a parabola. Middle: sharpness along training at the rate that is best for all widths together; "
+            "point of a parabola. Middle: sharpness along training at the best rate of those where it was measured; "
             "under μP the widths should lie on each other near 2/η₀ (dotted), under NTP they spread. The number is the "
             "exponent in N of its mean over the second half of training, there and at the next smaller rate. Right: "
             "training loss there."
@@ -76,12 +76,12 @@ ARTEFACTS = (
         gpu=False,
         groups=("sc_core",),
         reading=(
-            "The first steps of the runs of Figure 1, at one learning rate a network. Left: training loss. Middle: "
+            "The first steps of the runs of Figure 26, at one learning rate a network. Left: training loss. Middle: "
             "sharpness with the edge 2/η₀ and nine tenths of it (dotted); diamonds mark when the median seed of a "
             "width rises to the latter. A network that begins above it counts when it has fallen below and come "
             "back. The numbers are exponents in N: of the sharpness in the second half of these steps, and of the "
             "steps to the edge. Right: sharpness against the width at a few steps. Under μP the widths should "
-            "sharpen together, under NTP wider ones later and less."
+            "sharpen together, under NTP wider ones later."
         ),
         settings=(
             Setting("Layers of the ConvNet", "3", "column:depth"),
@@ -107,11 +107,11 @@ ARTEFACTS = (
         gpu=False,
         groups=("sc_core",),
         reading=(
-            "Figure 1 with a network of which only the readout learns. Above: training loss over the last tenth of "
-            "the steps against the base learning rate, with the best rate of every width and its shift in steps of a "
-            "factor 2; the shift of random features should lie between those of μP and NTP. Below: sharpness along "
-            "training at the rate that is best for all widths together, with 2/η₀ (dotted): without feature learning "
-            "it does not sharpen."
+            "Transfer as in Figure 1, beside a network of which only the readout learns. Above: training loss over "
+            "the last tenth of the steps against the base learning rate, with the best rate of every width and its "
+            "shift in steps of a factor 2; the shift of random features should lie between those of μP and NTP. "
+            "Below: sharpness along training at the best rate of those where it was measured, with 2/η₀ (dotted): "
+            "without feature learning it does not sharpen."
         ),
         settings=(
             Setting("Layers of the ConvNet", "3", "column:depth"),
