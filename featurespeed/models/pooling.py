@@ -79,10 +79,10 @@ class MaxPool(torch.autograd.Function):
             return _odd(_spread(gradient, *ctx.saved_tensors), ctx.sides)
         if ctx.places is None:
             ctx.places = _places(*ctx.saved_tensors, ctx.sides[1])
-        image = gradient.new_empty((gradient.shape[:-2].numel(), *ctx.sides))  # only its shape is looked at
-        flat = (each.reshape(image.shape[0], *each.shape[-2:]) for each in (gradient, ctx.places))
+        images = gradient.new_empty((gradient.shape[:-2].numel(), *ctx.sides))  # only the shape is looked at
+        pooled = (len(images), *gradient.shape[-2:])
         found = torch.ops.aten.max_pool2d_with_indices_backward(
-            next(flat), image, [2, 2], [2, 2], [0, 0], [1, 1], False, next(flat)
+            gradient.reshape(pooled), images, [2, 2], [2, 2], [0, 0], [1, 1], False, ctx.places.reshape(pooled)
         )
         return found.reshape(*gradient.shape[:-2], *ctx.sides)
 

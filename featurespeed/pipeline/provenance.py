@@ -126,7 +126,7 @@ def _parsed(source: bytes) -> ast.Module:
 _STATEMENT = re.compile(rb"^[ \t]*((?:from[ \t]+[.\w]+[ \t]+)?import\b[ \t]*(?:\([^)]*\)|[^\n]*))", re.MULTILINE)
 _STRING = re.compile(rb"(\"\"\"|\'\'\').*?\1", re.DOTALL)
 _HARD = re.compile(
-    rb"[:;][ \t]*(?:from|import)\b|^[ \t]*from\b(?![ \t]+[.\w]+[ \t]+import\b)|^[ \t]*from[ \t]+\.+[ \t]+(?!import\b)"
+    rb"[:;][ \t]*(?:from|import)\b|^[ \t]*from\b(?![ \t]+[.\w]+[ \t]+import\b)"
     rb"|\\\r?\n|\r(?!\n)|\x0c|\A\xef\xbb\xbf",
     re.MULTILINE,
 )

@@ -1,4 +1,4 @@
-"""Our pooling gives the numbers of PyTorch's own: values, and derivatives of every kind and order."""
+"""Our pooling gives the numbers of PyTorch's own, values and derivatives, and is used where it is the faster one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp
 from torch.nn import functional
 
-from featurespeed.models.pooling import AveragePool, MaxPool
+from featurespeed.models.pooling import FEW, AveragePool, MaxPool, max_pool
 
 POOLS = {
     "average": (AveragePool.apply, lambda x: functional.avg_pool2d(x, 2)),
@@ -76,6 +76,14 @@ def test_of_equal_pixels_the_first_one_has_the_gradient_in_every_layout(layout):
     x = torch.zeros(1, 2, 4, 4).to(memory_format=layout).requires_grad_()
     (found,) = torch.autograd.grad(POOLS["max"][0](x).sum(), x)
     assert found[0, 0].tolist() == [[1.0, 0.0, 1.0, 0.0], [0.0] * 4] * 2
+
+
+@pytest.mark.parametrize(("channels", "ours"), [(FEW // 64, True), (FEW // 64 - 1, False)])
+def test_many_pixels_are_pooled_by_ours_and_few_by_pytorch(channels, ours):
+    x = images(1, channels, 8, 8).requires_grad_()
+    found = max_pool(x)
+    assert (type(found.grad_fn).__name__ == "MaxPoolBackward") == ours
+    torch.testing.assert_close(found, functional.max_pool2d(x, 2), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
