@@ -40,7 +40,7 @@ DISTINCT = [
     "1: x\n'1': y\n",
     "base: &b {x: 1, y: 1}\nother: &o {z: 1}\nown: {<<: *b, x: 2}\nboth: {<<: *b, <<: *o}\n",
     "a: &x {b: 1}\nc: *x\nd: [*x, *x]\n",
-    '{"a": 1e-3, "b": [true, null, 1.5]}',
+    '{"a": 0.001, "b": [true, null, 1.5]}',
     "a: '1'\nb: 0o7\nc: 2024-01-31\nd: yes\ne: /data/my #1 set\n",
     "# nothing but a comment\n",
     "",
@@ -100,3 +100,12 @@ def test_a_file_that_is_absent_or_a_folder_is_told_in_one_line(tmp_path):
         with pytest.raises(YamlError) as fault:
             read_yaml(path)
         assert str(fault.value).startswith(f"{path}: cannot be read ({words}") and "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("text", ["4e-05", "1e3", "-2E-1", "+1e+2", "1.e5", "0.5e-3"])
+def test_powers_of_ten_are_numbers_as_in_json(text):
+    assert parse_yaml(f"[{text}]", "rates.json") == [float(text)]
+
+
+def test_what_only_looks_like_a_power_of_ten_stays_a_text():
+    assert parse_yaml("['4e-05', 1e, e5, 1e5x, 12]", "names.yaml") == ["4e-05", "1e", "e5", "1e5x", 12]
