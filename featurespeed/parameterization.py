@@ -15,6 +15,9 @@ Both published forms are given, and train alike. ``multipliers`` has unit varian
 ``rescaled`` has variances 1/fan_in and multipliers of 1, except the readout's 1/N. They are one network with
 ``a -> a s``, ``b -> b / s``, the learning rate ``-> c / s^2`` for SGD and ``-> c / s`` for Adam, whose epsilon goes
 ``-> s epsilon``; ``s`` is ``sqrt(D)`` at the input, ``sqrt(N)`` at hidden layers, and 1 at the readout of muP.
+
+Adam's learning rates are those of the table, or those of the code of the second paper's authors: one for all layers
+(:data:`LayerRates`), with or without a factor ``1/sqrt(L)``. Multipliers, initialisation and epsilon are the same.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 
 
 class Parameterization(StrEnum):
@@ -71,6 +75,10 @@ class LayerRole(StrEnum):
     INPUT = "input"
     HIDDEN = "hidden"
     READOUT = "readout"
+
+
+#: Adam's factors on the learning rate: each layer its own (``table``), or ``gamma^2`` for all of them (``common``).
+LayerRates = Literal["table", "common"]
 
 
 class ParameterizationError(ValueError):
@@ -182,6 +190,15 @@ _TABLE: Mapping[Parameterization, _Rules] = MappingProxyType(
 _ROLES = tuple(LayerRole)
 _HAS_GAMMA = (Parameterization.NTP, Parameterization.MUP, Parameterization.DEPTH_MUP)
 
+#: Adam's one factor for all layers in the authors' code, but for its ``gamma_0^2``, and where there is one.
+_COMMON_RATES = (_power(gamma=2),) * 3
+_HAS_COMMON_RATES = tuple(name for name in _HAS_GAMMA if _TABLE[name].adam is not None)
+
+#: Exponents of L in Adam's factors that carry ``1/sqrt(L)``: those of Depth-muP, and those of the authors' code.
+_DEPTH_EXPONENTS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
+    {"table": (0.0, -0.5, 0.0), "common": (-0.5, -0.5, -0.5)}
+)
+
 
 @dataclass(frozen=True)
 class ScalingRule:
@@ -216,6 +233,37 @@ def check_covered(parameterization: Parameterization, optimizer: OptimizerName) 
         )
 
 
+def check_adaptive(optimizer: OptimizerName, layer_rates: LayerRates, depth_rates: bool | None) -> None:
+    """Raise :class:`ParameterizationError`, with the remedy, if SGD is given one of the choices that Adam has."""
+    if optimizer != OptimizerName.SGD:
+        return
+    remedy = "leave it out, or use adam or adamw"
+    if layer_rates != "table":
+        raise ParameterizationError(f"layer_rates = {layer_rates!r}: sgd has 'table' alone; {remedy}")
+    if depth_rates is not None:
+        raise ParameterizationError(f"depth_rates = {depth_rates}: no rate of sgd carries the depth; {remedy}")
+
+
+def _check_choices(
+    parameterization: Parameterization,
+    optimizer: OptimizerName,
+    gamma0: float,
+    layer_rates: LayerRates,
+    depth_rates: bool | None,
+) -> None:
+    check_covered(parameterization, optimizer)
+    check_adaptive(optimizer, layer_rates, depth_rates)
+    if gamma0 != 1.0 and parameterization not in _HAS_GAMMA:
+        raise ParameterizationError(
+            f"gamma0 = {gamma0}: {parameterization} has no gamma_0; use {', '.join(_HAS_GAMMA)} or leave gamma0 at 1"
+        )
+    if layer_rates == "common" and parameterization not in _HAS_COMMON_RATES:
+        raise ParameterizationError(
+            f"layer_rates = 'common': the common rate is gamma^2, and {parameterization} has no gamma;"
+            f" use {' or '.join(_HAS_COMMON_RATES)}, or leave layer_rates at 'table'"
+        )
+
+
 def scaling_rule(
     parameterization: Parameterization,
     role: LayerRole,
@@ -228,46 +276,67 @@ def scaling_rule(
     gamma0: float = 1.0,
     fan_in: int | None = None,
     gamma_fan_in: int | None = None,
+    counted: bool = True,
+    layer_rates: LayerRates = "table",
+    depth_rates: bool | None = None,
 ) -> ScalingRule:
     """Initialisation, multiplier and learning rate of one weight matrix.
 
     Args:
         parameterization, role: the cell of the table.
         width: ``N``, hidden units or channels.
-        depth: ``L``, residual blocks; matters to DEPTH_MUP with Adam only (see :func:`branch_multiplier`).
+        depth: ``L``, residual blocks; matters to Adam only, and there to DEPTH_MUP and ``depth_rates`` (see
+            :func:`branch_multiplier`).
         input_dim: ``D``, inputs of one unit of the first layer: entries of a vector, 9 times the channels for a
             3x3 convolution.
         optimizer: decides on the learning rate.
         form: ``multipliers`` (arXiv:2402.17457, Eq. 1 and Table 1) or ``rescaled`` (arXiv:2203.03466, Table 8).
-        gamma0: ``gamma_0``, divides the output of NTP and muP; SGD's learning rates carry ``gamma_0^2``.
+        gamma0: ``gamma_0``, divides the output of NTP and muP; SGD's learning rates, and common ones of Adam, carry
+            ``gamma_0^2``.
         fan_in: what a unit of a hidden layer or of the readout sees, as multipliers and variances count it; the width
             if None.
         gamma_fan_in: ``N`` in ``gamma = gamma_0 sqrt(N)`` of (Depth-)muP; the width if None.
+        counted: whether ``L`` counts the layer. One that it does not, such as a convolution between two blocks, knows
+            ``L`` only from common rates.
+        layer_rates: Adam's factors, those of the table or ``gamma^2`` for all layers.
+        depth_rates: whether Adam's factors carry ``1/sqrt(L)``: those of hidden layers, or all if they are common.
+            None: as the table has it; common ones do not.
 
     Raises:
-        ParameterizationError: the table does not cover the optimizer, or has no ``gamma_0``.
+        ParameterizationError: the table does not cover the optimizer, or has no ``gamma_0``, or the choices of Adam's
+            rates do not go with the others.
     """
     parameterization, optimizer = Parameterization(parameterization), OptimizerName(optimizer)
-    check_covered(parameterization, optimizer)
-    if gamma0 != 1.0 and parameterization not in _HAS_GAMMA:
-        raise ParameterizationError(
-            f"gamma0 = {gamma0}: {parameterization} has no gamma_0; use {', '.join(_HAS_GAMMA)} or leave gamma0 at 1"
-        )
+    _check_choices(parameterization, optimizer, gamma0, layer_rates, depth_rates)
     rules, index = _TABLE[parameterization], _ROLES.index(LayerRole(role))
-    adaptive = optimizer is not OptimizerName.SGD
+    adaptive, common = optimizer is not OptimizerName.SGD, layer_rates == "common"
     gamma = math.sqrt(width if gamma_fan_in is None else gamma_fan_in)
 
-    def value(laws: tuple[PowerLaw, PowerLaw, PowerLaw]) -> float:
-        return laws[index](width if fan_in is None else fan_in, depth, input_dim, 1, gamma=gamma)
+    def value(laws: tuple[PowerLaw, PowerLaw, PowerLaw], of_all_layers: bool = False) -> float:
+        own_depth = depth if counted or of_all_layers else 1
+        return laws[index](width if fan_in is None else fan_in, own_depth, input_dim, 1, gamma=gamma)
 
     shift = value(rules.rescaling) if form == Form.RESCALED else 1.0
+    rates = _adam_rates(rules, layer_rates, depth_rates) if adaptive else rules.sgd
+    rate = value(rates, of_all_layers=common) * (gamma0**2 if common or not adaptive else 1.0)
     rule = ScalingRule(
         init_std=value(rules.init_std) / shift,
         multiplier=value(rules.multiplier) * shift,
-        lr_scale=value(rules.adam) / shift if adaptive else value(rules.sgd) / shift**2 * gamma0**2,
+        lr_scale=rate / (shift if adaptive else shift**2),
         epsilon_scale=value(rules.epsilon) * shift / gamma0 if adaptive else 1.0,
     )
     return replace(rule, multiplier=rule.multiplier / gamma0) if role == LayerRole.READOUT else rule
+
+
+def _adam_rates(
+    rules: _Rules, layer_rates: LayerRates, depth_rates: bool | None
+) -> tuple[PowerLaw, PowerLaw, PowerLaw]:
+    """Laws of Adam's factors; epsilon has none of these choices, because gradients do not depend on the rates."""
+    laws = _COMMON_RATES if layer_rates == "common" else rules.adam
+    if depth_rates is None:
+        return laws
+    exponents = _DEPTH_EXPONENTS[layer_rates] if depth_rates else (0.0, 0.0, 0.0)
+    return tuple(replace(law, L=exponent) for law, exponent in zip(laws, exponents, strict=True))
 
 
 def branch_multiplier(parameterization: Parameterization, depth: int) -> float:

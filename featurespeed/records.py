@@ -125,6 +125,7 @@ QUANTITIES: dict[str, str] = {
     "residual_eigenvalue": "1/learning rate",
     "layer_sharpness": "1/learning rate",
     "augmented_sharpness": "1/learning rate",
+    "gamma_sharpness": "1/learning rate",
     "directional_sharpness": "1/learning rate",
     "hessian_trace": "1/learning rate",
     "ntk_eigenvalue": "1/learning rate",

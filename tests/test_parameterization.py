@@ -161,6 +161,67 @@ def test_an_optimizer_that_is_not_covered_raises_with_the_remedy(parameterizatio
             call()
 
 
+# Adam's factors under the choices of rates, in the form of unit variances: the table's, with 1/sqrt(L) = 1/4 at hidden
+# layers or without; and those of the authors' code, gamma^2 = N for all layers, with 1/sqrt(L) at all or without.
+CHOSEN_RATES = {
+    ("MUP", "table", None): (1, 0.1, 1),
+    ("MUP", "table", True): (1, 0.025, 1),
+    ("MUP", "table", False): (1, 0.1, 1),
+    ("DEPTH_MUP", "table", None): (1, 0.025, 1),
+    ("DEPTH_MUP", "table", True): (1, 0.025, 1),
+    ("DEPTH_MUP", "table", False): (1, 0.1, 1),
+    ("SP", "table", True): (1, 0.25, 1),
+    **{(name, "common", None): (100, 100, 100) for name in ("MUP", "DEPTH_MUP")},
+    **{(name, "common", True): (25, 25, 25) for name in ("MUP", "DEPTH_MUP")},
+    **{(name, "common", False): (100, 100, 100) for name in ("MUP", "DEPTH_MUP")},
+}
+
+
+@pytest.mark.parametrize(("parameterization", "layer_rates", "depth_rates"), CHOSEN_RATES)
+def test_every_choice_of_adams_rates_and_that_nothing_else_depends_on_it(parameterization, layer_rates, depth_rates):
+    """In the other form a rate is ``1/s`` of it; multiplier, initialisation and epsilon are those of the table."""
+    choice = {"layer_rates": layer_rates, "depth_rates": depth_rates}
+    for role, expected in zip(LayerRole, CHOSEN_RATES[parameterization, layer_rates, depth_rates], strict=True):
+        for optimizer in ("adam", "adamw"):
+            for form in Form:
+                std, multiplier, _, epsilon = numbers(parameterization, role, optimizer, form)
+                s = multiplier / numbers(parameterization, role, optimizer)[1]
+                found = numbers(parameterization, role, optimizer, form, **choice)
+                assert found == pytest.approx((std, multiplier, expected / s, epsilon), rel=1e-12)
+
+
+def test_common_rates_hold_gamma0_and_count_what_gamma_counts():
+    """gamma^2 = gamma_0^2 * (inputs of the readout), not the width."""
+    options = {"gamma0": 0.5, "fan_in": 900, "gamma_fan_in": 1600, "layer_rates": "common"}
+    for role in LayerRole:
+        assert numbers("MUP", role, "adam", **options)[2] == pytest.approx(400, rel=1e-12)
+        assert numbers("MUP", role, "adam", depth_rates=True, **options)[2] == pytest.approx(100, rel=1e-12)
+
+
+def test_a_layer_that_the_depth_does_not_count_knows_it_from_common_rates_only():
+    outside = {"counted": False, "depth_rates": True}
+    assert numbers("DEPTH_MUP", "hidden", "adam", **outside)[2:] == pytest.approx((0.1, 0.001), rel=1e-12)
+    assert numbers("DEPTH_MUP", "hidden", "adam", layer_rates="common", **outside)[2] == pytest.approx(25, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("parameterization", "optimizer", "choice", "message"),
+    [
+        (
+            "SP",
+            "adam",
+            {"layer_rates": "common"},
+            "^layer_rates = 'common': .*SP has no gamma; use MUP or DEPTH_MUP, or",
+        ),
+        ("MUP", "sgd", {"layer_rates": "common"}, "^layer_rates = 'common': sgd has 'table' .*, or use adam or adamw$"),
+        ("MUP", "sgd", {"depth_rates": False}, "^depth_rates = False: no rate of sgd .*, or use adam or adamw$"),
+    ],
+)
+def test_choices_of_rates_that_do_not_exist_are_refused_with_the_remedy(parameterization, optimizer, choice, message):
+    with pytest.raises(ParameterizationError, match=message):
+        scaling_rule(parameterization, "hidden", N, optimizer=optimizer, **choice)
+
+
 @pytest.mark.parametrize(("parameterization", "role"), [("MUPP", "input"), ("MUP", "middle")])
 def test_unknown_names_raise(parameterization, role):
     with pytest.raises(ValueError, match="is not a valid"):

@@ -25,7 +25,14 @@ from featurespeed.models.layers import (
 from featurespeed.models.plan import LayerPlan, is_strided_chain, plan_network
 from featurespeed.models.spec import ModelSpec, check_model
 from featurespeed.models.strided import gathered_outputs, pixel_places
-from featurespeed.parameterization import Form, OptimizerName, Parameterization, branch_multiplier, scaling_rule
+from featurespeed.parameterization import (
+    Form,
+    LayerRates,
+    OptimizerName,
+    Parameterization,
+    branch_multiplier,
+    scaling_rule,
+)
 from featurespeed.randomness import generator
 
 
@@ -95,14 +102,16 @@ def build_network(
     optimizer: OptimizerName = OptimizerName.SGD,
     form: Form = Form.MULTIPLIERS,
     gamma0: float = 1.0,
+    layer_rates: LayerRates = "table",
+    depth_rates: bool | None = None,
 ) -> Network:
     """An uninitialised ensemble (see :meth:`Network.initialise`).
 
     Args:
         model: architecture, its depth included.
         width: ``N``, hidden units or channels.
-        parameterization, optimizer, form, gamma0: choose multipliers, initialisation and learning rates from the table
-            of :mod:`featurespeed.parameterization`.
+        parameterization, optimizer, form, gamma0, layer_rates, depth_rates: choose multipliers, initialisation and
+            learning rates from the table of :mod:`featurespeed.parameterization`.
         input_shape: channels, height and width of an image; an MLP flattens it.
         classes: outputs.
         members: networks side by side.
@@ -115,12 +124,13 @@ def build_network(
     """
     check_model(parameterization, model)
     plan = plan_network(model, width, input_shape, classes)
-    depth = model.counted_depth
+    has_branches = any(layer.in_branch for layer in plan.layers)  # then L counts these, and else all hidden layers
 
     def layer(layer: LayerPlan) -> Weighted:
         rule = scaling_rule(
-            parameterization, layer.role, width, depth if layer.in_branch else 1, input_dim=layer.fan_in,
+            parameterization, layer.role, width, model.counted_depth, input_dim=layer.fan_in,
             optimizer=optimizer, form=form, gamma0=gamma0, fan_in=layer.fan_in, gamma_fan_in=plan.gamma_fan_in,
+            counted=layer.in_branch or not has_branches, layer_rates=layer_rates, depth_rates=depth_rates,
         )  # fmt: skip
         rule = replace(rule, multiplier=rule.multiplier * layer.gain)
         if layer.kernel:
@@ -130,7 +140,7 @@ def build_network(
     def rebuild(count: int) -> Network:
         return build_network(
             model, width, parameterization, input_shape=input_shape, classes=classes, members=count,
-            optimizer=optimizer, form=form, gamma0=gamma0,
+            optimizer=optimizer, form=form, gamma0=gamma0, layer_rates=layer_rates, depth_rates=depth_rates,
         )  # fmt: skip
 
     first, *hidden, last = plan.modules

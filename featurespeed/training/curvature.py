@@ -1,7 +1,8 @@
 """Curvature along training, at the weights that a job has kept: one row a network, probe step and eigenvalue.
 
-All operators are in units of each layer's learning rate, ``D^1/2 A D^1/2`` with ``D`` the layers' factors:
-``gamma^2 A`` in the parameterizations of arXiv:2402.17457, Eq. 1. Their eigenvalues compare with ``2 / eta_0``.
+All operators are in units of each layer's learning rate, ``D^1/2 A D^1/2`` with ``D`` the layers' factors: with SGD
+``gamma^2 A`` in the parameterizations of arXiv:2402.17457, Eq. 1, and their eigenvalues compare with ``2 / eta_0``.
+Adam has factors of its own; ``gamma_sharpness`` has those of SGD whatever the optimizer.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from featurespeed.training.groups import OutOfMemory, chunks, side_by_side
 from featurespeed.training.job import Row
 from featurespeed.training.optimizers import layer_epsilon, warmup_factor
 from featurespeed.training.setup import DTYPES, image_shape, make_network, make_stream
-from featurespeed.training.spec import TrainingSpec
+from featurespeed.training.spec import OptimizerSpec, TrainingSpec
 from featurespeed.training.weights import load_second_moments, load_weights
 
 #: Gradient of the loss of one image by the outputs, ``[E, B, classes]``: loss -> function of outputs and labels.
@@ -56,6 +57,16 @@ LARGEST = {"gauss_newton_eigenvalue": GaussNewton, "residual_eigenvalue": Residu
 def layer_rates(network: Network) -> list[float]:
     """Factor on the learning rate of every layer that learns, from input to readout."""
     return [layer.rule.lr_scale for layer in network.weighted.values() if layer.weight.requires_grad]
+
+
+def gamma_squared(run: TrainingSpec, shape: tuple[int, int, int]) -> list[float]:
+    """``gamma^2`` of every layer that learns, whatever the optimizer: the factors of SGD, in the form of the job.
+
+    ``gamma_0^2 N`` in (Depth-)muP, ``gamma_0^2`` in NTP, 1 in SP; in the form ``rescaled`` over ``s^2``, by which the
+    Hessian has grown. ``shape`` is that of an image: channels, height, width.
+    """
+    with_sgd = run.model_copy(update={"optimizer": OptimizerSpec()})
+    return layer_rates(make_network(with_sgd, shape, classes=1, members=1))
 
 
 def objective_of(
@@ -160,6 +171,10 @@ class Measurement:
         on_augmented = objective_of(point.network, self.run.loss, point.augmented, micro_batch=point.micro_batch)
         return self._track(point, quantity, Scaled(Hessian(on_augmented), point.rates))
 
+    def _gamma(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
+        rates = point.objective.fill(gamma_squared(self.run, tuple(point.batch[0].shape[1:])))
+        return self._track(point, quantity, Scaled(Hessian(point.objective), rates))
+
     def _smallest(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
         return self._track(point, quantity, Negative(point.scaled(Hessian)), sign=-1.0)
 
@@ -232,6 +247,7 @@ Follow = Callable[[list[int], int | None], list[Row]]  # members side by side, m
 MEASURES: dict[str, Measure] = {
     "sharpness": Measurement._sharpness,
     "augmented_sharpness": Measurement._augmented,
+    "gamma_sharpness": Measurement._gamma,
     "smallest_eigenvalue": Measurement._smallest,
     "layer_sharpness": Measurement._layers,
     "ntk_eigenvalue": Measurement._kernel,

@@ -22,6 +22,7 @@ CurvatureQuantity = Literal[
     "hessian_trace",
     "ntk_eigenvalue",
     "preconditioned_sharpness",
+    "gamma_sharpness",
     "residual_norm",
     "feature_speed",
 ]
@@ -34,7 +35,8 @@ class CurvatureSpec(Spec):
 
     Attributes:
         quantities: names, as in the records; ``feature_speed`` stands for all quantities of the feature speed formula
-            at every cut node, ``augmented_sharpness`` for the sharpness on the same images, augmented as in training.
+            at every cut node, ``augmented_sharpness`` for the sharpness on the same images, augmented as in training,
+            ``gamma_sharpness`` for that of ``gamma^2 H`` whatever the optimizer.
         images: size of the fixed batch, the same one throughout training.
         eigenvalues: how many of the largest ones, of the Hessian and of the NTK.
         tol: relative accuracy asked of every eigenvalue.

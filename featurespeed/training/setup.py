@@ -73,6 +73,8 @@ def make_network(spec: TrainingSpec, shape: tuple[int, int, int], classes: int, 
         optimizer=spec.optimizer.name,
         form=spec.form,
         gamma0=spec.gamma0,
+        layer_rates=spec.optimizer.layer_rates,
+        depth_rates=spec.optimizer.depth_rates,
     )
 
 

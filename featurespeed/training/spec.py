@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from featurespeed.data.spec import DataSpec, check_batch
 from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec, check_model
 from featurespeed.parameterization import (
     Form,
+    LayerRates,
     LayerRole,
     OptimizerName,
     Parameterization,
+    check_adaptive,
     check_covered,
     scaling_rule,
 )
@@ -37,6 +39,10 @@ class OptimizerSpec(Spec):
         decay_follows_layer: multiply the decay with the layer's factor on the learning rate, too, as PyTorch's AdamW
             does with parameter groups; the two forms of a parameterization then differ.
         warmup_steps: the learning rate rises linearly over so many steps.
+        layer_rates: Adam's factors on the learning rate: each layer's own (``table``: arXiv:2402.17457, Table 1), or
+            ``gamma^2`` for all layers (``common``: the code of its authors); (Depth-)muP has both.
+        depth_rates: whether Adam's factors carry ``1/sqrt(L)``: those of hidden layers (of residual branches, if there
+            are any), or those of all layers if they are common. None: Depth-muP's of the table do, no others.
     """
 
     name: OptimizerName = OptimizerName.SGD
@@ -47,6 +53,8 @@ class OptimizerSpec(Spec):
     weight_decay: NonNegative = 0.0
     decay_follows_layer: bool = False
     warmup_steps: Steps = 0
+    layer_rates: LayerRates = "table"
+    depth_rates: bool | None = None
 
     @model_validator(mode="after")
     def _belongs_to_the_optimizer(self) -> OptimizerSpec:
@@ -54,7 +62,16 @@ class OptimizerSpec(Spec):
             raise ValueError(f"momentum = {self.momentum}: only sgd has one; {self.name} has betas")
         if self.weight_decay and self.name == OptimizerName.ADAM:
             raise ValueError(f"weight_decay = {self.weight_decay}: adam has none; use adamw")
+        check_adaptive(self.name, self.layer_rates, self.depth_rates)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_choices(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs are named, and kept, by their settings: one from before these choices stays the same run."""
+        defaults = {name: type(self).model_fields[name].default for name in ("layer_rates", "depth_rates")}
+        return {
+            name: value for name, value in serialise(self).items() if name not in defaults or value != defaults[name]
+        }
 
 
 class TrainingSpec(Spec):
@@ -110,7 +127,10 @@ def check_training(spec: TrainingSpec) -> None:
     check_covered(spec.parameterization, spec.optimizer.name)
     check_model(spec.parameterization, spec.model)
     plan_network(spec.model, spec.width, spec.data.shape, classes=1)
-    scaling_rule(spec.parameterization, LayerRole.READOUT, 2, optimizer=spec.optimizer.name, gamma0=spec.gamma0)
+    scaling_rule(
+        spec.parameterization, LayerRole.READOUT, 2, optimizer=spec.optimizer.name, gamma0=spec.gamma0,
+        layer_rates=spec.optimizer.layer_rates, depth_rates=spec.optimizer.depth_rates,
+    )  # fmt: skip
     check_batch(spec.batch_size, spec.data)
 
 

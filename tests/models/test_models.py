@@ -119,6 +119,31 @@ def test_only_layers_in_a_branch_carry_the_depth():
     assert [layer.rule.lr_scale for layer in layers] == pytest.approx([1, *[18**-0.5] * 3, 6**-0.5, 1], rel=1e-12)
 
 
+def test_layers_carry_the_depth_that_is_asked_for():
+    """1/sqrt(L) at L = 3, N = 6: in the branches, in a plain network at hidden layers, at common rates everywhere."""
+    plain = {"kind": "mlp", "depth": 3}
+    for model, choice, expected in (
+        (THREE_BLOCKS, {"layer_rates": "table"}, [1, *[18**-0.5] * 3, 6**-0.5, 1]),
+        (THREE_BLOCKS, {"layer_rates": "common"}, [6 / 3**0.5] * 6),
+        (plain, {"layer_rates": "table"}, [1, *[18**-0.5] * 2, 1]),
+    ):
+        network = initialised(model, "MUP", optimizer="adam", depth_rates=True, **choice)
+        for built in (network, network.take([0])):
+            rates = [layer.rule.lr_scale for layer in built.weighted.values()]
+            assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_common_rates_count_what_gamma_counts():
+    """The authors' ConvNet: all inputs of its readout, pixels included."""
+    model = {"kind": "convnet", "depth": 3, "convention": "authors", "tau": 1}
+    network = initialised(model, input_shape=(2, 32, 32), optimizer="adam", layer_rates="common")
+    *_, readout = network.weighted.values()
+    inputs = readout.weight.shape[-1]
+    assert inputs > 6
+    rates = [layer.rule.lr_scale for layer in network.weighted.values()]
+    assert rates == pytest.approx([inputs] * len(rates), rel=1e-12)
+
+
 def test_depth_mup_without_residual_branches_raises_with_the_remedy():
     with pytest.raises(
         ParameterizationError, match="^parameterization = DEPTH_MUP: .*tau = 0 .*set tau: 1, or use MUP$"

@@ -82,6 +82,8 @@ def make_network(spec: TrainingSpec, members: int) -> Network:
         optimizer=spec.optimizer.name,
         form=spec.form,
         gamma0=spec.gamma0,
+        layer_rates=spec.optimizer.layer_rates,
+        depth_rates=spec.optimizer.depth_rates,
     ).to(DOUBLE)
 
 

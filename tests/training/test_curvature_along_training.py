@@ -230,14 +230,24 @@ def test_derivatives_that_overflow_end_one_network_and_no_other(digits, tmp_path
     assert steps[1.0] == [0]
 
 
-def test_the_preconditioned_sharpness_is_that_of_adam(digits, tmp_path):
+#: Adam's rates -> the factors of input, hidden layer and readout, at N = 4 and L = 2.
+ADAM_RATES = {
+    "table": ({}, [1.0, 0.5, 1.0]),
+    "common, with depth": ({"layer_rates": "common", "depth_rates": True}, [8**0.5] * 3),
+}
+
+
+@pytest.mark.parametrize("rates", ADAM_RATES)
+def test_the_preconditioned_sharpness_is_that_of_adam(digits, tmp_path, rates):
     """The largest eigenvalue of ``D P^-1 H`` with P from the second moments, bias corrections and epsilon."""
-    optimizer = {"name": "adam", "warmup_steps": 40}
+    choice, stated = ADAM_RATES[rates]
+    optimizer = {"name": "adam", "warmup_steps": 40} | choice
     run, records = trained(digits, tmp_path, optimizer=optimizer, learning_rates=[0.01], seeds=1)
     table = measured(run, digits, records, tmp_path, quantities=["preconditioned_sharpness"])
     assert sorted(table.loc[table["quantity"] == "preconditioned_sharpness", "step"]) == [10, 20]  # none before a step
     hessian, factors = dense(run, digits, tmp_path, 0, 20)
     network = make_network(run, (1, 4, 4), 10, 1).double()
+    assert layer_rates(network) == pytest.approx(stated, rel=1e-12)
     second = load_second_moments(tmp_path, network, [0], 20)
     moment = torch.cat([second[name].flatten() for name in network.weighted])
     scales = torch.cat([torch.full((w.weight[0].numel(),), w.rule.epsilon_scale) for w in network.weighted.values()])
@@ -246,6 +256,30 @@ def test_the_preconditioned_sharpness_is_that_of_adam(digits, tmp_path):
     expected = torch.linalg.eigvals(rates[:, None] * hessian).real.max()
     found = rows_of(table, run, 0, 20, "preconditioned_sharpness")["value"].item()
     assert found == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_gamma_sharpness_is_that_of_gamma_squared_times_the_hessian_whatever_adams_rates_are(digits, tmp_path):
+    """gamma^2 = gamma_0^2 N = 1 for both forms, while the sharpness is in units of Adam's rates: N of the one form at
+    common rates, ``N / sqrt(L)`` with the depth, and neither at those of the table."""
+    found, quantities = {}, ["sharpness", "gamma_sharpness"]
+    for name, form, choice in (
+        ("table", "multipliers", {}),
+        ("rescaled", "rescaled", {}),
+        ("common", "multipliers", {"layer_rates": "common"}),
+        ("depth", "multipliers", {"layer_rates": "common", "depth_rates": True}),
+    ):
+        optimizer, folder = {"name": "adam", **choice}, tmp_path / name
+        once = {"learning_rates": [0.01], "seeds": 1, "steps": 1, "probe_steps": [0], "gamma0": 0.5, "form": form}
+        run, records = trained(digits, folder, optimizer=optimizer, **once)
+        table = measured(run, digits, records, folder, quantities=quantities, eigenvalues=1)
+        found[name] = table.set_index("quantity")["value"][quantities].to_list()
+        if name == "table":
+            expected = float(torch.linalg.eigvalsh(0.25 * 4 * dense(run, digits, folder, 0, 0)[0])[-1])
+    for _, gamma in found.values():
+        assert gamma == pytest.approx(expected, rel=1e-7)
+    assert found["common"][0] == pytest.approx(expected, rel=1e-7)
+    assert found["depth"][0] == pytest.approx(expected / math.sqrt(2), rel=1e-7)
+    assert abs(found["table"][0] / expected - 1) > 0.1
 
 
 def test_weights_that_adam_has_never_moved_have_no_rate():
@@ -486,6 +520,12 @@ WRONG = {
     "a tolerance of 0": ({"tol": 0}, "tol"),
     "a preconditioner of SGD": ({"quantities": ["preconditioned_sharpness"]}, "sgd has no preconditioner"),
 }
+
+
+def test_common_rates_of_a_parameterization_without_gamma_are_refused():
+    sp = {"parameterization": "SP", "optimizer": {"name": "adam", "layer_rates": "common"}}
+    with pytest.raises(ValidationError, match="layer_rates = 'common': .* SP has no gamma; use MUP or DEPTH_MUP"):
+        TrainingSpec.model_validate(RUN | sp)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -152,16 +152,24 @@ def test_a_weight_that_never_has_a_gradient_stays_where_it_is_without_epsilon():
     assert moved[..., ~rim.flatten()].double().mean() > 0.8
 
 
-def test_the_first_step_without_epsilon_has_the_size_of_the_learning_rate_everywhere():
-    ensemble = build(OptimizerSpec(name="adam", epsilon=0.0))
+@pytest.mark.parametrize(
+    ("layer_rates", "factors"),
+    [("table", [1, 6**-0.5, 6**-0.5, 1]), ("common", [0.25 * 6] * 4)],
+    ids=["table", "common"],
+)
+def test_the_first_step_without_epsilon_has_the_size_of_the_learning_rate_everywhere(layer_rates, factors):
+    """At gamma_0 = 0.5, N = 6: each layer's own factor, or gamma^2 for all of them."""
+    spec = OptimizerSpec(name="adam", epsilon=0.0, layer_rates=layer_rates)
+    ensemble = build(spec, gamma0=0.5, layer_rates=layer_rates)
     before = [w.detach().clone() for w in ensemble.optimizer.weights]
     x, y = (t.expand(2, *t.shape) for t in BATCHES[0])
     _, gradients = ensemble.gradients(x, y)
     ensemble.step(x, y, 0)
-    for old, gradient, layer in zip(before, gradients, ensemble.network.weighted.values(), strict=True):
+    layers = ensemble.network.weighted.values()
+    for old, gradient, layer, factor in zip(before, gradients, layers, factors, strict=True):
         for member, eta in enumerate(RATES["adam"]):
             step = layer.weight.detach()[member] - old[member]
-            expected = -eta * layer.rule.lr_scale * gradient[member].sign()
+            expected = -eta * factor * gradient[member].sign()
             torch.testing.assert_close(step, expected, rtol=1e-10, atol=1e-15)
 
 
@@ -256,11 +264,30 @@ def test_the_state_of_an_optimizer_holds_what_it_needs_and_no_more():
         ({"name": "sgd", "momentum": 1.0}, "less than 1"),
         ({"name": "lion"}, "'sgd', 'adam' or 'adamw'"),
         ({"name": "adam", "epsilon": -1e-8}, "greater than or equal to 0"),
+        (
+            {"name": "sgd", "layer_rates": "common"},
+            "layer_rates = 'common': sgd has 'table' alone; leave it out, or use",
+        ),
+        (
+            {"name": "sgd", "depth_rates": True},
+            "depth_rates = True: no rate of sgd carries the depth; leave it out, or",
+        ),
+        ({"name": "adam", "layer_rates": "authors"}, "'table' or 'common'"),
     ],
 )
 def test_optimizers_that_do_not_exist_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         OptimizerSpec.model_validate(settings)
+
+
+def test_choices_of_rates_that_are_not_made_leave_the_settings_by_which_runs_are_named():
+    """A run from before there was a choice keeps its name; one that makes it has another."""
+    assert not {"layer_rates", "depth_rates"} & set(OptimizerSpec(name="adam").model_dump())
+    for choice in ({"layer_rates": "common"}, {"depth_rates": False}, {"depth_rates": True}):
+        spec = OptimizerSpec(name="adam", **choice)
+        dumped = spec.model_dump(mode="json")
+        assert choice.items() <= dumped.items()
+        assert OptimizerSpec.model_validate(dumped) == spec
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------

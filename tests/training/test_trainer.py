@@ -114,6 +114,7 @@ def test_the_order_of_members_is_seed_by_seed():
 
 ADAM = {"name": "adam", "epsilon": 1e-3}
 ADAMW = {"name": "adamw", "epsilon": 1e-3, "weight_decay": 0.3}
+COMMON = {"layer_rates": "common"}
 SAME_CURVE = {
     "muP, SGD": ("MUP", MLP, {}),
     "muP, SGD, ConvNet": ("MUP", CONVNET, {"momentum": 0.5}),
@@ -124,6 +125,8 @@ SAME_CURVE = {
     "Depth-muP, Adam, eps by layer": ("DEPTH_MUP", RESIDUAL_CONVNET, ADAM),
     "muP, AdamW, independent decay": ("MUP", MLP, ADAMW),
     "Depth-muP, AdamW, independent decay": ("DEPTH_MUP", RESIDUAL_MLP, ADAMW),
+    "muP, Adam, common rates": ("MUP", MLP, ADAM | COMMON),
+    "Depth-muP, Adam, common rates with depth": ("DEPTH_MUP", RESIDUAL_CONVNET, ADAM | COMMON | {"depth_rates": True}),
 }
 OTHER_CURVE = {
     "muP, Adam, one eps": ("MUP", MLP, ADAM | {"epsilon_by_layer": False}),
@@ -134,6 +137,8 @@ OTHER_CURVE = {
 
 def both_forms(parameterization, model, optimizer):
     rates = [0.05 if model is CONVNET else 0.8] if optimizer.get("name", "sgd") == "sgd" else [0.03]
+    if "layer_rates" in optimizer:
+        rates = [0.002]  # in units of the common rate, which is N times that of the table or more
     rest = {"parameterization": parameterization, "model": model, "optimizer": optimizer, "learning_rates": rates}
     return [train(make_spec(form=form, seeds=1, **rest)).losses for form in ("multipliers", "rescaled")]
 
