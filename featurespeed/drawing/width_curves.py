@@ -136,8 +136,8 @@ def sound_points(table: pd.DataFrame) -> pd.DataFrame:
     return sound if len(sound) and table["y"].max() > WIDE * sound["y"].max() else table
 
 
-def width_axis(ax: Axes, widths: Iterable[float], label: bool = True) -> None:
-    """A logarithmic axis with the widths themselves as ticks."""
+def width_axis(ax: Axes, widths: Iterable[float], label: bool = True, kind: str = "width") -> None:
+    """A logarithmic axis with the widths, or depths, themselves as ticks."""
     widths = sorted({float(width) for width in widths})
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(widths))
@@ -146,7 +146,7 @@ def width_axis(ax: Axes, widths: Iterable[float], label: bool = True) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(widths[0] / 1.22, widths[-1] * 1.22)
     if label:
-        ax.set_xlabel("width $N$")
+        ax.set_xlabel(f"{kind} ${SYMBOLS[kind]}$")
 
 
 def series_text(series: str) -> str:
@@ -185,11 +185,14 @@ def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = Non
         "floor": Line2D([], [], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8),
         "left_out": Line2D([], [], linestyle=""),
     }
-    used = {kind: text for kind, text in kinds.items() if text}
-    if used:
-        texts = list(used.values())
-        columns = _columns(texts, LETTERS_PER_INCH * figure.get_figwidth())
-        figure.legend([handles[kind] for kind in used], texts, loc="outside lower center", ncols=columns)
+    legend_below(figure, {text: handles[kind] for kind, text in kinds.items() if text})
+
+
+def legend_below(figure: Figure, handles: Mapping[str, object]) -> None:
+    """Text -> handle below the panels, in as many lines as it takes; nothing if there are none."""
+    if handles:
+        columns = _columns(list(handles), LETTERS_PER_INCH * figure.get_figwidth())
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
 
 
 def _columns(texts: Sequence[str], room: float) -> int:

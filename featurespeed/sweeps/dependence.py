@@ -119,6 +119,15 @@ def edge_level(found: Curves) -> float:
     return float(found.late()[:, 0].mean() * found.rate / 2)
 
 
+def adam_threshold(beta1: float) -> float:
+    """Largest stable eigenvalue of Adam's preconditioned Hessian times its learning rate (arXiv:2207.14484, Sec. 3).
+
+    >>> round(adam_threshold(0.9), 9)
+    38.0
+    """
+    return 2 * (1 + beta1) / (1 - beta1)
+
+
 def start_levels(found: Curves) -> np.ndarray:
     """Mean over seeds of ``value * eta_0 / 2`` at step 0, of every size, ``[S]``; NaN if it was not measured there."""
     level = found.values[..., 0].mean(0) * found.rate / 2

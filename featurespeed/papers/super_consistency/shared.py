@@ -193,6 +193,19 @@ def begins_below_the_edge(*found: Curves) -> Condition:
     return Condition(all((level < 1).all() for level in levels), f"share of 2/eta_0 at step 0, {each}")
 
 
+def sharpens(found: Curves, sharper: slice = slice(None)) -> Condition:
+    """Whether every size begins below 2/eta_0, and the sharpness at least doubles until the second half (means over
+    seeds).
+
+    Args:
+        sharper: the sizes whose sharpness at least doubles.
+    """
+    first, late = dependence.start_levels(found), found.late().mean(0) * found.rate / 2
+    holds = bool((first < 1).all() and (late >= 2 * first)[sharper].all())
+    ends = f"from {first.min():.2g}-{first.max():.2g} to {late.min():.2g}-{late.max():.2g} of 2/eta_0"
+    return Condition(holds, f"at {found.rate:g} {ends}")
+
+
 # --- numbers of seeds -------------------------------------------------------------------------------------------------
 
 

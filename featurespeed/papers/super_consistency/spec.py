@@ -40,3 +40,24 @@ def check_over_width(spec: SweepSpec, *needed: str) -> None:
                 " out and set model.depth"
             )
     check_one_size(spec, *needed)
+
+
+def check_over_depth(spec: SweepSpec, *needed: str) -> None:
+    """Raise if a figure over the depth cannot be drawn of these runs: it has one curve a depth.
+
+    Args:
+        needed: quantities that it shows.
+    """
+    for label, network in spec.networks.items():
+        if network.depth_count < 2:
+            raise ValueError(
+                f"networks.{label}.depths = {network.depths}: the figure is over the depth, at least 2 are needed"
+            )
+    check_one_size(spec, *needed)
+
+
+def check_networks(spec: SweepSpec, *needed: str) -> None:
+    """Raise if a network is missing that the figure or its claims know by its label."""
+    missing = [label for label in needed if label not in spec.networks]
+    if missing:
+        raise ValueError(f"networks = {list(spec.networks)}: {missing[0]!r} is needed")

@@ -12,16 +12,11 @@ from PIL import Image
 from featurespeed.drawing import making
 from featurespeed.drawing.plotting import new_figure
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, read_csv, write_csv
+from featurespeed.drawing.transfer_rows import ARRIVAL_EXPONENT, CHANCE, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.drawing.width_rows import EDGE
 from featurespeed.ledger.engine import ledger
 from featurespeed.papers.super_consistency.transfer import tables as sc_transfer_tables
-from featurespeed.papers.super_consistency.transfer.tables import (
-    ARRIVAL_EXPONENT,
-    CHANCE,
-    NEAR_EDGE,
-    SHARPNESS_EXPONENT,
-    SHIFT,
-)
+from featurespeed.papers.super_consistency.transfer.tables import NEAR_EDGE
 from tests.papers.cases import STYLE, criteria_of, drawing_of
 from tests.papers.super_consistency.transfer_cases import MATCHED, SHOWN, transfer_tables
 from tests.sweeps.cases import WIDTHS, flat, sweep_table

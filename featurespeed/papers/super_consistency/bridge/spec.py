@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from featurespeed.papers.super_consistency.spec import check_one_size
+from featurespeed.papers.super_consistency.spec import check_networks, check_one_size, check_over_depth
 from featurespeed.sweeps.spec import TransferSpec
 
 #: Networks whose best learning rate may shift, over the width or the depth, all without weight decay.
@@ -37,3 +37,22 @@ class BridgeSpec(TransferSpec):
                 raise ValueError(
                     f"networks.{decayed}.widths = {other}: at least 2 of those of {label} are needed, which are {own}"
                 )
+
+
+#: Networks of the figure over the depth: with and without 1/sqrt(L) on residual branches of one and two layers.
+OVER_DEPTH = (
+    "1 layer a block",
+    "2 layers a block",
+    "1 layer a block, no 1/sqrt(L)",
+    "2 layers a block, no 1/sqrt(L)",
+)
+
+
+class DepthBridgeSpec(TransferSpec):
+    """Runs of the networks :data:`OVER_DEPTH`, with the feature speed at initialisation."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> DepthBridgeSpec:
+        check_networks(self, *OVER_DEPTH)
+        check_over_depth(self, "sharpness", "feature_speed")
+        return self

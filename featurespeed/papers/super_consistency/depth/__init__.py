@@ -1,4 +1,6 @@
-"""Figures 4, 22 and 25: depth under Depth-muP. Not computed here yet.
+"""Figures 4, 22 and 25: residual ConvNets under Depth-muP over the depth, with one and with two layers a block.
 
-Its claims are listed in the ledger as not run.
+Settings: blocks sc_fig04, sc_fig22, sc_fig25 of ``config.yaml``. To make one of them:
+
+    snakemake --cores all sc_fig04
 """

@@ -1,4 +1,6 @@
-"""Figures 6, 7 and 8: parameterizations without a valid limit. Not computed here yet.
+"""Figures 6, 7 and 8: networks without a limit of infinite depth or width: muP without 1/sqrt(L), SP, no skips.
 
-Its claims are listed in the ledger as not run.
+Settings: blocks sc_fig06, sc_fig07, sc_fig08 of ``config.yaml``. To make one of them:
+
+    snakemake --cores all sc_fig06
 """

@@ -17,6 +17,7 @@ import numpy as np
 from featurespeed.ledger.criteria import Threshold
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable, Verdict, decide, statistic
 from featurespeed.ledger.evidence import Tables, mean_estimate, register, register_premise
+from featurespeed.papers.super_consistency.distances import exponent_gap, told_distances
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     LOSS,
@@ -30,14 +31,11 @@ from featurespeed.papers.super_consistency.shared import (
     smallest_of,
     trained,
 )
-from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps.convergence import (
     EARLY,
     FAR,
-    FEWEST_POINTS,
     FEWEST_WIDTHS,
     TENTH,
-    WARM_UP,
     Curves,
     Distances,
     distances,
@@ -135,22 +133,7 @@ register("steepness in the width, last step over first, sharpness", _growth(HESS
 def _distances(tables: Tables, name: str) -> tuple[Distances, str]:
     """Distances that can be fitted, and a note on them."""
     own, left_out = trained(tables, "sc_fig03", PLAIN, (QUANTITIES | BESIDE)[name], at=HESSIAN)
-    found = distances(own)
-    if found.fitted.sum() < FEWEST_POINTS:
-        raise Undecidable(
-            f"{found.fitted.sum()} steps after the first {WARM_UP:.0%}: at least {FEWEST_POINTS} are needed for a fit"
-        )
-    if np.isnan(found.exponent()):
-        below = ", ".join(map(str, found.sizes[~found.told]))
-        raise Undecidable(f"{name}: below the noise floor of {len(found.gaps)} seeds at N = {below}{left_out}")
-    return found, _note(name, found) + left_out
-
-
-def _note(name: str, found: Distances) -> str:
-    below = found.sizes[~found.told]
-    left = f"; below the noise floor: {', '.join(map(str, below))}" if len(below) else ""
-    laws = numbers(found.sizes[found.told], found.laws()[found.told, 1])
-    return f"{name}: proxy N = {found.proxy}; b by width {laws}{left}"
+    return told_distances(own, name, left_out)
 
 
 def _exponent(name: str) -> Callable[[Tables], Estimate]:
@@ -171,17 +154,10 @@ def _order(*names: str) -> Callable[[Tables], Estimate]:
         level = simultaneous(len(names) - 1)
         notes = "; ".join(note for _, note in found.values())
         with decidable(notes):
-            gaps = [_difference(first, second, level) for (first, _), (second, _) in pairwise(found.values())]
+            gaps = [exponent_gap(first, second, level) for (first, _), (second, _) in pairwise(found.values())]
         return smallest_of(gaps, notes)
 
     return compute
-
-
-def _difference(first: Distances, second: Distances, level: float) -> Interval:
-    def statistic(chosen: np.ndarray) -> float:
-        return first.exponent(chosen) - second.exponent(chosen)
-
-    return jackknife_interval(statistic, len(first.gaps), level)
 
 
 for _name in QUANTITIES:

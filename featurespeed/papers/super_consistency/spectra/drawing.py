@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from featurespeed.drawing.plotting import GUIDE, INK, UNORDERED, draw_flagged, ordered_colors
+from featurespeed.drawing.distance_panels import draw_distances, draw_exponents, draw_over_size
+from featurespeed.drawing.plotting import INK, UNORDERED, ordered_colors
 from featurespeed.drawing.width_curves import (
-    HALO,
     draw_edge,
     draw_points,
     draw_widths,
@@ -19,9 +19,7 @@ from featurespeed.drawing.width_curves import (
     headroom,
     left_out,
     legend,
-    logarithmic,
     network_label,
-    shown,
     statistic,
     width_axis,
     width_colors,
@@ -29,15 +27,12 @@ from featurespeed.drawing.width_curves import (
 )
 from featurespeed.papers.super_consistency.spectra.tables import (
     DISTANCES,
-    FLOOR,
     LATE_SHARPNESS,
     NTK_GROWTH,
     OVER_WIDTH,
     PUBLISHED,
-    SIZE_EXPONENT,
     SPREAD,
     STEEPNESS,
-    TIME_EXPONENT,
     TRACE_FALL,
 )
 from featurespeed.sweeps.convergence import EARLY, WARM_UP
@@ -147,9 +142,14 @@ def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
         from_zero(ax, _panel(table, name))
         ax.set_title(LABELS[name])
         ax.set_xlabel("training step")
-        _draw_distances(figure.add_subplot(grid[1, column]), table, name, colors, column == 0)
-    _draw_exponents(figure.add_subplot(grid[0, 3]), table)
-    _draw_over_width(figure.add_subplot(grid[1, 3]), table)
+        below = figure.add_subplot(grid[1, column])
+        draw_distances(below, table, name, colors, [_points(table, f"distance | {name}")])
+        if column == 0:
+            below.set_ylabel("distance to the proxy")
+    draw_exponents(figure.add_subplot(grid[0, 3]), table, QUANTITY_COLORS)
+    over_width = figure.add_subplot(grid[1, 3])
+    draw_over_size(over_width, table, QUANTITY_COLORS)
+    over_width.set_title("distance averaged over training")
     drawn = any(len(_points(table, panel)) for name in DISTANCES for panel in (name, f"distance | {name}"))
     legend(
         figure, colors, proxy=proxy, band=f"{BAND}; bars below: standard error", hollow=_stopped(table),
@@ -157,83 +157,6 @@ def draw_fig03(table: pd.DataFrame, figure: Figure) -> None:
         floor="noise floor: standard error over seeds", published=POINTS_TEXT if drawn else "",
         left_out=left_out(table),
     )  # fmt: skip
-
-
-def _draw_distances(ax: Axes, table: pd.DataFrame, name: str, colors: dict, first: bool) -> None:
-    own, floors, laws = (_panel(table, f"{kind} | {name}") for kind in ("distance", FLOOR, "law"))
-    own, floors = (rows[(rows["x"] > 0) & (rows["y"] > 0)] for rows in (own, floors))
-    points = _points(table, f"distance | {name}")
-    for series, color in colors.items():
-        line, floor, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, floors, laws))
-        _draw_floor(ax, floor)
-        ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.22)
-        ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3, alpha=0.85)
-        ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
-    draw_points(ax, points, colors)
-    if len(own):
-        drawn = pd.concat([own, floors, points])
-        logarithmic(ax.xaxis, drawn["x"])
-        logarithmic(ax.yaxis, drawn["y"])
-        ax.set_ylim(drawn["y"].min() / 1.4, drawn["y"].max() * 1.4)
-        headroom(ax, above=0.16, below=0)
-    found = statistic(table, f"{TIME_EXPONENT} | {name}")
-    if found:
-        write(ax, f"$b$ = {found}")
-    ax.set_xlabel("training step $t$")
-    if first:
-        ax.set_ylabel("distance to the proxy")
-
-
-def _draw_floor(ax: Axes, floor: pd.DataFrame) -> None:
-    ax.plot(floor["x"], floor["y"], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
-
-
-def _draw_exponents(ax: Axes, table: pd.DataFrame) -> None:
-    """b of the widths above the noise floor, side by side for the three quantities, with intervals."""
-    own, missing = _panel(table, TIME_EXPONENT), []
-    for place, (name, color) in enumerate(QUANTITY_COLORS.items()):
-        rows = own[own["series"] == name].sort_values("x")
-        if rows.empty:
-            missing.append(_short(name))
-            continue
-        x = rows["x"] * 1.12 ** (place - 1)
-        ax.vlines(x, rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
-        ax.plot(x, rows["y"], color=color, linestyle="", marker="o", markersize=4.5, label=_short(name))
-        draw_flagged(ax, rows, color)
-    ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
-    if len(own):
-        width_axis(ax, own["x"])
-        headroom(ax, above=0.3)
-        ax.legend(loc="upper left", ncols=3, columnspacing=0.8, handletextpad=0.1, borderaxespad=0.1)
-        if missing:
-            write(ax, f"in the noise: {', '.join(missing)}", y=0.82)
-    ax.set_title("exponent $b$ in time")
-
-
-def _short(name: str) -> str:
-    return {"training loss": "loss", "NTK eigenvalue": "NTK"}.get(name, name)
-
-
-def _draw_over_width(ax: Axes, table: pd.DataFrame) -> None:
-    """The distance averaged over training against the width, with the fit of the widths well below the proxy."""
-    own = _panel(table, "distance over the width")
-    for name, color in QUANTITY_COLORS.items():
-        series = (name, f"guide {name}", f"{FLOOR} {name}")
-        rows, fit, floor = (own[own["series"] == one].sort_values("x") for one in series)
-        _draw_floor(ax, floor)
-        ax.vlines(rows["x"], rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
-        ax.plot(rows["x"], rows["y"], color=color, linestyle="", marker="o", markersize=4.5)
-        ax.plot(fit["x"], fit["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
-        exponent = table[table["series"] == f"{SIZE_EXPONENT} | {name}"]
-        if len(fit) and len(exponent):
-            ax.annotate(
-                f"$\\propto N^{{{shown(exponent['y'].iloc[0])}}}$", (fit["x"].iloc[-1], fit["y"].iloc[-1]), (5, 4),
-                textcoords="offset points", fontsize=9, color=color, path_effects=HALO,
-            )  # fmt: skip
-    if len(own):
-        width_axis(ax, own["x"])
-        logarithmic(ax.yaxis, own["y"])
-    ax.set_title("distance averaged over training")
 
 
 # --- Figure 23 --------------------------------------------------------------------------------------------------------

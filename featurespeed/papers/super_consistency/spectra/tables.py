@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from featurespeed.drawing.distance_rows import distance_parts
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.drawing.width_rows import (
     STATISTIC,
@@ -23,11 +24,9 @@ from featurespeed.drawing.width_rows import (
 )
 from featurespeed.papers.super_consistency.agreement import GAPS, comparable, share_within
 from featurespeed.papers.super_consistency.published import POINTS, PROXY
-from featurespeed.statistics import Interval, jackknife_interval
+from featurespeed.statistics import Interval
 from featurespeed.sweeps.convergence import (
     FEWEST_WIDTHS,
-    Distances,
-    Statistic,
     curves,
     distances,
     interval,
@@ -54,8 +53,6 @@ STEEPNESS = "exponent of eigenvalue {} minus that of eigenvalue 1, early"
 NTK_GROWTH = "exponent of the NTK, last minus first step"
 TRACE_FALL = "exponent of the trace, first minus last tenth"
 LATE_SHARPNESS = "exponent of the sharpness, second half"
-TIME_EXPONENT, SIZE_EXPONENT = "exponent in time", "exponent in the width"
-FLOOR = "noise floor"
 PUBLISHED, BESIDE = "published", "this run at the published points"  # panels begin with these
 #: Quantity of the published points -> panel beside whose curves they belong; ``{}`` is the index of an eigenvalue.
 PANELS = {
@@ -141,73 +138,11 @@ def tabulate_fig03(records: pd.DataFrame, points: Path = POINTS) -> pd.DataFrame
         own = curves(rows, quantity, rate)
         parts.append(curve_rows(rows, quantity, name))
         if len(own.sizes) > 1 and not own.missing():
-            parts += list(_distance_parts(name, distances(own)))
+            parts += list(distance_parts(name, distances(own)))
     theirs = _beside_points(records, rows, rate, "3", points)
     if rows["width"].max() != PROXY:
         theirs = theirs[~theirs["panel"].str.contains(" | distance | ", regex=False)]
     return artefact_table(*parts, theirs)
-
-
-def _distance_parts(name: str, found: Distances) -> Iterator[pd.DataFrame]:
-    yield pd.DataFrame(_distance_rows(name, found), columns=list(ARTEFACT_COLUMNS))
-    steps = found.steps.astype(float)
-    for (a, b), width, floor, used in zip(found.laws(), found.sizes, found.floor(), found.used, strict=True):
-        yield guide_rows(f"{FLOOR} | {name}", series_of(width), zip(steps, floor, strict=True))
-        if np.isfinite(b):
-            ends = [(step, float(a * step**b)) for step in steps[used][[0, -1]]]
-            yield guide_rows(f"law | {name}", series_of(width), ends)
-    exponents = [
-        interval_row(TIME_EXPONENT, name, float(width), _jackknife(found, lambda c, at=place: found.laws(c)[at, 1]))
-        for place, width in enumerate(found.sizes)
-        if found.told[place]
-    ]
-    yield pd.DataFrame(exponents, columns=list(ARTEFACT_COLUMNS))
-    yield from _over_width(name, found)
-    statistics = {f"{TIME_EXPONENT} | {name}": found.exponent, f"{SIZE_EXPONENT} | {name}": found.rate}
-    numbers = {series: _jackknife(found, statistic) for series, statistic in statistics.items()}
-    rows = [
-        interval_row(STATISTIC, series, 0.0, number)
-        for series, number in numbers.items()
-        if number.value == number.value
-    ]
-    yield pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS))
-
-
-def _distance_rows(name: str, found: Distances) -> Iterator[dict[str, object]]:
-    values, floors = found.values(), found.floor()
-    for place, width in enumerate(found.sizes):
-        for step, value, floor in zip(found.steps, values[place], floors[place], strict=True):
-            if np.isfinite(value):
-                at = Interval(value, max(value - floor, 0.0), value + floor, len(found.gaps), "")
-                yield interval_row(f"distance | {name}", series_of(width), float(step), at)
-
-
-def _jackknife(found: Distances, statistic: Statistic) -> Interval:
-    """The interval of a claim, without bounds where there are too few seeds for one."""
-    value, seeds = float(statistic(slice(None))), len(found.gaps)
-    try:
-        return jackknife_interval(statistic, seeds)
-    except ValueError:
-        return Interval(value, np.nan, np.nan, seeds, "")
-
-
-def _over_width(name: str, found: Distances) -> Iterator[pd.DataFrame]:
-    panel = "distance over the width"
-    levels, floors = found.over_time(), found.floor_over_time()
-    seeds, told = len(found.gaps), np.isfinite(levels)
-    yield pd.DataFrame(
-        [
-            interval_row(panel, name, float(width), Interval(level, max(level - floor, 0.0), level + floor, seeds, ""))
-            for width, level, floor in zip(found.sizes[told], levels[told], floors[told], strict=True)
-        ],
-        columns=list(ARTEFACT_COLUMNS),
-    )
-    yield guide_rows(panel, f"{FLOOR} {name}", zip(found.sizes.astype(float), floors, strict=True))
-    exponent, far = found.rate(), found.far()
-    if np.isfinite(exponent):
-        sizes = found.sizes[far].astype(float)
-        level = np.exp(np.mean(np.log(levels[far]) - exponent * np.log(sizes)))
-        yield guide_rows(panel, f"guide {name}", [(n, float(level * n**exponent)) for n in (sizes[0], sizes[-1])])
 
 
 # --- Figure 23 --------------------------------------------------------------------------------------------------------

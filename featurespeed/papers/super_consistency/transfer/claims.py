@@ -14,6 +14,7 @@ import numpy as np
 
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
 from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, register
+from featurespeed.papers.super_consistency.best_rates import best_rates, losses_of, optima_of, shift, shift_difference
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     LOSS,
@@ -33,17 +34,15 @@ from featurespeed.papers.super_consistency.shared import (
     network,
     ntp_matched,
     numbers,
+    sharpens,
     slope_estimate,
 )
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import TENTH, Curves
-from featurespeed.sweeps.dependence import Optima
-from featurespeed.sweeps.transfer import Losses
 
 RANDOM = "random features"
 ARTEFACT, BESIDE = "sc_fig01", "sc_fig26"
-SPAN = 16  # ratio of widths over which shifts are stated
-LEAST_SPAN = 8  # ratio of the widths that are needed; the slope is extrapolated to SPAN
+SPAN = 16  # ratio of widths over which shifts are stated; slopes are extrapolated to it
 PAPERS_RATE = 0.75  # best learning rate of arXiv:2402.17457, 0.7 to 0.8
 
 
@@ -105,71 +104,32 @@ def _departures(compared: Callable[[Tables, str], Curves], label: str) -> Callab
 @premise("sharpening from below the edge of stability, muP of Fig. 1")
 def sharpening(tables: Tables) -> Condition:
     """Every width begins below 2/eta_0, and its sharpness at least doubles until the second half (means over seeds)."""
-    return _sharpening(mup_at_best(tables, ARTEFACT), slice(None))
+    return sharpens(mup_at_best(tables, ARTEFACT), slice(None))
 
 
 @premise("sharpening from below the edge of stability, NTP of Fig. 1")
 def sharpening_ntp(tables: Tables) -> Condition:
     """The same of NTP at its matched rate, but that only the narrowest has to sharpen: wider ones may do so less."""
-    return _sharpening(ntp_matched(tables, ARTEFACT), slice(1))
-
-
-def _sharpening(found: Curves, sharper: slice) -> Condition:
-    """``sharper``: the widths whose sharpness at least doubles."""
-    first, late = dependence.start_levels(found), found.late().mean(0) * found.rate / 2
-    holds = bool((first < 1).all() and (late >= 2 * first)[sharper].all())
-    ends = f"from {first.min():.2g}-{first.max():.2g} to {late.min():.2g}-{late.max():.2g} of 2/eta_0"
-    return Condition(holds, f"at {found.rate:g} {ends}")
+    return sharpens(ntp_matched(tables, ARTEFACT), slice(1))
 
 
 # --- the best learning rate -------------------------------------------------------------------------------------------
 
 
-def losses_of(tables: Tables, artefact: str, label: str) -> Losses:
-    """Losses at the end of training, over widths from which shifts can be told."""
-    losses = late_losses(network(tables, artefact, label))
-    if losses.sizes[-1] < LEAST_SPAN * losses.sizes[0] or len(losses.sizes) < dependence.FEWEST_SIZES:
-        widths = ", ".join(map(str, losses.sizes))
-        raise Undecidable(f"{label}: widths {widths}: three over a factor {LEAST_SPAN} are needed")
-    return losses
-
-
-def optima_of(losses: Losses, label: str) -> Optima:
-    """Best learning rates of every seed and width, if they can be told."""
-    found = dependence.optima(losses)
-    if not found.usable:
-        raise Undecidable(f"{label}: best rates by width {found.note()}")
-    return found
-
-
-def _optima(tables: Tables, artefact: str, label: str) -> Optima:
-    return optima_of(losses_of(tables, artefact, label), label)
-
-
 def _shift(label: str) -> Callable[[Tables], Estimate]:
-    def compute(tables: Tables) -> Estimate:
-        found = _optima(tables, ARTEFACT, label)
-        return mean_estimate(found.shifts(SPAN), f"best rates of {label} by width {found.note()}")
-
-    return compute
+    return lambda tables: shift(tables, ARTEFACT, label, SPAN)
 
 
-def _shift_difference(first: str, second: str) -> Callable[[Tables], Estimate]:
-    def compute(tables: Tables) -> Estimate:
-        found = [_optima(tables, BESIDE, label) for label in (first, second)]
-        note = "; ".join(
-            f"best rates of {label} {own.note()}" for label, own in zip((first, second), found, strict=True)
-        )
-        return mean_estimate(found[0].shifts(SPAN) - found[1].shifts(SPAN), note)
-
-    return compute
+def _shift_difference(*labels: str) -> Callable[[Tables], Estimate]:
+    first, second = ((BESIDE, label) for label in labels)
+    return lambda tables: shift_difference(tables, first, second, SPAN)
 
 
 def _distance_from_the_papers_rate(label: str) -> Callable[[Tables], Estimate]:
     """log2 of the best learning rate over the paper's, mean over widths."""
 
     def compute(tables: Tables) -> Estimate:
-        found = _optima(tables, ARTEFACT, label)
+        found = best_rates(tables, ARTEFACT, label)
         return mean_estimate(found.log2_rates.mean(1) - np.log2(PAPERS_RATE), f"best rates by width {found.note()}")
 
     return compute

@@ -2,79 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from featurespeed.drawing.plotting import INK, draw_flagged, log_ticks
-from featurespeed.drawing.width_curves import (
-    GREY,
-    HALO,
-    draw_edge,
-    draw_widths,
-    headroom,
-    network_label,
-    width_axis,
-    width_colors,
-    write,
+from featurespeed.drawing.plotting import draw_flagged, log_ticks
+from featurespeed.drawing.transfer_panels import (
+    draw_columns,
+    draw_lines,
+    draw_loss,
+    draw_sharpness,
+    legends,
+    network_names,
+    panel,
+    rate_of,
+    share_losses,
+    size_colors,
 )
-from featurespeed.drawing.width_rows import EDGE
-from featurespeed.papers.super_consistency.transfer.tables import (
-    ARRIVAL_EXPONENT,
-    CHANCE,
-    NEAR_EDGE,
-    SHARPNESS_EXPONENT,
-    SHIFT,
-)
+from featurespeed.drawing.width_curves import GREY, draw_edge, network_label, width_axis
+from featurespeed.papers.super_consistency.transfer.tables import NEAR_EDGE
 
-FAILED = ("diverged", "dead")
 ORDER = ("random features", "muP", "NTP")
-BELOW = 1.6  # room below the lowest line
-MOST_NAMED = 9  # learning rates of a panel that all have their number at their tick
-WHOLE = 0.05  # how far from a whole step of 2 a learning rate may be: grids are rounded
-SIDE_BY_SIDE = 0.07  # how far, in factors of 2, the crosses of all widths are spread at one learning rate
-GREYS = {"color": "#666666", "linestyle": ""}
 
 
 def draw_fig01(table: pd.DataFrame, figure: Figure) -> None:
     """A line of panels a network: transfer of the learning rate, sharpness and loss along training."""
-    names, colors = networks(table), width_colors(table)
-    axes = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1.12, 1.0, 1.0])
-    for line, name in zip(axes, names, strict=True):
-        for ax, draw in zip(line, (draw_transfer, draw_sharpness, draw_loss), strict=True):
-            draw(ax, table, name, colors)
-    share_losses([line[0] for line in axes])
-    share_losses([line[2] for line in axes])
-    for ax, text in zip(axes[-1], ("base learning rate $\\eta_0$", "training step", "training step"), strict=True):
-        ax.set_xlabel(text)
-    legends(figure, table, colors)
+    draw_lines(table, figure, ORDER)
 
 
 def draw_fig26(table: pd.DataFrame, figure: Figure) -> None:
     """A column of panels a network: transfer of the learning rate above, sharpness along training below."""
-    names, colors = networks(table), width_colors(table)
-    axes = figure.subplots(2, len(names), squeeze=False)
-    for column, name in zip(axes.T, names, strict=True):
-        draw_transfer(column[0], table, name, colors)
-        draw_sharpness(column[1], table, name, colors)
-        column[0].set_xlabel("base learning rate $\\eta_0$")
-        column[1].set_xlabel("training step")
-        log_ticks(column[0].yaxis, pd.Series(column[0].get_ylim()))
-    for ax in axes[:, 1:].flat:
-        ax.set_ylabel("")
-    legends(figure, table, colors)
+    draw_columns(table, figure, ORDER)
 
 
 def draw_fig24(table: pd.DataFrame, figure: Figure) -> None:
     """A line of panels a network: loss and sharpness in the first steps, and sharpness against the width."""
-    names, colors = networks(table), width_colors(table)
+    names, colors = network_names(table, ORDER), size_colors(table)
     axes = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1.0, 1.15, 1.0])
     for line, name in zip(axes, names, strict=True):
         draw_loss(line[0], table, name, colors)
@@ -85,154 +51,6 @@ def draw_fig24(table: pd.DataFrame, figure: Figure) -> None:
     for ax, text in zip(axes[-1], ("training step", "training step", "width $N$"), strict=True):
         ax.set_xlabel(text)
     legends(figure, table, colors)
-
-
-def networks(table: pd.DataFrame) -> list[str]:
-    """Labels of the networks in the table: those of the paper in its order, then others."""
-    found = {panel.split(" | ")[1] for panel in table["panel"]}
-    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
-
-
-def panel(table: pd.DataFrame, kind: str, name: str) -> pd.DataFrame:
-    """Rows of one panel."""
-    return table[table["panel"] == f"{kind} | {name}"]
-
-
-# --- learning-rate transfer -------------------------------------------------------------------------------------------
-
-
-def draw_transfer(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object]) -> None:
-    """Late loss against the learning rate, the best of every width marked and joined; failures are crosses on top."""
-    own, best = panel(table, "transfer", name), panel(table, "best", name)
-    trained = own[~own["flag"].isin(FAILED)]
-    draw_widths(ax, trained, colors, marker="o", markersize=2.6)
-    chance = own[own["series"] == CHANCE]
-    ax.plot(chance["x"], chance["y"], color="#cccccc", linewidth=0.8, zorder=1)
-    draw_failures(ax, own, colors)
-    draw_best(ax, best, colors)
-    rates = sorted(own["x"].unique())
-    ax.set_yscale("log")
-    ax.set_xscale("log", base=2)
-    name_rates(ax, rates)
-    ax.set_xlim(rates[0] / 2**0.4, rates[-1] * 2**0.4)
-    headroom(ax, above=0.04, below=0.18)
-    ax.set_ylabel("late training loss")
-    ax.set_title(f"{network_label(name)}: loss against learning rate")
-    write(ax, shift_text(panel(table, "statistic", name), best["series"]), 0.03, 0.05)
-
-
-def name_rates(ax: Axes, rates: list[float]) -> None:
-    """A tick at every learning rate; of many, numbers only at those whole steps of 2 from the smallest."""
-    whole = [rate for rate in rates if abs(np.log2(rate / rates[0]) - round(np.log2(rate / rates[0]))) < WHOLE]
-    named = rates if len(rates) <= MOST_NAMED else whole
-    ax.xaxis.set_major_locator(FixedLocator(named))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(FixedLocator([rate for rate in rates if rate not in named]))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def draw_failures(ax: Axes, own: pd.DataFrame, colors: Mapping[str, object]) -> None:
-    """Learning rates at which a width failed, side by side: a cross where it diverged, a slanted one where it died."""
-    for place, (series, color) in enumerate(colors.items()):
-        rows = own[(own["series"] == series) & own["flag"].isin(FAILED)]
-        offset = 2 ** (SIDE_BY_SIDE * (place - (len(colors) - 1) / 2))
-        for flag, marker in (("diverged", "P"), ("dead", "X")):
-            at = rows[rows["flag"] == flag]
-            ax.plot(
-                at["x"] * offset, at["y"], linestyle="", marker=marker, markersize=4.6, color=color, markeredgewidth=0,
-                zorder=6,
-            )  # fmt: skip
-
-
-def draw_best(ax: Axes, best: pd.DataFrame, colors: Mapping[str, object]) -> None:
-    """The best learning rates, from width to width; hollow at the edge of the grid, and named there."""
-    best = best.set_index("series").reindex([series for series in colors if series in set(best["series"])])
-    ax.plot(best["x"], best["y"], color=INK, linewidth=0.8, linestyle=(0, (2, 1.4)), zorder=5)
-    for row in best.itertuples():
-        hollow = {"markerfacecolor": "white", "markeredgecolor": colors[row.Index], "markeredgewidth": 1.4}
-        solid = {"color": colors[row.Index], "markeredgecolor": "white", "markeredgewidth": 0.8}
-        ax.plot([row.x], [row.y], marker="D", markersize=6.4, zorder=8, **(hollow if row.flag else solid))
-    flagged = best[best["flag"] != ""]
-    if len(flagged):
-        at = flagged.iloc[-1]
-        ax.annotate("grid edge", (at["x"], at["y"]), (0, -9), textcoords="offset points", ha="center", va="top",
-                    fontsize=8.5, color="#a04a1c", path_effects=HALO, zorder=9)  # fmt: skip
-
-
-def shift_text(statistics: pd.DataFrame, series: Iterable[str]) -> str:
-    """By how many factors of 2 the best learning rate moves over all widths (``series``), with its interval."""
-    own = statistics[statistics["series"] == SHIFT]
-    widths = [int(name.split("=")[1]) for name in series]
-    if not len(own) or not widths:
-        return ""
-    return f"shift of best $\\eta_0$ for {max(widths) // min(widths)} $N$, log$_2$: {estimate(own.iloc[0])}"
-
-
-def number(value: float) -> str:
-    """Two digits, with a proper sign of minus and infinity."""
-    if np.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:.2g}".replace("-", "−")
-
-
-def estimate(row: pd.Series) -> str:
-    """A statistic with its interval, which is open at an infinite end."""
-    left, right = "(" if np.isinf(row["y_low"]) else "[", ")" if np.isinf(row["y_high"]) else "]"
-    return f"{number(row['y'])} {left}{number(row['y_low'])}, {number(row['y_high'])}{right}"
-
-
-# --- along training ---------------------------------------------------------------------------------------------------
-
-
-def rate_of(table: pd.DataFrame, name: str) -> float:
-    """The learning rate at which a network is drawn, by its threshold 2 / eta_0, which tables hold to six digits."""
-    guide = panel(table, "sharpness", name)
-    return float(f"{2 / guide.loc[guide['series'] == EDGE, 'y'].iloc[0]:.5g}")
-
-
-def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object], above: float = 0.3) -> None:
-    """Sharpness against the step at one learning rate, with 2 / eta_0, and the exponent in N."""
-    own, rate = panel(table, "sharpness", name), rate_of(table, name)
-    write(ax, statistics_text(panel(table, "statistic", name), rate), 0.97, 0.97)
-    draw_widths(ax, own, colors)
-    draw_edge(ax, own)
-    ax.set_yscale("log")
-    # The lines fill the panel; a band of few seeds may leave it, when one of them has almost died, and dead ones do.
-    alive = own.loc[own["y"] > 0, "y"]
-    ax.set_ylim(alive.min() / BELOW, alive.max())
-    headroom(ax, above)
-    log_ticks(ax.yaxis, alive)
-    ax.set_ylabel("sharpness $\\lambda_1(\\gamma^2 H)$")
-    ax.set_title(f"{network_label(name)}: sharpness at $\\eta_0={rate:g}$")
-
-
-def statistics_text(statistics: pd.DataFrame, rate: float) -> str:
-    """Exponents in N: of the sharpness, at the rate drawn and at the next one below, and of the steps to the edge."""
-    known = statistics[(statistics["series"] == SHARPNESS_EXPONENT) & (statistics["x"] < rate * (1 + 1e-6))]
-    rates = known.sort_values("x", ascending=False).head(2)
-    lines = [f"exponent in $N$ {estimate(row)} at $\\eta_0={row['x']:g}$" for _, row in rates.iterrows()]
-    arrivals = statistics[statistics["series"] == ARRIVAL_EXPONENT]
-    lines += [f"exponent in $N$ of the steps to the edge {estimate(row)}" for _, row in arrivals.iterrows()]
-    return "\n".join(lines)
-
-
-def draw_loss(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object]) -> None:
-    """Training loss against the step."""
-    own, rate = panel(table, "loss", name), rate_of(table, name)
-    draw_widths(ax, own, colors)
-    ax.set_yscale("log")
-    log_ticks(ax.yaxis, own["y"])
-    ax.set_xlim(left=0)
-    ax.set_ylabel("training loss")
-    ax.set_title(f"{network_label(name)}: loss at $\\eta_0={rate:g}$")
-
-
-def share_losses(axes: list[Axes]) -> None:
-    """One scale for the losses of all networks."""
-    low, high = zip(*(ax.get_ylim() for ax in axes), strict=True)
-    for ax in axes:
-        ax.set_ylim(min(low), max(high))
-        log_ticks(ax.yaxis, pd.Series([min(low), max(high)]))
 
 
 # --- the first steps --------------------------------------------------------------------------------------------------
@@ -270,34 +88,3 @@ def draw_over_width(ax: Axes, table: pd.DataFrame, name: str) -> None:
     ax.axhline(2 / rate_of(table, name), color=GREY, linestyle=(0, (1, 1.6)), linewidth=1.3)
     ax.set_title(f"{network_label(name)}: sharpness against width")
     ax.legend(loc="upper right", ncols=2)
-
-
-# --- legends ----------------------------------------------------------------------------------------------------------
-
-
-def legends(figure: Figure, table: pd.DataFrame, colors: Mapping[str, object]) -> None:
-    """Widths above the panels; below them the other marks, those that are drawn."""
-    lines = [Line2D([], [], color=color, linewidth=2.6) for color in colors.values()]
-    figure.legend(
-        lines, [f"${series}$" for series in colors], loc="outside upper center", ncols=len(lines), fontsize=10
-    )
-    kinds, flags = table["panel"].str.split(" | ", regex=False).str[0], set(table["flag"])
-    handles = {"range over seeds": Patch(facecolor="#666666", alpha=0.22, linewidth=0)}
-    if (kinds == "best").any():
-        handles["best learning rate"] = Line2D([], [], marker="D", markersize=6, **GREYS)
-    if (kinds == "arrival").any():
-        handles["rises to $0.9 \\cdot 2/\\eta_0$ (median over seeds)"] = Line2D(
-            [], [], marker="D", markersize=6, **GREYS
-        )
-    if "grid edge" in flags:
-        handles["at the edge of the grid"] = Line2D([], [], marker="D", markersize=6, markerfacecolor="white", **GREYS)
-    failed = set(table.loc[kinds == "transfer", "flag"])
-    if "diverged" in failed:
-        handles["a seed diverged"] = Line2D([], [], marker="P", markersize=6, markeredgewidth=0, **GREYS)
-    if "dead" in failed:
-        handles["a seed died or ended at chance"] = Line2D([], [], marker="X", markersize=6, markeredgewidth=0, **GREYS)
-    if set(table.loc[kinds != "transfer", "flag"]) - {"", "grid edge"}:
-        handles["a seed has stopped or not converged"] = Line2D(
-            [], [], marker="o", markersize=5, markerfacecolor="white", **GREYS
-        )
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles))

@@ -1,0 +1,109 @@
+"""Panels about distances to the largest network, drawn from rows of :mod:`featurespeed.drawing.distance_rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from featurespeed.drawing.distance_rows import FLOOR, OVER_SIZE, SIZE_EXPONENT, TIME_EXPONENT
+from featurespeed.drawing.plotting import GUIDE, draw_flagged
+from featurespeed.drawing.width_curves import (
+    HALO,
+    draw_points,
+    headroom,
+    logarithmic,
+    shown,
+    statistic,
+    width_axis,
+    write,
+)
+from featurespeed.drawing.width_rows import SYMBOLS
+
+SHORT = {"training loss": "loss", "NTK eigenvalue": "NTK"}
+BESIDE = 1.12  # factor between points of several quantities at one size
+
+
+def rows_of(table: pd.DataFrame, panel: str) -> pd.DataFrame:
+    """Rows of one panel."""
+    return table[table["panel"] == panel]
+
+
+def draw_distances(
+    ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object], points: Sequence[pd.DataFrame] = ()
+) -> None:
+    """Distances of one quantity with fits and the noise floor of each size; ``points``: read off a published plot."""
+    own, floors, laws = (rows_of(table, f"{kind} | {name}") for kind in ("distance", FLOOR, "law"))
+    own, floors = (rows[(rows["x"] > 0) & (rows["y"] > 0)] for rows in (own, floors))
+    for series, color in colors.items():
+        line, floor, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, floors, laws))
+        _draw_floor(ax, floor)
+        ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.22)
+        ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3, alpha=0.85)
+        ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+    for each in points:
+        draw_points(ax, each, colors)
+    if len(own):
+        drawn = pd.concat([own, floors, *points])
+        logarithmic(ax.xaxis, drawn["x"])
+        logarithmic(ax.yaxis, drawn["y"])
+        ax.set_ylim(drawn["y"].min() / 1.4, drawn["y"].max() * 1.4)
+        headroom(ax, above=0.16, below=0)
+    found = statistic(table, f"{TIME_EXPONENT} | {name}")
+    if found:
+        write(ax, f"$b$ = {found}")
+    ax.set_xlabel("training step $t$")
+
+
+def _draw_floor(ax: Axes, floor: pd.DataFrame) -> None:
+    ax.plot(floor["x"], floor["y"], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
+
+
+def draw_exponents(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], size: str = "width") -> None:
+    """b of the sizes above the noise floor, side by side for several quantities (``colors``), with intervals."""
+    own, missing = rows_of(table, TIME_EXPONENT), []
+    for place, (name, color) in enumerate(colors.items()):
+        rows = own[own["series"] == name].sort_values("x")
+        if rows.empty:
+            missing.append(_short(name))
+            continue
+        x = rows["x"] * BESIDE ** (place - (len(colors) - 1) / 2)
+        ax.vlines(x, rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
+        ax.plot(x, rows["y"], color=color, linestyle="", marker="o", markersize=4.5, label=_short(name))
+        draw_flagged(ax, rows, color)
+    ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    if len(own):
+        width_axis(ax, own["x"], kind=size)
+        headroom(ax, above=0.3)
+        ax.legend(loc="upper left", ncols=min(len(colors), 3), columnspacing=0.8, handletextpad=0.1, borderaxespad=0.1)
+        if missing:
+            write(ax, f"in the noise: {', '.join(missing)}", y=0.82)
+    ax.set_title("exponent $b$ in time")
+
+
+def _short(name: str) -> str:
+    quantity, _, network = name.partition(" | ")
+    return SHORT.get(quantity, quantity) + (f", {network}" if network else "")
+
+
+def draw_over_size(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], size: str = "width") -> None:
+    """The distance averaged over training against the size, with the fit of the sizes well below the proxy."""
+    own = rows_of(table, OVER_SIZE[size])
+    for name, color in colors.items():
+        series = (name, f"guide {name}", f"{FLOOR} {name}")
+        rows, fit, floor = (own[own["series"] == one].sort_values("x") for one in series)
+        _draw_floor(ax, floor)
+        ax.vlines(rows["x"], rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
+        ax.plot(rows["x"], rows["y"], color=color, linestyle="", marker="o", markersize=4.5)
+        ax.plot(fit["x"], fit["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+        exponent = table[table["series"] == f"{SIZE_EXPONENT[size]} | {name}"]
+        if len(fit) and len(exponent):
+            ax.annotate(
+                f"$\\propto {SYMBOLS[size]}^{{{shown(exponent['y'].iloc[0])}}}$",
+                (fit["x"].iloc[-1], fit["y"].iloc[-1]), (5, 4), textcoords="offset points", fontsize=9, color=color,
+                path_effects=HALO,
+            )  # fmt: skip
+    if len(own):
+        width_axis(ax, own["x"], kind=size)
+        logarithmic(ax.yaxis, own["y"])

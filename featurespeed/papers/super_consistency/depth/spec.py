@@ -1,0 +1,41 @@
+"""Settings of Figures 4, 22 and 25 of arXiv:2402.17457: residual ConvNets over their depth."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from featurespeed.papers.super_consistency.spec import check_networks, check_over_depth
+from featurespeed.sweeps.spec import SweepSpec, TransferSpec
+
+#: Labels of the networks, by which figures and claims know them.
+ONE, TWO = "1 layer a block", "2 layers a block"
+
+
+class DepthTransferSpec(TransferSpec):
+    """Transfer of the learning rate over the depth, with the sharpness along training (Figure 4)."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> DepthTransferSpec:
+        check_networks(self, ONE, TWO)
+        check_over_depth(self, "sharpness")
+        return self
+
+
+class DepthCurveSpec(SweepSpec):
+    """The same runs, of which distances to the deepest network are drawn (Figure 22)."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> DepthCurveSpec:
+        check_networks(self, ONE, TWO)
+        check_over_depth(self, "sharpness")
+        return self
+
+
+class DepthSpectrumSpec(SweepSpec):
+    """The same runs, with eigenvalues of the Hessian and of the NTK (Figure 25)."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> DepthSpectrumSpec:
+        check_networks(self, ONE, TWO)
+        check_over_depth(self, "sharpness", "ntk_eigenvalue")
+        return self

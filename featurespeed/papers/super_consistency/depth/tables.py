@@ -1,0 +1,71 @@
+"""Artefact tables of Figures 4, 22 and 25 of the second paper (arXiv:2402.17457): residual networks over the depth.
+
+Seeds of which a network failed are left out of what is measured along training, up to a fifth of those of a depth, as
+the claims do (:func:`featurespeed.sweeps.transfer.failed_seeds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pandas as pd
+
+from featurespeed.drawing.distance_rows import distance_parts
+from featurespeed.drawing.tabulate import artefact_table
+from featurespeed.drawing.transfer_rows import networks, row_table, transfer_parts
+from featurespeed.drawing.width_rows import curve_rows, edge_rows, exponent_row, trained_rows
+from featurespeed.sweeps.convergence import curves, distances
+from featurespeed.sweeps.dependence import late_exponents
+
+HESSIAN, LOSS, NTK = "sharpness", "training_loss", "ntk_eigenvalue"
+#: Quantities whose distances to the deepest network are fitted: name in the table -> quantity of the stage table.
+DISTANCES = {"training loss": LOSS, "sharpness": HESSIAN}
+LATE = "exponent in the depth, second half"
+
+
+def tabulate_fig04(records: pd.DataFrame) -> pd.DataFrame:
+    """Learning-rate transfer, sharpness and loss of every network over its depth, in panels ``<kind> | <network>``."""
+    return artefact_table(*transfer_parts(records, leave_out=True))
+
+
+def tabulate_fig22(records: pd.DataFrame) -> pd.DataFrame:
+    """Distances of loss and sharpness to those of the deepest network, with fitted powers of time, of every network."""
+    parts: list[pd.DataFrame] = []
+    for name, _ in networks(records):
+        rows, rate, left_out = trained_rows(records, name, HESSIAN)
+        parts.append(left_out)
+        for quantity, recorded in DISTANCES.items():
+            found = curves(rows, recorded, rate, size="depth")
+            panel = f"{quantity} | {name}"
+            parts.append(curve_rows(rows, recorded, panel))
+            if len(found.sizes) > 1 and not found.missing():
+                parts += distance_parts(panel, distances(found), "depth")
+    return artefact_table(*parts)
+
+
+def tabulate_fig25(records: pd.DataFrame) -> pd.DataFrame:
+    """Eigenvalues of gamma^2 H and of the NTK along training, one series a depth, in panels ``<kind> | <network>``.
+
+    ``statistic``: exponents in the depth of their means over the second half of training.
+    """
+    parts: list[pd.DataFrame] = []
+    for name, own in networks(records):
+        rows, rate, left_out = trained_rows(records, name, HESSIAN)
+        last = int(own.loc[own["quantity"] == HESSIAN, "index"].max())
+        parts.append(left_out)
+        for kind, quantity, index in eigenvalues(last):
+            panel = f"{kind} | {name}"
+            parts.append(curve_rows(rows, quantity, panel, index))
+            found = curves(rows, quantity, rate, index, "depth")
+            exponents = exponent_row("statistic", f"{LATE} | {panel}", float(index), partial(late_exponents, found))
+            parts.append(row_table(list(exponents)))
+        parts.append(edge_rows(f"eigenvalue 1 | {name}", rows, rate))
+    return artefact_table(*parts)
+
+
+def eigenvalues(last: int) -> Iterator[tuple[str, str, int]]:
+    """``(kind, quantity, index)`` of what Figure 25 shows; ``last`` is the smallest eigenvalue that was measured."""
+    for index in sorted({1, min(3, last), last}):
+        yield f"eigenvalue {index}", HESSIAN, index
+    yield "NTK eigenvalue 1", NTK, 1
