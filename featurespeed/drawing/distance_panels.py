@@ -77,8 +77,10 @@ def draw_exponents(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], 
         width_axis(ax, own["x"], kind=size)
         headroom(ax, above=0.3)
         ax.legend(loc="upper left", ncols=min(len(colors), 3), columnspacing=0.8, handletextpad=0.1, borderaxespad=0.1)
-        if missing:
-            write(ax, f"in the noise: {', '.join(missing)}", y=0.82)
+    else:
+        ax.set_axis_off()
+    if missing:
+        write(ax, f"in the noise: {', '.join(missing)}", y=0.82)
     ax.set_title("exponent $b$ in time")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from featurespeed.ledger.engine import Estimate, Undecidable
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
 from featurespeed.ledger.evidence import Tables, as_estimate, largest_estimate, mean_estimate, register
 from featurespeed.papers.super_consistency.best_rates import Place, shift, shift_difference
 from featurespeed.papers.super_consistency.no_limit.spec import COLD, LONG, PLAIN, WARM
@@ -28,12 +28,14 @@ from featurespeed.papers.super_consistency.shared import (
     numbers,
     slope_estimate,
     trained,
+    without_failed_seeds,
 )
 from featurespeed.statistics import proportion_interval
 
 NO_SCALING, STANDARD, NO_SKIPS = "sc_fig06", "sc_fig07", "sc_fig08"
 SCALED: Place = ("sc_fig04", "1 layer a block")  # Depth-muP, whose branches are multiplied with 1/sqrt(L)
 DEPTHS, WIDTHS = 8, 16  # ratios of sizes over which shifts are stated
+LEARNED = 0.95  # share of the loss of chance below which a network has learned
 
 
 # --- before training --------------------------------------------------------------------------------------------------
@@ -141,6 +143,18 @@ def _slope(tables: Tables) -> Estimate:
 def _slope_scaled(tables: Tables) -> Estimate:
     found, left_out = trained(tables, *SCALED, HESSIAN, size="depth")
     return slope_estimate(found, SCALED[1], left_out)
+
+
+@premise("trained below the loss of chance, no skips of Fig. 8")
+def plain_trained(tables: Tables) -> Condition:
+    """At the rate that is looked at the loss of every depth ends well below that of equal probabilities (means over
+    seeds): a network that does not learn has no sharpness of training.
+    """
+    rows, _ = without_failed_seeds(network(tables, NO_SKIPS, PLAIN, "depth"), HESSIAN, "depth")
+    losses = late_losses(rows, "depth")
+    late = losses.values[..., np.isclose(losses.rates, _late(tables)[0].rate)].mean((0, 2))
+    chance = np.log(rows["output_dim"].max())
+    return Condition(bool((late < LEARNED * chance).all()), f"loss at most {late.max():.3g}, chance {chance:.3g}")
 
 
 register("absolute slope of the late sharpness in the depth, no skips", _absolute_slope)
