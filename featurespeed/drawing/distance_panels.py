@@ -63,10 +63,11 @@ def _draw_floor(ax: Axes, floor: pd.DataFrame) -> None:
 def draw_exponents(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], size: str = "width") -> None:
     """b of the sizes above the noise floor, side by side for several quantities (``colors``), with intervals."""
     own, missing = rows_of(table, TIME_EXPONENT), []
+    own = own[own["series"].isin(colors)]
     for place, (name, color) in enumerate(colors.items()):
         rows = own[own["series"] == name].sort_values("x")
         if rows.empty:
-            missing.append(_short(name))
+            missing += [_short(name)] if len(rows_of(table, f"{FLOOR} | {name}")) else []
             continue
         x = rows["x"] * BESIDE ** (place - (len(colors) - 1) / 2)
         ax.vlines(x, rows["y_low"], rows["y_high"], color=color, linewidth=1.2)

@@ -265,12 +265,13 @@ def legends(figure: Figure, table: pd.DataFrame, colors: Mapping[str, object]) -
         )
     if "grid edge" in flags:
         handles["at the edge of the grid"] = Line2D([], [], marker="D", markersize=6, markerfacecolor="white", **GREYS)
-    failed = set(table.loc[kinds == "transfer", "flag"])
+    crosses = kinds.str.endswith(TRANSFER)  # of the end of training, and of other moments
+    failed = set(table.loc[crosses, "flag"])
     if "diverged" in failed:
         handles["a seed diverged"] = Line2D([], [], marker="P", markersize=6, markeredgewidth=0, **GREYS)
     if "dead" in failed:
         handles["a seed died or ended at chance"] = Line2D([], [], marker="X", markersize=6, markeredgewidth=0, **GREYS)
-    if set(table.loc[kinds != "transfer", "flag"]) - {"", "grid edge"}:
+    if set(table.loc[~crosses, "flag"]) - {"", "grid edge"}:
         handles["a seed has stopped or not converged"] = Line2D(
             [], [], marker="o", markersize=5, markerfacecolor="white", **GREYS
         )

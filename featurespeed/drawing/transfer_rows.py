@@ -16,7 +16,6 @@ import pandas as pd
 
 from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS
 from featurespeed.drawing.width_rows import (
-    LEFT_OUT,
     STATISTIC,
     curve_rows,
     edge_rows,
@@ -28,6 +27,7 @@ from featurespeed.drawing.width_rows import (
     shown_rate,
     summary_row,
     varied,
+    without_failed,
 )
 from featurespeed.statistics import Interval
 from featurespeed.sweeps import transfer
@@ -73,13 +73,6 @@ def transfer_parts(records: pd.DataFrame, quantity: str = SHARPNESS, leave_out: 
         if quantity == PRECONDITIONED:
             yield adam_edge_rows(name, at_rate(rows, rate), rate, transfer.settings(records))
         yield exponent_table(name, rows, quantity)
-
-
-def without_failed(name: str, rows: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows without the seeds of which a network failed, and a statistic that says how many these are."""
-    failed, seeds = transfer.failed_seeds(rows, quantity, varied(rows)), rows["seed"].nunique()
-    count = point_row(STATISTIC, f"{LEFT_OUT} | {name}", 0, len(failed), seeds)
-    return rows[~rows["seed"].isin(failed)], row_table([count] if len(failed) else [])
 
 
 def at_rate(rows: pd.DataFrame, rate: float) -> pd.DataFrame:

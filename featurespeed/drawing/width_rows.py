@@ -67,12 +67,21 @@ def shown_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.Dat
 
 def trained_rows(records: pd.DataFrame, label: str, quantity: str) -> tuple[pd.DataFrame, float, pd.DataFrame]:
     """:func:`shown_rows` without the seeds of which a network failed, and a statistic that says how many these are."""
-    rows = of_network(records, label)
+    kept, count = without_failed(label, of_network(records, label), quantity)
+    own = (records["series"] != label) | records["seed"].isin(kept["seed"].unique())
+    return *shown_rows(records[own], label, quantity), count
+
+
+def without_failed(label: str, rows: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of one network without the seeds of which it failed at some size, and a statistic that says how many.
+
+    Seeds as in :func:`featurespeed.sweeps.transfer.failed_seeds`.
+    """
     failed, seeds = failed_seeds(rows, quantity, varied(rows)), rows["seed"].nunique()
-    left_out = (records["series"] == label) & records["seed"].isin(failed)
-    found, rate = shown_rows(records[~left_out], label, quantity)
     count = _row(STATISTIC, f"{LEFT_OUT} | {label}", 0, len(failed), np.nan, np.nan, seeds, "training")
-    return found, rate, pd.DataFrame([count] if len(failed) else [], columns=list(ARTEFACT_COLUMNS))
+    return rows[~rows["seed"].isin(failed)], pd.DataFrame(
+        [count] if len(failed) else [], columns=list(ARTEFACT_COLUMNS)
+    )
 
 
 def curve_rows(rows: pd.DataFrame, quantity: str, panel: str, index: int = 1) -> pd.DataFrame:

@@ -111,7 +111,8 @@ CONVERSIONS: Mapping[tuple[str, str], Conversion] = MappingProxyType(
 )
 
 _FIT = "the exponent of a fit over other steps than ours, not a point of a curve"
-_TWO_LAYERS = "two layers a block and one width: no such run here"
+_FOUR_TIMES = "final losses after 80 epochs, four times as many as the runs here have"
+_BATCH = "two layers a block along 80 epochs at a batch size, and in part at a learning rate, that is not printed"
 _ADAM = "Adam at one rate for all layers, without its factors of muP: no such run here"
 _TRANSFORMER = "a vision transformer: there is none here"
 _DRAFT_FIG11 = "a draft with a residual ConvNet, branches times 3, no gain in blocks; Figure 11 here has another net"
@@ -124,8 +125,8 @@ NOT_COMPARED: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
         ("3", "power-law exponent b of the loss gap against N"): _FIT,
         ("3", "power-law exponent b of the NTK gap against N"): _FIT,
-        ("4b", "LR transfer over depth (muSGD 2 layers/block)"): _TWO_LAYERS,
-        ("4b", "sharpness times N against record 2 layers/block (one run)"): _TWO_LAYERS,
+        ("4b", "LR transfer over depth (muSGD 2 layers/block)"): _FOUR_TIMES,
+        ("4b", "sharpness times N against record 2 layers/block (one run)"): _BATCH,
         ("4c", "ViT LR transfer over depth (Depth-muP Adam with 1/sqrt L)"): _TRANSFORMER,
         ("4c", "ViT sharpness times N/sqrt(L) against epoch"): _TRANSFORMER,
         ("11", "Gauss-Newton top eigenvalue / (1024 x Hessian top eigenvalue) against record"): _DRAFT_FIG11,
@@ -133,16 +134,16 @@ NOT_COMPARED: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("11", "residual norm against record"): _DRAFT_FIG11,
         ("20", "Adam conv LR transfer over depth 1 layer/block (no LR/sqrt L)"): _ADAM,
         ("20", "Adam conv sharpness times 32 against epoch 2 layers/block (no LR/sqrt L)"): _ADAM,
-        ("22", "loss gap to the label-192 net over depth 2 layers/block"): _TWO_LAYERS,
-        ("22", "power-law exponent b of the loss gap against depth label"): _TWO_LAYERS,
+        ("22", "loss gap to the label-192 net over depth 2 layers/block"): _BATCH,
+        ("22", "power-law exponent b of the loss gap against depth label"): _BATCH,
         ("23", "exponent of the relative loss gap in width against record"): _PROXIES,
         ("23", "relative loss gap to the widest net against width"): _PROXIES,
         ("23", _KERNEL_GAP, "record 20"): "so early the gap is as small as the noise, and its sign is not known",
-        ("25", "10th Hessian eigenvalue over depth 2 layers/block"): _TWO_LAYERS,
-        ("25", "3rd Hessian eigenvalue over depth 2 layers/block"): _TWO_LAYERS,
-        ("25", "NTK lambda_1 (not times N) over depth 2 layers/block"): _TWO_LAYERS,
-        ("25", "NTK lambda_10 (not times N) over depth 2 layers/block"): _TWO_LAYERS,
-        ("25", "NTK lambda_5 (not times N) over depth 2 layers/block"): _TWO_LAYERS,
+        ("25", "10th Hessian eigenvalue over depth 2 layers/block"): _BATCH,
+        ("25", "3rd Hessian eigenvalue over depth 2 layers/block"): _BATCH,
+        ("25", "NTK lambda_1 (not times N) over depth 2 layers/block"): _BATCH,
+        ("25", "NTK lambda_10 (not times N) over depth 2 layers/block"): _BATCH,
+        ("25", "NTK lambda_5 (not times N) over depth 2 layers/block"): _BATCH,
         ("27", "directional sharpness (raw) against record"): "three numbers of a network whose depth is not printed",
         ("draft:plot_results:2", "SimpleConvNet muP LR sweep"): "2 and 29 channels: narrower than any network here",
         (
@@ -156,7 +157,7 @@ NOT_COMPARED: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("draft:visualize:10", "NTK lambda_1 times N against epoch (25 epochs)"): _OTHER_RATE,
         ("draft:visualize:4", "Adam LR sweep over width (muadam)"): _ADAM,
         ("draft:visualize:4", "train loss against record (Adam muadam)"): _ADAM,
-        ("draft:visualize:8", "raw Hessian trace over depth 2 layers/block"): _TWO_LAYERS,
+        ("draft:visualize:8", "raw Hessian trace over depth 2 layers/block"): _BATCH,
         ("draft:visualize@1579347:6", "1st Hessian eigenvalue times channels against epoch"): _OTHER_RATE,
         ("draft:visualize@36c4fe6:3", "LR transfer over depth muP tau=0 (SP-layer bug)"): _HIDDEN_FORM,
         ("draft:visualize@36c4fe6:4", "raw sharpness over depth muP tau=0 (SP-layer bug)"): _HIDDEN_FORM,

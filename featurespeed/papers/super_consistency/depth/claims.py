@@ -2,7 +2,8 @@
 
 The unit is the seed: one exponent in the depth, one shift of the best learning rate, Student's t over seeds; distances
 to the deepest network have jackknife intervals. Curvature is looked at at the learning rate that is best for all depths
-of those where it was measured. Seeds of which a network failed there are left out, up to a fifth of those of a depth.
+of those where it was measured. Seeds of which a network failed there are left out, up to a fifth of those of a depth;
+where two networks are compared seed by seed, so are those of the other one.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from featurespeed.papers.super_consistency.distances import exponent_gap, told_d
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     LOSS,
+    best_measured,
     curves_at,
     decidable,
+    failed_seeds,
     late_exponents,
     levels,
     measured_rates,
@@ -33,7 +36,7 @@ from featurespeed.papers.super_consistency.shared import (
 )
 from featurespeed.statistics import mean_interval
 from featurespeed.sweeps import dependence
-from featurespeed.sweeps.convergence import Curves, Distances
+from featurespeed.sweeps.convergence import Curves
 
 ARTEFACT, RATES, SPECTRUM = "sc_fig04", "sc_fig22", "sc_fig25"
 SPAN = 8  # ratio of depths over which shifts are stated
@@ -41,15 +44,30 @@ LAST = 10  # the smallest eigenvalue that Figure 25 shows
 NTK = "ntk_eigenvalue"
 MORE = 1.5  # by how much two layers a block should spread the sharpness more than one
 
+Place = tuple[str, str, str]  # label of the network, quantity, artefact
 
-def _late(tables: Tables, label: str, quantity: str = HESSIAN, index: int = 1, artefact: str = ARTEFACT) -> Curves:
-    return trained(tables, artefact, label, quantity, index, HESSIAN, "depth")[0]
+
+def _late(
+    tables: Tables, label: str, quantity: str = HESSIAN, index: int = 1, artefact: str = ARTEFACT
+) -> tuple[Curves, str]:
+    return trained(tables, artefact, label, quantity, index, HESSIAN, "depth")
+
+
+def paired(tables: Tables, *places: Place) -> tuple[list[Curves], str]:
+    """Curves that are compared seed by seed, without the seeds of which any of their networks failed, and a note."""
+    rows = [network(tables, artefact, label, "depth") for label, _, artefact in places]
+    failed = {int(seed) for own in rows for seed in failed_seeds(own, HESSIAN, "depth")}
+    seeds = {int(seed) for own in rows for seed in own["seed"].unique()}
+    kept = [own[~own["seed"].isin(failed)] if failed else own for own in rows]
+    found = [best_measured(own, place[1], 1, HESSIAN, "depth") for own, place in zip(kept, places, strict=True)]
+    note = f"; without {len(failed)} of {len(seeds)} seeds, of which a network diverged, died or ended at chance"
+    return found, note if failed else ""
 
 
 def below_the_best(tables: Tables, label: str) -> Curves:
     """The sharpness at the next smaller of the measured rates."""
     rows, _ = without_failed_seeds(network(tables, ARTEFACT, label, "depth"), HESSIAN, "depth")
-    best = _late(tables, label).rate
+    best = _late(tables, label)[0].rate
     smaller = [rate for rate in measured_rates(rows, HESSIAN) if rate < best * (1 - 1e-6)]
     if not smaller:
         raise Undecidable(f"{label}: the sharpness was measured at no rate below {best:g}, the best of the measured")
@@ -61,16 +79,26 @@ def below_the_best(tables: Tables, label: str) -> Curves:
 
 def _two_rates(tables: Tables) -> Estimate:
     """Largest slope of the late sharpness in the depth, at the best of the measured rates and at the next below."""
-    found = [_late(tables, ONE), below_the_best(tables, ONE)]
+    best, left_out = _late(tables, ONE)
+    found = [best, below_the_best(tables, ONE)]
     slopes = np.column_stack([late_exponents(own, ONE) for own in found])
-    return largest_estimate(slopes, note="; ".join(levels(own, ONE) for own in found))
+    return largest_estimate(slopes, note="; ".join(levels(own, ONE) for own in found) + left_out)
 
 
-def _more_spread(tables: Tables, other: Curves, label: str) -> Estimate:
+def _more_spread(other: Curves, label: str, own: Curves, left_out: str) -> Estimate:
     """|slope| of the late sharpness in the depth of another network minus 1.5 |slope| with one layer a block."""
-    own = _late(tables, ONE)
     values = dependence.steeper(late_exponents(other, label), MORE * late_exponents(own, ONE))
-    return mean_estimate(values, f"{levels(other, label)}; {levels(own, ONE)}")
+    return mean_estimate(values, f"{levels(other, label)}; {levels(own, ONE)}{left_out}")
+
+
+def _more_with_two(tables: Tables) -> Estimate:
+    (other, own), left_out = paired(tables, (TWO, HESSIAN, ARTEFACT), (ONE, HESSIAN, ARTEFACT))
+    return _more_spread(other, TWO, own, left_out)
+
+
+def _more_at_the_smaller_rate(tables: Tables) -> Estimate:
+    own, left_out = _late(tables, ONE)
+    return _more_spread(below_the_best(tables, ONE), ONE, own, left_out)
 
 
 def _shift(label: str) -> Callable[[Tables], Estimate]:
@@ -80,35 +108,28 @@ def _shift(label: str) -> Callable[[Tables], Estimate]:
 @premise("sharpening from below the edge of stability, 1 layer a block of Fig. 4")
 def sharpening(tables: Tables) -> Condition:
     """Every depth begins below 2/eta_0, and its sharpness at least doubles until the second half (means over seeds)."""
-    return sharpens(_late(tables, ONE))
+    return sharpens(_late(tables, ONE)[0])
 
 
 for _label in (ONE, TWO):
     register(f"shift of the best learning rate for 8 times the depth, {_label}", _shift(_label))
 register("largest slope of the late sharpness in the depth, 1 layer a block, two rates", _two_rates)
-register(
-    "what 2 layers a block add to the dependence of the sharpness on the depth",
-    lambda tables: _more_spread(tables, _late(tables, TWO), TWO),
-)
-register(
-    "what the next smaller rate adds to the dependence of the sharpness on the depth",
-    lambda tables: _more_spread(tables, below_the_best(tables, ONE), ONE),
-)
+register("what 2 layers a block add to the dependence of the sharpness on the depth", _more_with_two)
+register("what the next smaller rate adds to the dependence of the sharpness on the depth", _more_at_the_smaller_rate)
 
 
 # --- Figure 22 --------------------------------------------------------------------------------------------------------
 
 
-def _distances(tables: Tables, label: str, quantity: str, artefact: str = RATES) -> tuple[Distances, str]:
-    own, left_out = trained(tables, artefact, label, quantity, 1, HESSIAN, "depth")
-    return told_distances(own, f"{label}, {quantity}", left_out, "L")
-
-
-def _gap(*places: tuple[str, str, str]) -> Callable[[Tables], Estimate]:
-    """Exponent in time of one distance to the deepest network minus that of another: (label, quantity, artefact)."""
+def _gap(*places: Place) -> Callable[[Tables], Estimate]:
+    """Exponent in time of one distance to the deepest network minus that of another."""
 
     def compute(tables: Tables) -> Estimate:
-        (first, one), (second, other) = (_distances(tables, *place) for place in places)
+        found, left_out = paired(tables, *places)
+        names = [f"{label}, {quantity}" for label, quantity, _ in places]
+        (first, one), (second, other) = (
+            told_distances(own, name, left_out, "L") for own, name in zip(found, names, strict=True)
+        )
         with decidable(f"{one}; {other}"):
             return as_estimate(exponent_gap(first, second), f"{one}; {other}")
 
@@ -140,7 +161,8 @@ def _spread(label: str, *kinds: tuple[str, int]) -> Callable[[Tables], Estimate]
     """The smallest |slope| in the depth of several eigenvalues over the second half, simultaneous t intervals."""
 
     def compute(tables: Tables) -> Estimate:
-        found = [_late(tables, label, quantity, index, SPECTRUM) for quantity, index in kinds]
+        together = [_late(tables, label, quantity, index, SPECTRUM) for quantity, index in kinds]
+        found, left_out = [own for own, _ in together], together[0][1]
         level = simultaneous(len(kinds))
         each = []
         for own, (quantity, index) in zip(found, kinds, strict=True):
@@ -148,7 +170,7 @@ def _spread(label: str, *kinds: tuple[str, int]) -> Callable[[Tables], Estimate]
             each.append(mean_interval(slopes if slopes.mean() >= 0 else -slopes, level))
         names = (f"{quantity} {index}" for quantity, index in kinds)
         note = ", ".join(f"{name}: {one.value:.3g}" for name, one in zip(names, each, strict=True))
-        return smallest_of(each, f"{label} at {found[0].rate:g}, |slope| in the depth of {note}")
+        return smallest_of(each, f"{label} at {found[0].rate:g}, |slope| in the depth of {note}{left_out}")
 
     return compute
 

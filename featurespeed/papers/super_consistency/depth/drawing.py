@@ -37,7 +37,7 @@ def draw_fig04(table: pd.DataFrame, figure: Figure) -> None:
 def draw_fig22(table: pd.DataFrame, figure: Figure) -> None:
     """A line a network: loss, its distance to the deepest network and that of the sharpness, and the exponents."""
     colors = size_colors(table)
-    names = [name for name in ORDER if f"training loss | {name}" in set(table["panel"])]
+    names = [name for name in ORDER if table["panel"].str.endswith(f" | {name}").any()]
     proxy = next(reversed(colors))
     colors = colors | {proxy: INK}
     grid = figure.subplots(len(names), 4, squeeze=False)
@@ -49,7 +49,7 @@ def draw_fig22(table: pd.DataFrame, figure: Figure) -> None:
         line[0].set_xlabel("training step")
         for ax, quantity in zip(line[1:3], DISTANCES, strict=True):
             draw_distances(ax, table, f"{quantity} | {name}", colors)
-            ax.set_title(f"{quantity}: distance to $L={proxy.removeprefix('L=')}$")
+            ax.set_title(f"{quantity}: distance to ${_deepest(table, name, colors)}$")
         kinds = {f"{quantity} | {name}": UNORDERED[place] for place, quantity in enumerate(DISTANCES)}
         draw_exponents(line[3], table, kinds, "depth")
     hollow = STOPPED if (table["flag"] != "").any() else ""
@@ -58,6 +58,12 @@ def draw_fig22(table: pd.DataFrame, figure: Figure) -> None:
         fit=f"fit $a\\,t^b$ above the floor, first {WARM_UP:.0%} of the steps left out",
         floor="noise floor: standard error over seeds", left_out=left_out(table),
     )  # fmt: skip
+
+
+def _deepest(table: pd.DataFrame, name: str, colors: dict[str, object]) -> str:
+    """The series of the deepest network of this name."""
+    own = set(table.loc[table["panel"].str.endswith(f" | {name}"), "series"])
+    return [series for series in colors if series in own][-1]
 
 
 def draw_fig25(table: pd.DataFrame, figure: Figure) -> None:

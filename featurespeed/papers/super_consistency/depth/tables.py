@@ -39,7 +39,7 @@ def tabulate_fig22(records: pd.DataFrame) -> pd.DataFrame:
             found = curves(rows, recorded, rate, size="depth")
             panel = f"{quantity} | {name}"
             parts.append(curve_rows(rows, recorded, panel))
-            if len(found.sizes) > 1 and not found.missing():
+            if len(found.sizes) > 1 and (found.steps > 0).any() and not found.missing():
                 parts += distance_parts(panel, distances(found), "depth")
     return artefact_table(*parts)
 

@@ -74,7 +74,15 @@ def _shift(place: Place, span: float, size: str) -> Callable[[Tables], Estimate]
 
 def _less_shift(first: Place, second: Place, span: float, size: str) -> Callable[[Tables], Estimate]:
     """|shift| of one network minus that of another, paired by seed."""
-    return lambda tables: shift_difference(tables, first, second, span, size, absolute=True)
+
+    def compute(tables: Tables) -> Estimate:
+        seeds = [network(tables, *place, size)["seed"].nunique() for place in (first, second)]
+        if seeds[0] != seeds[1]:
+            told = " and ".join(f"{count} of {label}" for count, (_, label) in zip(seeds, (first, second), strict=True))
+            raise Undecidable(f"{told}: seeds are compared one by one, and must be as many")
+        return shift_difference(tables, first, second, span, size, absolute=True)
+
+    return compute
 
 
 register(

@@ -118,6 +118,8 @@ def draw_over_size(axes: Sequence[Axes], table: pd.DataFrame, names: Sequence[st
         write(upper, f"exponent in ${SYMBOLS[kind]}$ {estimate(row)}")
     headroom(upper, ROOM)
     upper.set_title("initial sharpness")
+    if own.empty:
+        write(upper, "not measured")
     for place, (name, color) in enumerate(kinds.items()):
         best = panel(table, "best", name)
         x = best["series"].str.split("=").str[1].astype(float)
@@ -132,5 +134,6 @@ def draw_over_size(axes: Sequence[Axes], table: pd.DataFrame, names: Sequence[st
     headroom(lower, ROOM)
     lower.legend(loc="upper right")
     lower.set_title("best learning rate")
+    sizes = {float(series.split("=")[1]) for series in size_colors(table)}
     for ax in (upper, lower):
-        width_axis(ax, own["x"], kind=kind)
+        width_axis(ax, sizes, kind=kind)

@@ -43,8 +43,11 @@ def tabulate_fig07(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_fig08(records: pd.DataFrame) -> pd.DataFrame:
-    """Transfer, sharpness and loss over the depth, and what diverged, died or ended at chance."""
-    parts = list(transfer_parts(records))
+    """Transfer, sharpness and loss over the depth, and what diverged, died or ended at chance.
+
+    Seeds of which a network failed are left out of what is measured along training, as the claims do.
+    """
+    parts = list(transfer_parts(records, leave_out=True))
     parts += [failed_rows(name, rows) for name, rows in networks(records)]
     return artefact_table(*parts)
 
@@ -59,8 +62,8 @@ def _initial(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
         for value, group in own.groupby(size):
             found.append(summary_row(INITIAL, name, float(value), group))
         yield row_table(found)
-        sizes, _, values = transfer.along_training(rows, HESSIAN, rates[0], size=size)
-        at_start = values[..., 0] if values.shape[-1] else np.full(values.shape[:2], np.nan)
+        sizes, steps, values = transfer.along_training(rows, HESSIAN, rates[0], size=size)
+        at_start = values[..., 0] if 0 in steps else np.full(values.shape[:2], np.nan)
         yield row_table(
             list(
                 exponent_row(f"statistic | {name}", INITIAL_EXPONENT, 0.0, lambda s=sizes, v=at_start: exponents(s, v))

@@ -1,0 +1,194 @@
+"""Figures 20 and 21: does the best learning rate of Adam depend on depth and width, and does the sharpness?
+
+The unit is the seed: one exponent in the size, one shift of the best learning rate, Student's t over seeds. Sharpness
+is the largest eigenvalue of Adam's preconditioned Hessian with the learning rates in it, at the learning rate that is
+best for all sizes of those where it was measured. Seeds of which a network failed there are left out, up to a fifth of
+those of a size; where two networks are compared, those of which either failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from featurespeed.ledger.engine import Estimate, Undecidable
+from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, register
+from featurespeed.papers.super_consistency.adam.published import BEST_RATES, comparable
+from featurespeed.papers.super_consistency.adam.spec import (
+    ADAM,
+    ADAMW,
+    COMMON,
+    ONE,
+    ONE_NO_ROOT,
+    PRECONDITIONED,
+    TWO,
+)
+from featurespeed.papers.super_consistency.best_rates import best_rates, shift, shift_difference
+from featurespeed.papers.super_consistency.shared import (
+    best_measured,
+    curves_at,
+    failed_seeds,
+    late_exponents,
+    measured_rates,
+    network,
+    numbers,
+)
+from featurespeed.sweeps import dependence
+from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.transfer import settings
+
+DEPTH, WIDTH = "sc_fig20", "sc_fig21"
+OVER_DEPTH, OVER_WIDTH = 8, 16  # ratios of sizes over which shifts are stated
+MORE = 1.5  # by how much two layers a block should spread the sharpness more than one
+FEWEST_PUBLISHED = 3  # widths that this run and the authors' sweep must share
+
+
+# --- the sharpness at one learning rate -------------------------------------------------------------------------------
+
+
+def without_failed(tables: Tables, artefact: str, labels: Sequence[str], size: str) -> tuple[list[pd.DataFrame], str]:
+    """Rows of several networks, of the seeds of which none of them failed, and a note on the others.
+
+    Networks are paired by seed: one that lost a seed takes it away from all.
+    """
+    rows = [network(tables, artefact, label, size) for label in labels]
+    failed = np.unique(np.concatenate([failed_seeds(own, PRECONDITIONED, size) for own in rows]))
+    if not len(failed):
+        return rows, ""
+    seeds = rows[0]["seed"].nunique()
+    if len(failed) == seeds:
+        raise Undecidable(f"{' and '.join(labels)}: a network failed in every one of {seeds} seeds")
+    note = f"; without {len(failed)} of {seeds} seeds, of which a network diverged, died or ended at chance"
+    return [own[~own["seed"].isin(failed)] for own in rows], note
+
+
+def at_best(tables: Tables, artefact: str, labels: Sequence[str], size: str) -> tuple[list[Curves], str]:
+    """The sharpness of every network at the best of its measured rates, and a note on seeds that are left out."""
+    rows, note = without_failed(tables, artefact, labels, size)
+    return [best_measured(own, PRECONDITIONED, size=size) for own in rows], note
+
+
+def below_the_best(tables: Tables, place: int) -> tuple[Curves, Curves]:
+    """The sharpness over the depth with one layer a block at the best of the measured rates, and at a smaller one.
+
+    Args:
+        place: of the smaller one among these: -1 is the next below the best, 0 the smallest.
+    """
+    rows, _ = without_failed(tables, DEPTH, [ONE], "depth")
+    best = best_measured(rows[0], PRECONDITIONED, size="depth")
+    smaller = [rate for rate in measured_rates(rows[0], PRECONDITIONED) if rate < best.rate * (1 - 1e-6)]
+    if not smaller:
+        raise Undecidable(f"{ONE}: the sharpness was measured at no rate below {best.rate:g}, the best of the measured")
+    return best, curves_at(rows[0], PRECONDITIONED, smaller[place], size="depth")
+
+
+def told(found: Curves, label: str) -> str:
+    """Mean over seeds of the late sharpness of every size, for a note."""
+    return f"{label} at {found.rate:g}, late sharpness by size {numbers(found.sizes, found.late().mean(0))}"
+
+
+# --- Figure 20 --------------------------------------------------------------------------------------------------------
+
+
+def _more_spread(other: Curves, own: Curves, labels: tuple[str, str], note: str) -> Estimate:
+    """|slope| of the late sharpness in the depth of another network minus 1.5 |slope| of the own one."""
+    slopes = [late_exponents(found, label) for found, label in zip((other, own), labels, strict=True)]
+    values = dependence.steeper(slopes[0], MORE * slopes[1])
+    return mean_estimate(values, f"{told(other, labels[0])}; {told(own, labels[1])}{note}")
+
+
+def _two_layers(tables: Tables) -> Estimate:
+    (two, one), note = at_best(tables, DEPTH, (TWO, ONE), "depth")
+    return _more_spread(two, one, (TWO, ONE), note)
+
+
+def _smaller_rate(tables: Tables) -> Estimate:
+    best, below = below_the_best(tables, -1)
+    return _more_spread(below, best, (ONE, ONE), "")
+
+
+def from_the_threshold(tables: Tables, found: Curves, note: str = "") -> Estimate:
+    """Largest |log(late sharpness / threshold)| over depths with one layer a block, simultaneous t intervals."""
+    edge = dependence.adam_threshold(settings(tables[DEPTH])["networks"][ONE]["optimizer"]["betas"][0])
+    late = found.late()
+    if not (late > 0).all():
+        raise Undecidable(f"{told(found, ONE)}: must be positive for a logarithm")
+    return largest_estimate(np.log(late / edge), note=told(found, ONE) + note)
+
+
+def _threshold(tables: Tables) -> Estimate:
+    found, note = at_best(tables, DEPTH, [ONE], "depth")
+    return from_the_threshold(tables, found[0], note)
+
+
+register("what 2 layers a block add to the dependence of Adam's sharpness on the depth", _two_layers)
+register("what the next smaller rate adds to the dependence of Adam's sharpness on the depth", _smaller_rate)
+register("largest distance of Adam's late sharpness from its threshold, 1 layer a block", _threshold)
+register(
+    "largest distance of Adam's late sharpness from its threshold, 1 layer a block at the smallest measured rate",
+    lambda tables: from_the_threshold(tables, below_the_best(tables, 0)[1]),
+)
+register(
+    "shift of the best learning rate of Adam for 8 times the depth, 1 layer a block",
+    lambda tables: shift(tables, DEPTH, ONE, OVER_DEPTH, "depth"),
+)
+register(
+    "shift of the best learning rate of Adam for 8 times the depth, without minus with 1/sqrt(L) in the rate",
+    lambda tables: shift_difference(tables, (DEPTH, ONE_NO_ROOT), (DEPTH, ONE), OVER_DEPTH, "depth"),
+)
+register(
+    "shift of the best learning rate of Adam for 8 times the depth, 2 layers a block minus 1",
+    lambda tables: shift_difference(tables, (DEPTH, TWO), (DEPTH, ONE), OVER_DEPTH, "depth"),
+)
+
+
+# --- Figure 21 --------------------------------------------------------------------------------------------------------
+
+
+def _shift(label: str) -> Callable[[Tables], Estimate]:
+    return lambda tables: shift(tables, WIDTH, label, OVER_WIDTH)
+
+
+def _largest_slope(*labels: str) -> Callable[[Tables], Estimate]:
+    """Largest |slope| of the late sharpness in the width of several networks, simultaneous t intervals."""
+
+    def compute(tables: Tables) -> Estimate:
+        found, note = at_best(tables, WIDTH, labels, "width")
+        slopes = [late_exponents(own, label) for own, label in zip(found, labels, strict=True)]
+        each = "; ".join(told(own, label) for own, label in zip(found, labels, strict=True))
+        return largest_estimate(np.column_stack(slopes), note=each + note)
+
+    return compute
+
+
+def _from_published(label: str) -> Callable[[Tables], Estimate]:
+    """Largest |log2(best rate / that of the authors' sweep)| over the widths of both, simultaneous t intervals."""
+
+    def compute(tables: Tables) -> Estimate:
+        network(tables, WIDTH, label)
+        if not comparable(settings(tables[WIDTH]), label):
+            raise Undecidable(f"{label}: not their network or data")
+        found = best_rates(tables, WIDTH, label)
+        shared = np.isin(found.sizes, list(BEST_RATES))
+        if shared.sum() < FEWEST_PUBLISHED:
+            raise Undecidable(f"{label}: {shared.sum()} widths of the authors' sweep, {FEWEST_PUBLISHED} are needed")
+        theirs = np.array([BEST_RATES[int(size)] for size in found.sizes[shared]])
+        note = f"best rates of {label} by width {found.note()}; theirs {numbers(found.sizes[shared], theirs)}"
+        return largest_estimate(found.log2_rates[:, shared], np.log2(theirs), note)
+
+    return compute
+
+
+for _label in (ADAM, ADAMW, COMMON):
+    register(f"shift of the best learning rate for 16 times the width, {_label}", _shift(_label))
+for _label in (ADAM, COMMON):
+    register(
+        f"largest distance of the best learning rates from those of the authors' sweep, {_label}",
+        _from_published(_label),
+    )
+register("largest slope of the late preconditioned sharpness in the width, Adam and AdamW", _largest_slope(ADAM, ADAMW))
+register(
+    "absolute slope of the late preconditioned sharpness in the width, one rate for all layers", _largest_slope(COMMON)
+)

@@ -1,0 +1,129 @@
+"""Figures 12, 13 and 14 of the second paper (arXiv:2402.17457), drawn from artefact tables and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from featurespeed.drawing.plotting import UNORDERED, log_ticks
+from featurespeed.drawing.transfer_panels import (
+    STEP,
+    draw_columns,
+    draw_loss,
+    draw_sharpness,
+    estimate,
+    network_names,
+    panel,
+    share_losses,
+    size_colors,
+)
+from featurespeed.drawing.transfer_rows import STATISTICS
+from featurespeed.drawing.width_curves import GREY, HALO, headroom, left_out, legend, width_axis, write
+from featurespeed.drawing.width_rows import STATISTIC
+from featurespeed.papers.super_consistency.batch_size.spec import AUGMENTED, PLAIN
+from featurespeed.papers.super_consistency.batch_size.tables import (
+    BATCH,
+    DELAY,
+    DEPTH_OF_FALL,
+    FALLS,
+    LESS,
+    ONSET_EXPONENT,
+    RISES,
+    TWICE_THE_EDGE,
+)
+
+ORDER = (PLAIN, AUGMENTED)
+KINDS = {FALLS: ("begins to fall", "D", "-"), RISES: ("rises to $0.9 \\cdot 2/\\eta_0$", "o", (0, (4, 2)))}
+SHIFTED = {FALLS: 1.03, RISES: 1 / 1.03}  # factors by which points of one width are moved apart
+STOPPED = "a seed has stopped or not converged"
+
+
+def draw_fig12(table: pd.DataFrame, figure: Figure) -> None:
+    """A line of panels a network: loss, sharpness, and the steps at which the sharpness rises and falls by width."""
+    names, colors = [name for name in ORDER if len(panel(table, "loss", name))], size_colors(table)
+    axes = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1.0, 1.2, 1.0])
+    for line, name in zip(axes, names, strict=True):
+        draw_loss(line[0], table, name, colors)
+        draw_fall(line[1], table, name, colors)
+        draw_onset(line[2], table, name)
+    share_losses([line[0] for line in axes])
+    for ax, text in zip(axes[-1], (STEP, STEP, "width $N$"), strict=True):
+        ax.set_xlabel(text)
+    hollow = STOPPED if (table["flag"] != "").any() else ""
+    fallen = "begins to fall (median over seeds)" if table["panel"].str.startswith("peak | ").any() else ""
+    legend(figure, colors, band="range over seeds", end=fallen, hollow=hollow, left_out=left_out(table))
+
+
+def draw_fall(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object]) -> None:
+    """Sharpness against the step, with diamonds where it begins to fall, and how far it does."""
+    draw_sharpness(ax, table, name, colors, above=0.45)
+    for row in panel(table, "peak", name).itertuples():
+        ax.plot([row.x], [row.y], marker="D", markersize=6, color=colors[row.series], markeredgecolor="white",
+                markeredgewidth=0.8, zorder=8)  # fmt: skip
+    own = panel(table, STATISTICS, name)
+    fallen = own[own["series"] == DEPTH_OF_FALL]
+    lines = [f"log(last tenth / peak) at $N={row['x']:.0f}$: {estimate(row)}" for _, row in fallen.iterrows()]
+    lines += [f"mean over $N$, minus without: {text}" for text in _between(table, LESS, name)]
+    ax.texts[0].set_text("\n".join([line for line in (ax.texts[0].get_text(), *lines) if line]))
+
+
+def draw_onset(ax: Axes, table: pd.DataFrame, name: str) -> None:
+    """Steps at which the sharpness rises to the edge and begins to fall, against the width."""
+    own = panel(table, "onset", name)
+    for (series, (text, marker, style)), color in zip(KINDS.items(), UNORDERED, strict=False):
+        rows = own[own["series"] == series].sort_values("x")
+        bars = [rows["y"] - rows["y_low"], rows["y_high"] - rows["y"]]
+        ax.errorbar(rows["x"] * SHIFTED[series], rows["y"], yerr=bars, color=color, marker=marker, markersize=5,
+                    linestyle=style, linewidth=1.2, elinewidth=0.8, label=text)  # fmt: skip
+    ax.set_title(f"{name}: steps against width")
+    ax.set_ylabel("training step")
+    if own.empty:
+        return
+    ax.set_yscale("log")
+    headroom(ax, above=0.62, below=0.3)
+    log_ticks(ax.yaxis, pd.Series(ax.get_ylim()))
+    width_axis(ax, own["x"], label=False)
+    ax.legend(loc="lower left", ncols=2)
+    write(ax, "\n".join(_onset_texts(table, name)), x=0.97)
+
+
+def _onset_texts(table: pd.DataFrame, name: str) -> list[str]:
+    own, never = panel(table, STATISTICS, name), panel(table, "never", name).sort_values("x")
+    exponents = own[own["series"] == ONSET_EXPONENT]
+    texts = [f"exponent in $N$ of the onset {estimate(row)}" for _, row in exponents.iterrows()]
+    texts += [f"log(onset with / without): {text}" for text in _between(table, DELAY, name)]
+    if never["y"].any():
+        counts = ", ".join(f"{count:.0f}" for count in never["y"])
+        texts.append(f"do not fall by $N$: {counts} of {never['n'].iloc[0]:.0f} (at the last step)")
+    return texts
+
+
+def _between(table: pd.DataFrame, series: str, name: str) -> list[str]:
+    """A number that compares both networks, beside the one with augmentation."""
+    own = table[(table["panel"] == STATISTIC) & (table["series"] == series)]
+    return [estimate(row) for _, row in own.iterrows()] if name == AUGMENTED else []
+
+
+def draw_fig13(table: pd.DataFrame, figure: Figure) -> None:
+    """A column of panels a batch size: transfer of the learning rate above, sharpness along training below."""
+    names = sorted(network_names(table, ()), key=_size)
+    axes = draw_columns(table, figure, names)
+    for ax, name in zip(axes[1], names, strict=True):
+        draw_twice_the_edge(ax, panel(table, "sharpness", name))
+        headroom(ax, above=0.1, below=0)  # what is written above must not touch the name of the upper line
+
+
+def _size(name: str) -> int:
+    return int(name.removeprefix(f"{BATCH} "))
+
+
+def draw_twice_the_edge(ax: Axes, own: pd.DataFrame) -> None:
+    """The line that the paper draws, 4 over the learning rate, dashed and named at its right end."""
+    line = own[own["series"] == TWICE_THE_EDGE].sort_values("x")
+    ax.plot(line["x"], line["y"], color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=5)
+    for place in line[["x", "y"]].tail(1).itertuples(index=False):
+        ax.annotate("$4/\\eta_0$", tuple(place), (0, 3), textcoords="offset points", ha="right", fontsize=9, color=GREY,
+                    path_effects=HALO, zorder=9)  # fmt: skip

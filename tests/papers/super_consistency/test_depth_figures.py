@@ -1,0 +1,376 @@
+"""Figures 4, 22 and 25: tables hold what was measured, figures print the numbers of the claims and say what failed."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featurespeed.drawing.transfer_panels import estimate
+from featurespeed.drawing.transfer_rows import CHANCE, SHARPNESS_EXPONENT, SHIFT
+from featurespeed.drawing.width_curves import shown
+from featurespeed.drawing.width_rows import EDGE
+from featurespeed.ledger.engine import ledger
+from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
+from featurespeed.statistics import jackknife_interval, mean_interval
+from featurespeed.sweeps.convergence import curves, distances
+from featurespeed.sweeps.transfer import of_network
+from tests.papers.cases import criteria_of, drawing_of
+from tests.papers.super_consistency.depth_cases import (
+    DEPTHS,
+    MEASURED,
+    RATES,
+    SEEDS,
+    SHOWN,
+    broken,
+    depth_tables,
+    failing,
+    loss,
+    ntk,
+    sharpness,
+    spectrum,
+    spectrum_runs,
+    transfer_runs,
+    wobble,
+)
+from tests.papers.super_consistency.figure_cases import assert_made, draw, legend_texts, texts, values
+from tests.papers.super_consistency.no_limit_cases import no_skips
+
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # nothing empty is drawn
+FIGURES = {name: drawing_of(name) for name in ("sc_fig04", "sc_fig22", "sc_fig25")}
+RUNS = {"sc_fig04": transfer_runs, "sc_fig22": transfer_runs, "sc_fig25": spectrum_runs}
+TABLES = depth_tables() | {"sc_fig08": no_skips()}
+BOUNDS = ["y", "y_low", "y_high"]
+
+
+def stage(name: str) -> pd.DataFrame:
+    return TABLES[name]
+
+
+@cache
+def table(name: str) -> pd.DataFrame:
+    """The artefact table of the planted stage table."""
+    return FIGURES[name].tabulate(stage(name))
+
+
+@cache
+def figure(name: str):
+    return draw(name, table(name))
+
+
+def titles(drawn) -> list[str]:
+    return [ax.get_title(loc="left") for ax in drawn.axes]
+
+
+def test_artefact_is_made_and_its_table_does_not_depend_on_the_order_of_the_records(tmp_path):
+    assert_made("sc_fig22", stage("sc_fig22"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sc_fig04", "sc_fig25"])
+def test_tables_do_not_depend_on_the_order_of_the_records(name):
+    shuffled = stage(name).sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(FIGURES[name].tabulate(shuffled), table(name))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_two_depths_and_two_seeds_are_drawn(name):
+    small = stage(name)[stage(name)["depth"].isin((3, 24)) & (stage(name)["seed"] < 2)]
+    found = FIGURES[name].tabulate(small[small["step"].isin((0, 50, 100))])
+    drawn = draw(name, found)
+    assert {"$L=3$", "$L=24$"} <= {text.removesuffix(" (proxy)") for text in legend_texts(drawn)}
+    assert not found["series"].str.contains("exponent of the sharpness|exponent in the depth, second half").any()
+
+
+@pytest.mark.parametrize("case", broken(loss, 3))
+@pytest.mark.parametrize("name", FIGURES)
+def test_networks_of_no_use_are_drawn_as_they_are(name, case):
+    found = FIGURES[name].tabulate(RUNS[name](broken(loss, 3)[case], rates=RATES[:3], depths=(3, 6, 24), seeds=2))
+    drawn = draw(name, found)
+    if (name, case) == ("sc_fig22", "all rates but the smallest diverge"):  # where the least is left
+        drawn.draw_without_rendering()
+    assert {name.split(" | ")[-1] for name in found["panel"] if " | " in name} == {ONE, TWO}
+    assert len(drawn.axes) == {"sc_fig04": 6, "sc_fig22": 8, "sc_fig25": 8}[name]
+    if name != "sc_fig04" and case != "all end at chance":
+        assert (found["flag"] != "").any()
+
+
+@pytest.mark.parametrize(("name", "label"), [("sc_fig04", ONE), ("sc_fig22", TWO), ("sc_fig25", ONE)])
+def test_a_network_that_diverged_at_its_first_step_is_left_out(name, label):
+    found = FIGURES[name].tabulate(RUNS[name](failing(loss, lambda own, *_: own == label), seeds=2))
+    assert not found["panel"].str.endswith(f"| {label}").any() and draw(name, found).axes
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_measured_is_an_error(name):
+    losses = stage(name)[stage(name)["quantity"] == "training_loss"]
+    for nothing in (losses, losses.iloc[:0]):
+        with pytest.raises(ValueError, match="nothing that this artefact draws"):
+            FIGURES[name].tabulate(nothing)
+
+
+def recorded(formula, label: str, depth: int, rate: float, step: int, index: int | None = None) -> list[float]:
+    """What the runs recorded of every seed."""
+    found = [formula(label, depth, rate, step, seed) for seed in range(SEEDS)]
+    return found if index is None else [value[index - 1] for value in found]
+
+
+def assert_over_seeds(row: pd.Series, expected: list[float]) -> None:
+    """A point is the mean over seeds, its bounds the smallest and the largest seed."""
+    assert row[BOUNDS].tolist() == pytest.approx([np.mean(expected), min(expected), max(expected)])
+    assert (row["n"], row["flag"]) == (len(expected), "")
+
+
+# --- Figure 4 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", [ONE, TWO])
+def test_transfer_has_the_late_loss_of_every_depth_and_rate(label):
+    own = table("sc_fig04")[table("sc_fig04")["panel"] == f"transfer | {label}"]
+    assert set(own["series"]) == {*(f"L={depth}" for depth in DEPTHS), CHANCE}
+    for depth in DEPTHS:
+        rows = own[own["series"] == f"L={depth}"].set_index("x")
+        assert tuple(rows.index) == RATES
+        for rate in RATES:
+            assert_over_seeds(rows.loc[rate], recorded(loss, label, depth, rate, 100))
+
+
+@pytest.mark.parametrize(("label", "rates"), [(ONE, [0.5, 0.5, 0.5, 0.5]), (TWO, [0.25, 0.25, 0.5, 0.5])])
+def test_best_rates_are_those_of_the_least_mean_loss(label, rates):
+    found = [values(table("sc_fig04"), f"best | {label}", f"L={depth}", "x") for depth in DEPTHS]
+    least = [min(RATES, key=lambda rate, own=depth: np.mean(recorded(loss, label, own, rate, 100))) for depth in DEPTHS]
+    assert found == [[rate] for rate in least] and found[0] + found[2] == [rates[0], rates[2]]
+
+
+@pytest.mark.parametrize("quantity", ["sharpness", "loss"])
+@pytest.mark.parametrize("label", [ONE, TWO])
+def test_curves_are_those_at_the_best_of_the_measured_rates(quantity, label):
+    formula = {"sharpness": sharpness, "loss": loss}[quantity]
+    for depth in DEPTHS:
+        own = table("sc_fig04")[table("sc_fig04")["panel"] == f"{quantity} | {label}"]
+        rows = own[own["series"] == f"L={depth}"].set_index("x")
+        for step in (10, 50, 100):
+            assert_over_seeds(rows.loc[step], recorded(formula, label, depth, SHOWN, step))
+    assert values(table("sc_fig04"), f"sharpness | {label}", EDGE) == [2 / SHOWN] * 2
+    assert f"{label}: sharpness at $\\eta_0=0.5$" in titles(figure("sc_fig04"))
+
+
+def late_slopes(label: str, rate: float, seeds=range(SEEDS)) -> np.ndarray:
+    """Slopes of log(late sharpness) in log(L), seed by seed."""
+    late = [step for step in stage("sc_fig04")["step"].unique() if step >= 50]
+    means = [[np.mean([sharpness(label, depth, rate, step, seed) for step in late]) for depth in DEPTHS]
+             for seed in seeds]  # fmt: skip
+    return np.polyfit(np.log(DEPTHS), np.log(means).T, 1)[0]
+
+
+@pytest.mark.parametrize("label", [ONE, TWO])
+def test_exponents_at_every_measured_rate_are_tabulated_and_printed(label):
+    panel = table("sc_fig04")[table("sc_fig04")["panel"] == f"statistic | {label}"]
+    own = panel[panel["series"] == SHARPNESS_EXPONENT].set_index("x")
+    assert tuple(own.index) == MEASURED
+    for rate in MEASURED:
+        expected = mean_interval(late_slopes(label, rate))
+        found = own.loc[rate, BOUNDS].tolist()
+        assert found == pytest.approx([expected.value, expected.low, expected.high])
+        assert f"exponent in $L$ {estimate(own.loc[rate])} at $\\eta_0={rate:g}$" in texts(figure("sc_fig04"))
+
+
+@cache
+def claims() -> pd.DataFrame:
+    return ledger(criteria_of("sc_depth"), TABLES, "planted")[0].set_index("claim_id")
+
+
+def judged(claim: str) -> list[float]:
+    """Value and bounds of a claim about the planted tables."""
+    return claims().loc[claim, ["value", "ci_low", "ci_high"]].tolist()
+
+
+@pytest.mark.parametrize(("label", "claim"), [(ONE, "sc_fig4a_transfer"), (TWO, "sc_fig4b_transfer")])
+def test_shifts_are_those_of_the_claims(label, claim):
+    own = table("sc_fig04")[table("sc_fig04")["panel"] == f"statistic | {label}"].set_index("series").loc[SHIFT]
+    assert own[BOUNDS].tolist() == pytest.approx(judged(claim))
+    assert f"shift of best $\\eta_0$ for 8 $L$, log$_2$: {estimate(own)}" in texts(figure("sc_fig04"))
+
+
+def test_largest_exponent_in_the_table_is_that_of_the_claim():
+    panel = table("sc_fig04")[table("sc_fig04")["panel"] == f"statistic | {ONE}"]
+    assert panel.loc[panel["series"] == SHARPNESS_EXPONENT, "y"].abs().max() == pytest.approx(
+        judged("sc_fig4a_sharpness")[0]
+    )
+
+
+def test_failures_stand_at_chance_as_crosses_and_are_named():
+    def one(what: float, rate: float):
+        return lambda label, depth, own, seed: (label, depth, own, seed) == (TWO, 6, rate, 1)
+
+    lost = failing(failing(loss, one(math.inf, 2.0), since=90), one(math.nan, 1.0), math.nan, since=90)
+    found = FIGURES["sc_fig04"].tabulate(transfer_runs(lost))
+    rows = found[(found["panel"] == f"transfer | {TWO}") & (found["series"] == "L=6")].set_index("x")
+    assert rows["flag"].to_dict() == {0.125: "", 0.25: "", 0.5: "", 1.0: "dead", 2.0: "diverged"}
+    assert rows.loc[[1.0, 2.0], "y"].tolist() == pytest.approx([math.log(10)] * 2)
+    drawn = draw("sc_fig04", found)
+    for marker, rate in (("P", 2.0), ("X", 1.0)):
+        crosses = [line for line in drawn.axes[3].lines if line.get_marker() == marker and len(line.get_xdata())]
+        assert len(crosses) == 1 and crosses[0].get_xdata()[0] == pytest.approx(rate, rel=0.2)
+        assert not [line for line in drawn.axes[0].lines if line.get_marker() == marker and len(line.get_xdata())]
+    assert {"a seed diverged", "a seed died or ended at chance"} < set(legend_texts(drawn))
+    assert not {"a seed diverged", "a seed died or ended at chance"} & set(legend_texts(figure("sc_fig04")))
+    assert "a seed has stopped or not converged" not in legend_texts(drawn)  # at rates that are not shown
+
+
+# --- Figure 22 --------------------------------------------------------------------------------------------------------
+
+QUANTITIES = {"training loss": "training_loss", "sharpness": "sharpness"}
+
+
+def told(label: str, quantity: str):
+    """The distances of one quantity at the rate that is shown."""
+    rows = of_network(stage("sc_fig22"), label, "depth")
+    return distances(curves(rows, QUANTITIES[quantity], SHOWN, size="depth"))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("label", [ONE, TWO])
+def test_distances_and_their_floor_are_those_of_the_runs(label, quantity):
+    found, name = told(label, quantity), f"{quantity} | {label}"
+    for place, depth in enumerate(DEPTHS[:-1]):
+        seen = np.isfinite(found.values()[place])
+        series = f"L={depth}"
+        assert values(table("sc_fig22"), f"distance | {name}", series, "x") == found.steps[seen].tolist()
+        middle, floor = found.values()[place][seen], found.floor()[place]
+        assert values(table("sc_fig22"), f"distance | {name}", series) == pytest.approx(middle.tolist())
+        high = (middle + floor[seen]).tolist()
+        assert values(table("sc_fig22"), f"distance | {name}", series, "y_high") == pytest.approx(high)
+        assert values(table("sc_fig22"), f"noise floor | {name}", series) == pytest.approx(floor.tolist())
+    assert not values(table("sc_fig22"), f"distance | {name}", "L=24")
+    at_50 = {depth: np.mean(recorded({"training loss": loss, "sharpness": sharpness}[quantity], label, depth, SHOWN, 50))
+             for depth in DEPTHS}  # fmt: skip
+    drawn = values(table("sc_fig22"), f"{quantity} | {label}", "L=3")
+    steps = values(table("sc_fig22"), f"{quantity} | {label}", "L=3", "x")
+    assert drawn[steps.index(50)] == pytest.approx(at_50[3])
+    assert found.values()[0][list(found.steps).index(50)] == pytest.approx(abs(at_50[3] - at_50[24]), rel=0.01)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("label", [ONE, TWO])
+def test_exponents_in_time_are_tabulated_by_depth_and_printed(label, quantity):
+    found, name = told(label, quantity), f"{quantity} | {label}"
+    own = table("sc_fig22")[table("sc_fig22")["panel"] == "exponent in time"]
+    rows = own[own["series"] == name].set_index("x")
+    assert rows["y"].to_dict() == pytest.approx(dict(zip(DEPTHS[:-1], found.laws()[:, 1], strict=True)))
+    first = jackknife_interval(lambda seeds: float(found.laws(seeds)[0, 1]), SEEDS)
+    assert rows.loc[3.0, ["y_low", "y_high"]].tolist() == pytest.approx([first.low, first.high])
+    row = table("sc_fig22")[table("sc_fig22")["series"] == f"exponent in time | {name}"].iloc[0]
+    together = jackknife_interval(found.exponent, SEEDS)
+    assert [row.y, row.y_low, row.y_high] == pytest.approx([together.value, together.low, together.high])
+    assert f"$b$ = {shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]" in texts(figure("sc_fig22"))
+
+
+def test_claims_are_differences_of_the_exponents_in_the_table():
+    own = table("sc_fig22").set_index("series")["y"]
+    loss_one, sharpness_one = (own[f"exponent in time | {quantity} | {ONE}"] for quantity in QUANTITIES)
+    assert judged("sc_fig22_rates")[0] == pytest.approx(loss_one - sharpness_one)
+    assert judged("sc_fig22_blocks")[0] == pytest.approx(own[f"exponent in time | sharpness | {TWO}"] - sharpness_one)
+
+
+def test_every_network_is_compared_with_its_own_deepest_one():
+    deep = stage("sc_fig22")
+    own = deep[(deep["series"] == TWO) | (deep["depth"] < 24)]
+    drawn = draw("sc_fig22", FIGURES["sc_fig22"].tabulate(own))
+    assert [title.split(": ")[1] for title in titles(drawn)[1:3]] == ["distance to $L=12$"] * 2
+    assert [title.split(": ")[1] for title in titles(drawn)[5:7]] == ["distance to $L=24$"] * 2
+    assert titles(drawn)[0::4] == [f"{ONE}: training loss", f"{TWO}: training loss"]
+    assert "$L=24$ (proxy)" in legend_texts(drawn)
+
+
+def test_quantities_in_the_noise_have_no_exponent_and_are_named():
+    def noisy(label, depth, rate, step, seed):
+        return 0.5 + 0.1 * wobble(seed, depth, label) if label == TWO else loss(label, depth, rate, step, seed)
+
+    drawn = draw("sc_fig22", FIGURES["sc_fig22"].tabulate(transfer_runs(noisy)))
+    assert f"in the noise: loss, {TWO}" in texts(drawn) and f"loss, {ONE}" not in texts(drawn)
+    whole = draw("sc_fig22", FIGURES["sc_fig22"].tabulate(transfer_runs(noisy, noisy)))
+    assert f"in the noise: loss, {TWO}, sharpness, {TWO}" in texts(whole)
+    assert "in the noise" not in texts(figure("sc_fig22"))
+
+
+def test_a_network_without_distances_is_not_said_to_be_in_the_noise():
+    lost = failing(loss, lambda label, depth, *_: (label, depth) == (TWO, 24), math.nan, since=60)
+    found = FIGURES["sc_fig22"].tabulate(transfer_runs(lost))
+    assert not (found["panel"] == f"distance | training loss | {TWO}").any()
+    drawn = draw("sc_fig22", found)
+    assert "in the noise" not in texts(drawn) and "a seed has diverged, died or not converged" in legend_texts(drawn)
+
+
+# --- Figure 25 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("last", "indices"), [(10, [1, 3, 10]), (3, [1, 3]), (1, [1])])
+def test_the_eigenvalues_that_were_measured_are_drawn_and_named(last, indices):
+    own = stage("sc_fig25")[stage("sc_fig25")["seed"] < 2]
+    found = FIGURES["sc_fig25"].tabulate(own[(own["quantity"] != "sharpness") | (own["index"] <= last)])
+    kinds = {panel.split(" | ")[0] for panel in found["panel"] if " | " in panel}
+    assert kinds == {f"eigenvalue {index}" for index in indices} | {"NTK eigenvalue 1"}
+    expected = [f"$\\lambda_{{{index}}}$ of $\\gamma^2 H$" for index in indices] + ["$\\lambda_{1}$ of the NTK"]
+    drawn = draw("sc_fig25", found)
+    assert titles(drawn)[: len(expected)] == expected and len(drawn.axes) == 2 * len(expected)
+    assert [ax.get_ylabel() for ax in drawn.axes[:: len(expected)]] == [ONE, TWO]
+
+
+@pytest.mark.parametrize("label", [ONE, TWO])
+@pytest.mark.parametrize(
+    ("kind", "formula", "index"),
+    [("eigenvalue 1", spectrum, 1), ("eigenvalue 10", spectrum, 10), ("NTK eigenvalue 1", ntk, 1)],
+)
+def test_eigenvalues_along_training_are_those_of_the_runs(label, kind, formula, index):
+    own = table("sc_fig25")[table("sc_fig25")["panel"] == f"{kind} | {label}"]
+    for depth in DEPTHS:
+        rows = own[own["series"] == f"L={depth}"].set_index("x")
+        for step in (0, 50, 100):
+            assert_over_seeds(rows.loc[step], recorded(formula, label, depth, SHOWN, step, index))
+    assert values(own, f"{kind} | {label}", EDGE) == ([2 / SHOWN] * 2 if kind == "eigenvalue 1" else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "claim", "sign"),
+    [("eigenvalue 1", "sc_fig25_spectrum", -1), ("NTK eigenvalue 1", "sc_fig25_ntk", 1)],
+)
+def test_exponents_of_the_eigenvalues_are_those_of_the_claims(kind, claim, sign):
+    own = table("sc_fig25")[table("sc_fig25")["panel"] == "statistic"].set_index("series")
+    row = own.loc[f"exponent in the depth, second half | {kind} | {TWO}"]
+    value, *bounds = judged(claim)
+    assert row["y"] == pytest.approx(sign * value)
+    if claim == "sc_fig25_ntk":  # the other one has simultaneous intervals
+        assert [row["y_low"], row["y_high"]] == pytest.approx(bounds)
+    printed = f"exponent in $L$, second half:\n{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]"
+    assert printed in texts(figure("sc_fig25"))
+    assert len(own) == 8  # four eigenvalues of two networks
+
+
+# --- seeds that are left out ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_seeds_of_which_a_network_diverged_are_left_out_and_named(name):
+    lost = failing(loss, lambda label, depth, rate, seed: (label, depth, seed) == (TWO, 6, 2), since=60)
+    found = FIGURES[name].tabulate(RUNS[name](lost))
+    curves_of = found["panel"].str.startswith(("eigenvalue", "NTK", "sharpness")) & (found["estimator"] == "Lanczos")
+    by_network = found[curves_of].groupby(found["panel"].str.split(" | ", regex=False).str[-1])
+    assert by_network["n"].unique().map(list).to_dict() == {ONE: [6], TWO: [5]}
+    assert set(by_network["flag"].unique().map(tuple)) == {("",)}
+    named = f"left out: seeds of which a network failed ({TWO}: 1 of 6)"
+    assert named in legend_texts(draw(name, found))
+    assert not any("left out: seeds" in text for text in legend_texts(figure(name)))
+    assert any("diverged" in flag for flag in found["flag"]) == (name == "sc_fig04")  # a failure of its rate
+
+
+def test_exponents_without_the_seeds_that_failed_are_those_of_the_others():
+    lost = failing(loss, lambda label, depth, rate, seed: (label, depth, seed) == (ONE, 6, 2), since=60)
+    found = FIGURES["sc_fig04"].tabulate(transfer_runs(lost))
+    own = found[(found["panel"] == f"statistic | {ONE}") & (found["series"] == SHARPNESS_EXPONENT)].set_index("x")
+    for rate in MEASURED:
+        expected = mean_interval(late_slopes(ONE, rate, (0, 1, 3, 4, 5)))
+        found = own.loc[rate, BOUNDS].tolist()
+        assert found == pytest.approx([expected.value, expected.low, expected.high])

@@ -1,0 +1,403 @@
+"""Claims about networks without a limit: planted effects are found, failures are counted, what cannot decide says so."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from featurespeed.ledger.engine import PREMISES, STATISTICS, Undecidable, Verdict, ledger
+from featurespeed.ledger.lint import faults
+from featurespeed.papers.super_consistency.depth.spec import ONE
+from featurespeed.papers.super_consistency.no_limit.spec import (
+    COLD,
+    LONG,
+    PLAIN,
+    SHORT,
+    WARM,
+    NoScalingSpec,
+    NoSkipsSpec,
+    StandardSpec,
+)
+from featurespeed.values import Spec
+from tests.papers.cases import criteria_of, statistics_of, used_by
+from tests.papers.super_consistency import depth_cases
+from tests.papers.super_consistency.no_limit_cases import (
+    all_tables,
+    bowl,
+    falling,
+    growing,
+    growing_with_width,
+    loss,
+    loss_over_width,
+    no_scaling,
+    no_skips,
+    standard,
+)
+from tests.papers.super_consistency.transfer_cases import transfer_table
+from tests.sweeps.cases import WIDTHS
+from tests.sweeps.spec_cases import NETWORK, SWEEP
+
+ROOM = "sc_no_limit"
+CRITERIA = criteria_of(ROOM)
+#: Controls of this room that are about muP and Depth-muP, whose rooms have them.
+OTHERS = {
+    "shift of the best learning rate for 16 times the width, muP",
+    "shift of the best learning rate for 8 times the depth, 1 layer a block",
+}
+#: A control of the room of Figure 4 that is about the networks of this one.
+ABSOLUTE = "absolute slope of the late sharpness in the depth, no skips"
+TABLES = all_tables()
+SHARE = "share of seeds of which the deepest network fails, {}"
+
+
+def rows(*claims: str, **tables: pd.DataFrame) -> pd.DataFrame:
+    """The ledger of the planted tables, some of them replaced; of some claims, or of all."""
+    criteria = [c for c in CRITERIA if not claims or c.claim_id in claims]
+    return ledger(criteria, TABLES | tables, "planted")[0].set_index("claim_id")
+
+
+def row(claim: str, **tables: pd.DataFrame) -> pd.Series:
+    """The ledger of one claim."""
+    return rows(claim, **tables).loc[claim]
+
+
+@pytest.fixture(scope="module")
+def planted() -> pd.DataFrame:
+    return rows()
+
+
+def test_statistics_and_criteria_name_each_other():
+    assert used_by(CRITERIA) - OTHERS == statistics_of(ROOM) - {ABSOLUTE}
+    assert ABSOLUTE in used_by(criteria_of("sc_depth"))
+
+
+def test_runs_as_claimed_confirm_every_claim(planted):
+    assert len(planted) == 9 and set(planted["verdict"]) == {Verdict.CONFIRMED}, planted[["verdict", "note"]]
+
+
+def test_every_control_fails_and_has_other_data(planted):
+    assert planted["control"].str.endswith("fails, as it must").all(), planted["control"].to_dict()
+    assert faults(CRITERIA, TABLES) == []
+
+
+def test_values_are_the_planted_ones(planted):
+    expected = {
+        "fig6_initial": 1.5, "fig6_transfer": -1.5, "fig6_warmup": 0.9, "fig6_divergence": 1.0,
+        "fig7_initial": 0.5, "fig7_transfer": -2.0, "fig7_warmup": 1.2, "fig8_sharpness": -0.4, "fig8_plain": -1.5,
+    }  # fmt: skip
+    assert planted["value"].to_dict() == pytest.approx(
+        {f"sc_{claim}": value for claim, value in expected.items()}, abs=0.05
+    )
+
+
+def test_networks_exchanged_contradict_what_sets_them_apart():
+    """Networks without warm-up behave like those with the longest one, and the reverse."""
+    other = {COLD: WARM, WARM: COLD}
+    over_width = {COLD: LONG, LONG: COLD, SHORT: SHORT}
+    found = rows(
+        sc_fig06=no_scaling(lambda label, *place: loss(other[label], *place)),
+        sc_fig07=standard(lambda label, *place: loss_over_width(over_width[label], *place)),
+    )
+    for claim, value in {"sc_fig6_warmup": -0.9, "sc_fig7_warmup": -1.2, "sc_fig7_transfer": -0.8}.items():
+        assert found.loc[claim, "value"] == pytest.approx(value, abs=0.05)
+        assert found.loc[claim, "verdict"] == Verdict.CONTRADICTED
+    assert found.loc["sc_fig6_transfer", "value"] == pytest.approx(-2.4, abs=0.06)
+
+
+def test_networks_that_have_a_limit_contradict_every_claim():
+    """The runs of Depth-muP over the depth, and of muP over the width, in the place of those without a limit."""
+
+    def scaled(label, depth, rate, step, seed):
+        return depth_cases.loss(ONE, depth, rate, step, seed + 10 * (label == WARM))
+
+    def kept(label, depth, rate, step, seed):
+        return depth_cases.sharpness(ONE, depth, rate, step, seed)
+
+    def narrow(label, width, rate, step, seed):
+        return bowl(COLD, 8, WIDTHS, rate * (1 + 0.001 * math.sin(seed + width + len(label))), step, seed)
+
+    def same(label, width, rate, step, seed):
+        return growing_with_width(COLD, 8, rate, step, seed) * (1 + 0.001 * math.sin(seed + width))
+
+    found = rows(sc_fig06=no_scaling(scaled, kept), sc_fig07=standard(narrow, same), sc_fig08=no_skips(scaled, kept))
+    assert set(found["verdict"]) == {Verdict.CONTRADICTED}, found[["value", "verdict", "note"]]
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+
+def failing_in(lost: int, what: float = math.inf, seeds_of: str = COLD):
+    """At the best rate of the shallowest network, 1, the deepest fails in the first ``lost`` seeds; elsewhere nothing
+    does.
+    """
+
+    def changed(label, depth, rate, step, seed):
+        failed = (label, depth, rate) == (seeds_of, 24, 1.0) and seed < lost and step >= 50
+        return what if failed else bowl(label, depth, depth_cases.DEPTHS, rate, step, seed)
+
+    return changed
+
+
+@pytest.mark.parametrize("what", [math.inf, math.nan, 3.0], ids=["diverged", "died", "at chance"])
+@pytest.mark.parametrize(("lost", "verdict"), [(0, "contradicted"), (4, "inconclusive"), (6, "confirmed")])
+def test_seeds_of_which_the_deepest_network_fails_are_counted(lost, verdict, what):
+    found = row("sc_fig6_divergence", sc_fig06=no_scaling(failing_in(lost, what)))
+    assert (found["value"], found["n"]) == (lost / 6, 6)
+    low = stats.beta.ppf(0.025, lost, 7 - lost) if lost else 0.0
+    high = stats.beta.ppf(0.975, lost + 1, 6 - lost) if lost < 6 else 1.0
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((low, high))
+    assert found["verdict"] == verdict and f"{COLD}: L = 24 at 1, {lost} of 6 fail" in found["note"]
+
+
+def test_failures_of_another_network_or_at_another_rate_do_not_count():
+    def elsewhere(label, depth, rate, step, seed):
+        failed = (label == WARM and rate == 1.0) or (label == COLD and (depth == 12) == (rate == 1.0) and rate >= 1.0)
+        return math.inf if failed and depth > 3 else bowl(label, depth, depth_cases.DEPTHS, rate, step, seed)
+
+    assert row("sc_fig6_divergence", sc_fig06=no_scaling(elsewhere))["value"] == 0
+
+
+def test_a_scaled_network_that_fails_as_well_takes_the_control_away():
+    def failing(label, depth, rate, step, seed):
+        failed = (label, depth, rate) == (ONE, 24, 0.5) and step >= 50
+        return math.inf if failed else depth_cases.loss(label, depth, rate, step, seed)
+
+    found = row("sc_fig6_divergence", sc_fig04=depth_cases.transfer_runs(failing))
+    assert found["verdict"] == Verdict.INCONCLUSIVE
+    assert "the negative control does not fail: it is confirmed" in found["note"]
+
+
+def test_a_shallowest_network_that_fails_at_every_rate_cannot_decide():
+    def failing(label, depth, rate, step, seed):
+        return math.inf if depth == 3 and seed == 0 else loss(label, depth, rate, step, seed)
+
+    with pytest.raises(Undecidable, match="no warm-up: at every learning rate some seed of L = 3 fails"):
+        STATISTICS[SHARE.format("no 1/sqrt(L)")]({"sc_fig06": no_scaling(failing)})
+
+
+def test_rates_at_which_networks_diverge_are_no_best_rates():
+    """Without them all losses are least at the smallest rate that is left: the end of what did not fail."""
+
+    def failing(label, depth, rate, step, seed):
+        return math.inf if rate > 0.125 and step >= 20 else loss(label, depth, rate, step, seed)
+
+    found = rows(sc_fig06=no_scaling(failing))
+    for claim in ("sc_fig6_transfer", "sc_fig6_warmup"):
+        assert found.loc[claim, "verdict"] == Verdict.INCONCLUSIVE
+        assert "at an end of what did not fail of the grid 0.0625 to 4" in found.loc[claim, "note"]
+    assert found.loc["sc_fig6_initial", "verdict"] == Verdict.CONFIRMED  # it is that before training
+
+
+@pytest.mark.parametrize("what", [math.inf, math.nan, 3.0], ids=["diverged", "died", "at chance"])
+def test_networks_that_fail_in_all_seeds_have_no_best_rate_and_no_sharpness(what):
+    def deep(label, depth, rate, step, seed):
+        return what if depth == 24 else loss(label, depth, rate, step, seed)
+
+    def wide(label, width, rate, step, seed):
+        return what if width == 128 else loss_over_width(label, width, rate, step, seed)
+
+    found = rows(sc_fig06=no_scaling(deep), sc_fig07=standard(wide), sc_fig08=no_skips(deep))
+    shifts = [f"sc_{claim}" for claim in ("fig6_transfer", "fig6_warmup", "fig7_transfer", "fig7_warmup", "fig8_plain")]
+    assert set(found.loc[[*shifts, "sc_fig8_sharpness"], "verdict"]) == {Verdict.INCONCLUSIVE}
+    assert found.loc[shifts, "note"].str.contains("no rate is left at (?:24|128)").all()
+    failed = f"{PLAIN}: at every measured learning rate some network diverged, died or ended at chance"
+    assert failed in found.loc["sc_fig8_sharpness", "note"]
+    assert found.loc["sc_fig6_divergence", "value"] == 1.0
+
+
+# --- before training --------------------------------------------------------------------------------------------------
+
+
+def test_only_the_sharpness_before_training_counts_as_the_initial_one():
+    def later(label, size, rate, step, seed):
+        return growing(label, size, rate, 0, seed) if step else 1 + 0.01 * depth_cases.wobble(seed, size)
+
+    found = rows("sc_fig6_initial", "sc_fig7_initial", sc_fig06=no_scaling(loss, later), sc_fig07=standard(
+        loss_over_width, later))  # fmt: skip
+    assert set(found["verdict"]) == {Verdict.CONTRADICTED} and found["value"].abs().max() < 0.02
+
+
+def test_a_sharpness_that_was_not_measured_before_training_decides_nothing():
+    for artefact, claim in {"sc_fig06": "sc_fig6_initial", "sc_fig07": "sc_fig7_initial"}.items():
+        table = TABLES[artefact]
+        found = row(claim, **{artefact: table[table["step"] > 0]})
+        assert found["verdict"] == Verdict.INCONCLUSIVE
+        assert found["note"] == f"{COLD}: the sharpness was not measured at step 0"
+        found = row(claim, **{artefact: table[table["quantity"] != "sharpness"]})
+        assert found["note"] == f"{COLD}: the sharpness was measured nowhere"
+
+
+# --- the sharpness without skips --------------------------------------------------------------------------------------
+
+
+def test_a_sharpness_that_grows_with_the_depth_contradicts_the_signed_slope():
+    def rising(label, depth, rate, step, seed):
+        return 0.1 / falling(label, depth, 1.0, step, seed)
+
+    found = row("sc_fig8_sharpness", sc_fig08=no_skips(loss, rising))
+    assert found["value"] == pytest.approx(0.4, abs=0.01) and found["verdict"] == Verdict.CONTRADICTED
+    for tables in (TABLES, {"sc_fig08": no_skips(loss, rising)}):
+        assert STATISTICS[ABSOLUTE](tables).value == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize(("level", "holds"), [(0.9, True), (0.97, False)])
+def test_networks_that_learn_nothing_do_not_have_the_premise(level, holds):
+    """At 0.97 of the loss of chance no seed has failed, but none has learned."""
+
+    def stuck(label, depth, rate, step, seed):
+        bottom = bowl(label, depth, depth_cases.DEPTHS, rate, 100, seed)
+        return level * math.log(10) + 0.01 * (bottom - 0.3) if depth == 24 else bottom
+
+    name = "trained below the loss of chance, no skips of Fig. 8"
+    table = no_skips(stuck)
+    condition = PREMISES[name](TABLES | {"sc_fig08": table})
+    assert condition.holds is holds and f"loss at most {level * math.log(10):.3g}" in condition.note
+    found = row("sc_fig8_sharpness", sc_fig08=table)
+    assert found["verdict"] == (Verdict.CONFIRMED if holds else Verdict.INCONCLUSIVE)
+    assert found["note"].startswith(f"premise: the run is not {name}") is not holds
+
+
+@pytest.mark.parametrize(("lost", "left"), [(2, 10), (3, 0)])
+def test_seeds_that_failed_are_left_out_of_the_sharpness_up_to_a_fifth(lost, left):
+    def dying(label, depth, rate, step, seed):
+        return math.nan if (depth, step) == (6, 60) and seed < lost else loss(label, depth, rate, step, seed)
+
+    found = row("sc_fig8_sharpness", sc_fig08=no_skips(dying, seeds=12))
+    told = f"without {lost} of 12 seeds, of which a network diverged, died or ended at chance" in found["note"]
+    assert (found["n"], told) == (left, bool(left))
+    assert found["verdict"] == (Verdict.CONFIRMED if left else Verdict.INCONCLUSIVE)
+
+
+# --- what cannot be decided -------------------------------------------------------------------------------------------
+
+
+def of_sizes(*places: int, sizes=depth_cases.DEPTHS, widths=WIDTHS) -> dict[str, pd.DataFrame]:
+    """The planted tables with these sizes only, counted from 0."""
+    kept = {sizes[k] for k in places if k < len(sizes)}, {widths[k] for k in places}
+    own = {name: TABLES[name][TABLES[name]["depth"].isin(kept[0])] for name in ("sc_fig06", "sc_fig08")}
+    return own | {"sc_fig07": TABLES["sc_fig07"][TABLES["sc_fig07"]["width"].isin(kept[1])]}
+
+
+def test_two_sizes_are_judged_without_an_error_and_tell_failures_only():
+    found = rows(**of_sizes(0, 3)).drop(index="sc_fig6_divergence")
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+    exponents = ["sc_fig6_initial", "sc_fig7_initial", "sc_fig8_sharpness"]
+    assert found.loc[exponents, "note"].str.contains("2 (?:sizes|depths).*at least 3 are needed").all()
+    shifts = found["note"].drop(index=exponents)
+    assert shifts.str.contains("(?:depths 3, 24|widths 8, 64): three over a factor 8 are needed").all()
+
+
+def test_less_than_a_factor_8_tells_no_shift_but_slopes():
+    found = rows(**of_sizes(0, 1, 2))
+    shifts = [f"sc_{claim}" for claim in ("fig6_transfer", "fig6_warmup", "fig7_transfer", "fig7_warmup", "fig8_plain")]
+    assert set(found.loc[shifts, "verdict"]) == {Verdict.INCONCLUSIVE}
+    assert found.loc[shifts, "note"].str.contains("(?:depths 3, 6, 12|widths 8, 16, 32): three over a factor 8").all()
+    slopes = ["sc_fig6_initial", "sc_fig7_initial", "sc_fig8_sharpness"]
+    assert set(found.loc[slopes, "verdict"]) == {Verdict.CONFIRMED}
+
+
+def test_a_factor_8_of_widths_is_stated_for_16():
+    eighth = standard(widths=WIDTHS[:4])
+    name = "shift of the best learning rate for 16 times the width, SP"
+    assert STATISTICS[name]({"sc_fig07": eighth}).value == pytest.approx(-2.0, abs=0.05)
+
+
+def test_two_seeds_are_judged_without_an_error():
+    found = rows(**{name: table[table["seed"] < 2] for name, table in TABLES.items()})
+    assert set(found["n"]) == {2} and found.loc["sc_fig6_divergence", "verdict"] == Verdict.INCONCLUSIVE
+
+
+def test_one_measured_rate_suffices():
+    one = {COLD: (0.125,), WARM: (0.125,), PLAIN: (0.125,)}
+    found = rows(sc_fig06=no_scaling(measured=one), sc_fig08=no_skips(measured=one))
+    assert set(found["verdict"]) == {Verdict.CONFIRMED}
+    assert "no skips at 0.125, times eta_0/2 by size" in found.loc["sc_fig8_sharpness", "note"]
+
+
+def test_runs_with_other_numbers_of_seeds_are_not_paired():
+    more = {"sc_fig01": transfer_table(labels=("muP",), seeds=4), "sc_fig04": depth_cases.transfer_runs(seeds=5)}
+    found = rows("sc_fig6_warmup", "sc_fig7_warmup", **more)
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+    assert f"not computed (5 of {ONE} and 6 of {WARM}: seeds" in found.loc["sc_fig6_warmup", "control"]
+    assert f"not computed (4 of muP and 6 of {LONG}: seeds" in found.loc["sc_fig7_warmup", "control"]
+
+
+def test_a_network_that_was_not_run_is_named():
+    without = TABLES["sc_fig06"][TABLES["sc_fig06"]["series"] != WARM]
+    found = rows("sc_fig6_transfer", "sc_fig6_warmup", sc_fig06=without)
+    assert set(found["note"]) == {f"this run has no rows with series = {WARM}"}
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+DEEP = NETWORK | {"depths": [2, 3], "widths": [4]}
+LABELS = {NoScalingSpec: (COLD, WARM), StandardSpec: (COLD, LONG), NoSkipsSpec: (PLAIN,)}
+
+
+def settings(kind: type[Spec], changes: dict | None = None, network: dict | None = None) -> Spec:
+    """Settings of one of the figures, changed; ``network`` changes its last network."""
+    labels = LABELS[kind]
+    networks = dict.fromkeys(labels, NETWORK if kind is StandardSpec else DEEP)
+    networks[labels[-1]] = networks[labels[-1]] | (network or {})
+    own = {"networks": networks} | ({"first_steps": 10} if kind is NoScalingSpec else {})
+    return kind.model_validate(SWEEP | own | (changes or {}))
+
+
+NO_SHARPNESS = {"curvature": {"quantities": ["hessian_trace"], "images": 16}}
+REFUSED = {
+    "no warm-up": (NoScalingSpec, {"networks": {WARM: DEEP}}, {}, [f"networks = ['{WARM}']: '{COLD}' is needed"]),
+    "no network with warm-up": (
+        NoScalingSpec, {"networks": {COLD: DEEP}}, {}, [f"networks = ['{COLD}']: '{WARM}' is needed"],
+    ),
+    "no long warm-up": (
+        StandardSpec, {"networks": {COLD: NETWORK, SHORT: NETWORK}}, {},
+        [f"networks = ['{COLD}', '{SHORT}']: '{LONG}' is needed"],
+    ),
+    "another label": (NoSkipsSpec, {"networks": {COLD: DEEP}}, {}, [f"networks = ['{COLD}']: '{PLAIN}' is needed"]),
+    "one depth, no scaling": (
+        NoScalingSpec, {}, {"depths": [3], "widths": [4, 8]}, [f"networks.{WARM}.depths = [3]", "at least 2 are needed"],
+    ),
+    "one depth, no skips": (
+        NoSkipsSpec, {}, {"depths": None, "widths": [4, 8]}, [f"networks.{PLAIN}.depths = None", "at least 2 are needed"],
+    ),
+    "depths in SP": (
+        StandardSpec, {}, {"depths": [2, 3], "widths": [4]},
+        [f"networks.{LONG}.depths = [2, 3]: the figure is over the width", "leave depths out"],
+    ),
+    "width and depth, no scaling": (
+        NoScalingSpec, {}, {"widths": [4, 8]}, [f"networks.{WARM}.depths = [2, 3]: with widths = [4, 8]", "give one"],
+    ),
+    "width and depth, no skips": (
+        NoSkipsSpec, {}, {"widths": [4, 8]}, [f"networks.{PLAIN}.depths = [2, 3]: with widths = [4, 8]", "give one"],
+    ),
+    "no sharpness over the depth": (NoScalingSpec, NO_SHARPNESS, {}, ["['hessian_trace']: must hold sharpness"]),
+    "no sharpness over the width": (StandardSpec, NO_SHARPNESS, {}, ["['hessian_trace']: must hold sharpness"]),
+    "no sharpness without skips": (NoSkipsSpec, NO_SHARPNESS, {}, ["['hessian_trace']: must hold sharpness"]),
+    "first steps beyond the last": (
+        NoScalingSpec, {"first_steps": 30}, {},
+        ["first_steps = 30: allowed: from record_every = 10 to steps = 20"],
+    ),
+    "first steps before a record": (
+        NoScalingSpec, {"first_steps": 9}, {}, ["first_steps = 9: allowed: from record_every = 10 to steps = 20"],
+    ),
+    "too coarse": (NoSkipsSpec, {}, {"learning_rates": [0.5, 2.0]}, [f"networks.{PLAIN}.learning_rates = [0.5, 2.0]"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_settings_that_cannot_be_drawn_are_refused_in_one_line(case):
+    kind, changes, network, words = REFUSED[case]
+    assert settings(kind)
+    with pytest.raises(ValueError) as fault:
+        settings(kind, changes, network)
+    message = fault.value.errors()[0]["msg"]
+    assert "\n" not in message and [word for word in words if word not in message] == [], message
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+def test_first_steps_may_be_the_first_record_or_all_of_training(steps):
+    assert settings(NoScalingSpec, {"first_steps": steps}).first_steps == steps
