@@ -216,10 +216,11 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
     return _typed(table)
 
 
-def write_table(table: pd.DataFrame, path: Path | str, metadata: Mapping[str, object]) -> None:
+def write_table(table: pd.DataFrame, path: Path | str, metadata: Mapping[str, object], level: int = 9) -> None:
     """Validate and write atomically; `metadata` (JSON-able, deterministic) travels inside the file.
 
-    Two writes of equal tables with equal metadata give equal bytes.
+    Two writes of equal tables with equal metadata give equal bytes. ``level`` is that of the compression: 19 is slow and
+    an eighth smaller, for tables that are kept.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -233,8 +234,8 @@ def write_table(table: pd.DataFrame, path: Path | str, metadata: Mapping[str, ob
     text = [name for name, kind in COLUMNS.items() if kind is str]  # numbers get smaller without a dictionary
     with atomic_path(path) as part:
         pq.write_table(
-            pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd", compression_level=9,
-            use_dictionary=text,
+            pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd", compression_level=level,
+            use_dictionary=text, use_byte_stream_split=["value"],
         )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from featurespeed.records import read_table, rounded, write_table
 
 JOBS = ("stages", "training", "sharpness", "descent")  # folders with the sidecars of a run
 LARGEST = 2_000_000  # bytes of one file
+SMALLEST = 19  # level of compression: slow, which matters to nobody here
 GATHERING = ("gather", "gather_descent")  # stages whose tables are rounded: networks that train in float32
 
 
@@ -61,7 +62,7 @@ def copy(source: Path, target: Path) -> None:
             table = read_table(source)
         except (ValueError, OSError) as error:  # damaged, or not a stage table
             raise UserError(f"{source}: cannot be read: {str(error).splitlines()[0]}") from None
-        write_table(rounded(table), target, table.attrs["provenance"])
+        write_table(rounded(table), target, table.attrs["provenance"], level=SMALLEST)
     else:
         shutil.copyfile(source, target)
     if target.stat().st_size >= LARGEST:

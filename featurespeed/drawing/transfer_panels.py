@@ -42,6 +42,8 @@ from featurespeed.drawing.width_rows import EDGE, SYMBOLS
 FAILED = ("diverged", "dead")
 BELOW = 1.6  # room below the lowest line
 MOST_NAMED = 9  # learning rates of a panel that all have their number at their tick
+MOST_LETTERS = 60  # of these numbers, with what lies between them
+LONGEST = 7  # letters of a number that is written out
 WHOLE = 0.05  # how far from a whole step of 2 a learning rate may be: grids are rounded
 SIDE_BY_SIDE = 0.07  # how far, in factors of 2, the crosses of all sizes are spread at one learning rate
 GREYS = {"color": "#666666", "linestyle": ""}
@@ -127,13 +129,23 @@ def draw_transfer(
 
 
 def name_rates(ax: Axes, rates: list[float]) -> None:
-    """A tick at every learning rate; of many, numbers only at those whole steps of 2 from the smallest."""
+    """A tick at every learning rate; of many, numbers only at those whole steps of 2 from the smallest, and of long
+    numbers at every second one.
+    """
     whole = [rate for rate in rates if abs(np.log2(rate / rates[0]) - round(np.log2(rate / rates[0]))) < WHOLE]
     named = rates if len(rates) <= MOST_NAMED else whole
+    if sum(len(rate_text(rate)) + 2 for rate in named) > MOST_LETTERS:
+        named = named[::2]
     ax.xaxis.set_major_locator(FixedLocator(named))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
     ax.xaxis.set_minor_locator(FixedLocator([rate for rate in rates if rate not in named]))
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as the settings have it, or with three digits if that is long."""
+    text = f"{rate:g}"
+    return text if len(text) <= LONGEST else f"{rate:.3g}"
 
 
 def draw_failures(ax: Axes, own: pd.DataFrame, colors: Mapping[str, object]) -> None:

@@ -24,6 +24,7 @@ LATE = 0.5  # share of training that counts as late for curvature: its second ha
 NEAR_EDGE = 0.9  # share of 2 / eta_0 from which on a network is at the edge of stability
 FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
 MOST_FAILING = 0.5  # share of the seeds of which some network may fail where the others are looked at
+CHANCE_LOSS = 0.995  # share of the loss of chance: deep networks that learn nothing end a little below it
 CHANCE_ACCURACY = 1.5  # times 1 / classes: a test accuracy below it is that of chance
 BOOTSTRAP_SEED = 0
 
@@ -112,7 +113,8 @@ def late_losses(rows: pd.DataFrame, size: str = "width") -> Losses:
     """Mean training loss over the last tenth of the steps, of one network (:func:`of_network`).
 
     A network has failed, and its loss is infinite, if it diverged or died, or if it has learned nothing: its loss ends
-    at chance or above (log of the number of classes, for the cross-entropy), and so does its accuracy on the test set.
+    at chance (log of the number of classes, for the cross-entropy; 0.5% below it counts) or above, and so does its
+    accuracy on the test set.
     The loss alone does not say so: random features may come down from a much higher one and know a lot on the way.
     """
     losses = rows[rows["quantity"] == "training_loss"]
@@ -123,7 +125,7 @@ def late_losses(rows: pd.DataFrame, size: str = "width") -> Losses:
     stopped = rows[rows["quantity"].isin(STOPPED)].set_index(keys).index.unique()
     classes = rows["output_dim"].max()
     accuracy = rows[rows["quantity"] == "test_accuracy"].set_index(keys)["value"].reindex(grid, fill_value=0.0)
-    nothing = (values >= np.log(classes)) & (accuracy < CHANCE_ACCURACY / classes)
+    nothing = (values >= CHANCE_LOSS * np.log(classes)) & (accuracy < CHANCE_ACCURACY / classes)
     values.loc[values.index.isin(stopped) | nothing] = np.inf
     shape = [len(level) for level in grid.levels]
     return Losses(*(level.to_numpy() for level in grid.levels[1:]), values.to_numpy().reshape(shape))

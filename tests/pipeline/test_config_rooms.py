@@ -18,13 +18,31 @@ OVER_WIDTH = {
     "sc_fig01": ["sharpness"],
     "sc_fig02": ["sharpness", "ntk_eigenvalue"],
     "sc_fig03": ["sharpness"],
+    "sc_fig07": ["sharpness"],
     "sc_fig09": ["sharpness"],
     "sc_fig11": ["gauss_newton_eigenvalue", "residual_norm"],
+    "sc_fig12": ["sharpness"],
+    "sc_fig13": ["sharpness"],
+    "sc_fig14": ["sharpness"],
+    "sc_fig21": ["preconditioned_sharpness"],
     "sc_fig23": ["sharpness"],
     "sc_fig24": ["sharpness"],
     "sc_fig26": ["sharpness"],
     "sc_fig27": ["directional_sharpness"],
 }
+OVER_DEPTH = {
+    "sc_bridge_depth": ["sharpness", "feature_speed"],
+    "sc_fig04": ["sharpness"],
+    "sc_fig06": ["sharpness"],
+    "sc_fig08": ["sharpness"],
+    "sc_fig20": ["preconditioned_sharpness"],
+    "sc_fig22": ["sharpness"],
+    "sc_fig25": ["sharpness", "ntk_eigenvalue"],
+}
+#: Whose networks may differ in the data or the batch alone, so that a change of one of them is refused as such.
+ALIKE = ("sc_fig12", "sc_fig13", "sc_fig14")
+#: Whose networks claims and figure know by their labels.
+NAMED = ("sc_fig07", "sc_fig21", *ALIKE)
 MAPS = ["beos_fig1", "beos_fig2", "beos_fig3", "beos_fig4", "beos_fig5", "beos_table1"]
 
 
@@ -69,12 +87,12 @@ def without(params: dict, key: str, *labels: str) -> None:
 
 def test_every_figure_over_sizes_is_looked_at_here():
     gathered = {name for name, artefact in ARTEFACTS.items() if artefact.stage == "gather" and artefact.drawn}
-    assert gathered == {*OVER_WIDTH, "sc_bridge"}
+    assert gathered == {*OVER_WIDTH, *OVER_DEPTH, "sc_bridge"}
     assert set(MAPS) | {"beos_bridge"} == {name for name in ARTEFACTS if ARTEFACTS[name].stage == "gather_descent"}
 
 
 @pytest.mark.parametrize("sizes", [{"depths": [1, 2, 4]}, {"depths": [1, 2, 4], "widths": [4]}])
-@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name not in ("sc_conventions", "sc_fig27")])
+@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name not in ("sc_conventions", "sc_fig27", *ALIKE)])
 def test_a_figure_over_the_width_has_one_depth(name, sizes):
     label = first(SMOKE.params(name)["networks"])
     words = (f"networks.{label}.depths = [1, 2, 4]", "over the width", "model.depth")
@@ -83,7 +101,9 @@ def test_a_figure_over_the_width_has_one_depth(name, sizes):
     assert changed(name, lambda params: params["networks"][label].update(depths=[2], model=model))
 
 
-@pytest.mark.parametrize(("name", "quantity"), [(name, one) for name, several in OVER_WIDTH.items() for one in several])
+@pytest.mark.parametrize(
+    ("name", "quantity"), [(name, one) for name, several in (OVER_WIDTH | OVER_DEPTH).items() for one in several]
+)
 def test_a_figure_has_what_it_shows(name, quantity):
     def edit(params: dict) -> None:
         left = [one for one in params["curvature"]["quantities"] if one != quantity]
@@ -92,8 +112,23 @@ def test_a_figure_has_what_it_shows(name, quantity):
     assert_refused(name, edit, "curvature.quantities = [", f"must hold {quantity}")
 
 
+@pytest.mark.parametrize("name", OVER_DEPTH)
+def test_a_figure_over_the_depth_has_several_depths_and_one_width(name):
+    label = first(SMOKE.params(name)["networks"])
+    one = (f"networks.{label}.depths = [3]", "over the depth", "at least 2")
+    assert_refused(name, lambda params: params["networks"][label].update(depths=[3], widths=[4, 8]), *one)
+    both = (f"networks.{label}.depths = [3, 6]", "widths = [4, 8]", "give one width or leave depths out")
+    assert_refused(name, lambda params: params["networks"][label].update(widths=[4, 8]), *both)
+
+
+@pytest.mark.parametrize("name", [*OVER_DEPTH, *NAMED])
+def test_a_network_that_a_figure_knows_by_its_label_is_needed(name):
+    label = first(SMOKE.params(name)["networks"])
+    assert_refused(name, lambda params: renamed(params, "networks", label, "another"), f"{label!r} is needed")
+
+
 @pytest.mark.parametrize("label", ["a | b", "N=wide"])
-@pytest.mark.parametrize("name", OVER_WIDTH)
+@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name not in NAMED])
 def test_a_label_of_a_network_is_no_other_name(name, label):
     old = first(SMOKE.params(name)["networks"])
     assert_refused(

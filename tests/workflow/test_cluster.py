@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from featurespeed.pipeline.config import first_users, jobs_together
+from featurespeed.pipeline.config import TrainingSettings, jobs_together, owners_of
 from featurespeed.pipeline.registry import ARTEFACTS
 from tests.conftest import REPOSITORY, SYSTEM_PATH, run_snakemake
 from tests.workflow.test_workflow import smoke_config
@@ -152,10 +152,12 @@ def tables(results: Path) -> dict[str, bytes]:
 TARGETS = ("fsf_fig1a", "sc_fig28", "sc_fig01")
 
 
-def processes(jobs_of: Callable, data_of: Callable, most: int) -> int:
-    """How many processes do the jobs of Figure 1: those that it is the first to need go together, by their data."""
-    first = first_users({name: jobs_of(name) for name in ARTEFACTS})
-    groups = jobs_together({name: (first[name], data_of(job)) for name, job in jobs_of().items()}, most)
+def processes(jobs_of: Callable, data_of: Callable, training: TrainingSettings) -> int:
+    """How many processes do the jobs of Figure 1: together are those that its room needs first, by their data."""
+    jobs = jobs_of()
+    owners = owners_of(jobs, {name: jobs_of(name) for name in ARTEFACTS}, training.whole_rooms)
+    together = {name: (owners[name], data_of(job)) for name, job in jobs.items()}
+    groups = jobs_together(together, training.sizes_per_process)
     return sum(bool(set(names) & set(jobs_of("sc_fig01"))) for names in groups)
 
 
@@ -167,9 +169,8 @@ def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     submitted = done.stderr.count("has been submitted with SLURM jobid")
     config = smoke_config()
-    most = config.training.sizes_per_process
-    trained = processes(config.training_runs, lambda run: run.data.name, most)
-    measured = processes(config.sharpness_runs, lambda spec: spec.training.data.name, most)
+    trained = processes(config.training_runs, lambda run: run.data.name, config.training)
+    measured = processes(config.sharpness_runs, lambda spec: spec.training.data.name, config.training)
     assert submitted == len(TARGETS) + trained + measured
     finished = [line for line in call("scontrol", "show", "job").split() if line.startswith("JobState=")]
     assert finished and set(finished) == {"JobState=COMPLETED"} and len(finished) == submitted

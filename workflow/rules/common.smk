@@ -29,7 +29,7 @@ except ValueError as error:  # a RegistryError: a fault in a room
     sys.exit(str(error))
 
 from featurespeed.pipeline.asked import check_target, read_changes, read_config
-from featurespeed.pipeline.config import ConfigError, first_users, jobs_together
+from featurespeed.pipeline.config import ConfigError, jobs_together, owners_of
 
 
 def configuration():
@@ -105,11 +105,11 @@ def by_process(jobs_of, data_of, most):
     """Names of jobs that one process does, one after the other; ``jobs_of`` an artefact, ``data_of`` a job.
 
     Together are jobs on the same data that the same artefact is the first to need: whoever asks for that artefact alone
-    has no others to wait for.
+    has no others to wait for. With `whole_rooms`, those that the same room is the first to need.
     """
     jobs = jobs_of()
-    first = first_users({artefact: jobs_of(artefact) for artefact in ARTEFACTS})
-    return jobs_together({name: (first[name], data_of(job)) for name, job in jobs.items()}, most)
+    owners = owners_of(jobs, {artefact: jobs_of(artefact) for artefact in ARTEFACTS}, CONFIG.training.whole_rooms)
+    return jobs_together({name: (owners[name], data_of(job)) for name, job in jobs.items()}, most)
 
 
 def several(groups):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import pandas as pd
 
@@ -13,6 +14,9 @@ from tests.sweeps.cases import Formula, sweep_table
 DEPTHS = (3, 6, 12, 24)
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0)
 MEASURED = (0.25, 0.5)
+PROBES = (0, 20, 40, 60, 80, 100)
+EVERY = 20  # steps between two records of the loss
+LATE = 0.8  # mean of those in the second half, as a share of training
 SHOWN = 0.5  # the best of the measured rates
 SEEDS = 6  # a share of seeds needs as many to lie above a half, a distance to the deepest network five
 SLOPES = {ONE: 0.04, TWO: -0.3}  # of the sharpness in the depth at the end of training
@@ -74,14 +78,14 @@ def failing(
     return changed
 
 
-def broken(formula: Formula, smallest: int) -> dict[str, Formula]:
-    """Name -> a loss with which most networks are of no use; ``smallest`` is the smallest size."""
+def broken(case: str, formula: Formula, smallest: int) -> Formula:
+    """A loss with which most networks are of no use; ``smallest`` is the smallest size."""
     return {
-        "all but the smallest diverge": failing(formula, lambda label, size, *_: size > smallest),
-        "all rates but the smallest diverge": failing(formula, lambda label, size, rate, _: rate > 0.2),
+        "sizes diverge": failing(formula, lambda label, size, *_: size > smallest),  # all but the smallest, at once
+        "rates diverge": failing(formula, lambda label, size, rate, _: rate > 0.2),  # all but the smallest, at once
         "all die": failing(formula, lambda *_: True, math.nan, since=60),
-        "all end at chance": lambda label, size, rate, step, seed: 3.0 + 0.1 * wobble(seed, size, step),
-    }
+        "chance": lambda label, size, rate, step, seed: 3.0 + 0.1 * wobble(seed, size, step),
+    }[case]
 
 
 def transfer_runs(change_loss: Formula = loss, change_sharpness: Formula = sharpness, **options) -> pd.DataFrame:
@@ -98,10 +102,11 @@ def spectrum_runs(change_loss: Formula = loss, **options) -> pd.DataFrame:
 
 def _runs(change_loss: Formula, curvature: dict[str, Formula], **options) -> pd.DataFrame:
     settings = {"labels": (ONE, TWO), "widths": (8,), "depths": DEPTHS, "rates": RATES, "seeds": SEEDS}
-    settings |= {"measured": dict.fromkeys((ONE, TWO), MEASURED)}
+    settings |= {"measured": dict.fromkeys((ONE, TWO), MEASURED), "probe_steps": PROBES, "record_every": EVERY}
     return sweep_table(change_loss, curvature, **(settings | options))
 
 
+@cache  # several modules read them, and what is made of a table is kept as long as it lives
 def depth_tables() -> dict[str, pd.DataFrame]:
     """Artefact -> table in which what the paper claims holds."""
     return dict.fromkeys(("sc_fig04", "sc_fig22"), transfer_runs()) | {"sc_fig25": spectrum_runs()}

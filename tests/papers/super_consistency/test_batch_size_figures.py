@@ -183,7 +183,9 @@ def test_a_network_that_stops_has_curves_but_no_fall():
     artefact = FIGURES["sc_fig12"].tabulate(late_runs(dying))
     assert "dead" in set(panel(artefact, f"sharpness | {AUGMENTED}")["flag"])
     assert panel(artefact, f"onset | {AUGMENTED}").empty and panel(artefact, "statistic").empty
-    assert "a seed has stopped or not converged" in legend_texts(draw("sc_fig12", artefact))
+    figure = draw("sc_fig12", artefact)
+    assert "a seed has stopped or not converged" in legend_texts(figure)
+    assert texts(figure).count("no fall can be told: a network failed") == 1
 
 
 # --- Figures 13 and 14 ------------------------------------------------------------------------------------------------

@@ -81,6 +81,8 @@ def draw_onset(ax: Axes, table: pd.DataFrame, name: str) -> None:
     ax.set_title(f"{name}: steps against width")
     ax.set_ylabel("training step")
     if own.empty:
+        ax.set(xticks=[], yticks=[])
+        write(ax, "no fall can be told: a network failed")
         return
     ax.set_yscale("log")
     headroom(ax, above=0.62, below=0.3)

@@ -22,8 +22,8 @@ class LateSpec(SweepSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> LateSpec:
-        check_networks(self, PLAIN, AUGMENTED)
         check_over_width(self, "sharpness")
+        check_networks(self, PLAIN, AUGMENTED)
         plain, augmented = (self.networks[label].data or self.data for label in (PLAIN, AUGMENTED))
         _check_augmented(f"networks.{PLAIN}.data", plain, False)
         _check_augmented(f"networks.{AUGMENTED}.data", augmented, True)
@@ -41,8 +41,8 @@ class BatchSpec(TransferSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> BatchSpec:
-        check_networks(self, *BATCHES)
         check_over_width(self, "sharpness")
+        check_networks(self, *BATCHES)
         first = self.networks["B"]
         for label, times in BATCHES.items():
             own = self.networks[label]

@@ -24,7 +24,7 @@ STYLES = {
 }
 TITLES = {
     "angle": "angle, $1/\\cos\\theta$", "feature sensitivity": "feature sensitivity $S$",
-    "feature speed": "feature speed", "sharpness": "initial sharpness",
+    "feature speed": "feature speed", "sharpness": "sharpness",
 }  # fmt: skip
 MARKERS = {"angle": "s", "feature sensitivity": "o", "feature speed": "^", "sharpness": "X"}
 assert set(TITLES) == set(QUANTITIES)

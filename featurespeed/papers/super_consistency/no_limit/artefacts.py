@@ -100,9 +100,8 @@ ARTEFACTS = (
         reading=(
             f"Deep networks without skip connections. From the left: {_TRANSFER.format(size='depth')}; the share of "
             "seeds that failed; sharpness along training with 2/η₀ (dotted) and training loss, at the best of the "
-            "measured rates. A network that ends at chance is a failure of its learning rate, not one of low sharpness. "
-            "Seeds of which a network failed at that rate are left out of sharpness and loss, up to a fifth of those of "
-            "a depth."
+            "measured rates, without the seeds of which a network failed there, up to a fifth of those of a depth. A "
+            "network that ends at chance is a failure of its learning rate, not one of low sharpness."
         ),
         settings=(
             Setting("Parameterization", "μP, τ = 0", "column:parameterization"),

@@ -17,6 +17,7 @@ from featurespeed.papers.super_consistency.no_limit.spec import COLD, LONG, PLAI
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     MUP,
+    OVER_DEPTH,
     OVER_WIDTH,
     curves,
     exponents,
@@ -33,7 +34,7 @@ from featurespeed.papers.super_consistency.shared import (
 from featurespeed.statistics import proportion_interval
 
 NO_SCALING, STANDARD, NO_SKIPS = "sc_fig06", "sc_fig07", "sc_fig08"
-SCALED: Place = ("sc_fig04", "1 layer a block")  # Depth-muP, whose branches are multiplied with 1/sqrt(L)
+SCALED: Place = OVER_DEPTH  # Depth-muP, whose branches are multiplied with 1/sqrt(L)
 DEPTHS, WIDTHS = 8, 16  # ratios of sizes over which shifts are stated
 LEARNED = 0.95  # share of the loss of chance below which a network has learned
 
