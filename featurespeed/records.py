@@ -219,7 +219,7 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path | str, metadata: Mapping[str, object], level: int = 9) -> None:
     """Validate and write atomically; `metadata` (JSON-able, deterministic) travels inside the file.
 
-    Two writes of equal tables with equal metadata give equal bytes. ``level`` is that of the compression: 19 is slow and
+    Two writes of equal tables with equal metadata give equal bytes. ``level`` of the compression: 19 is slow and
     an eighth smaller, for tables that are kept.
     """
     import pyarrow as pa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from featurespeed.pipeline.config import ConfigError, config_schema, first_users, jobs_together, load_config
+from featurespeed.pipeline.config import ConfigError, config_schema, first_users, jobs_together, load_config, owners_of
 from tests.pipeline.test_config import BASE, SCALE_FILES, load
 from tests.sweeps.spec_cases import SWEEP, sweep
 
@@ -37,6 +37,12 @@ def test_a_block_with_other_values_has_other_jobs():
 def test_a_job_belongs_to_the_first_artefact_that_needs_it():
     users = {"early": ["a", "b"], "late": ["b", "c"], "last": iter(["c", "a"])}
     assert first_users(users) == {"a": "early", "b": "early", "c": "late"}
+
+
+def test_jobs_go_together_by_artefact_or_by_room():
+    users = {"sc_fig01": ["a"], "sc_fig02": ["b", "a"], "sc_fig26": ["c"]}
+    assert owners_of("abc", users, whole_rooms=False) == {"a": "sc_fig01", "b": "sc_fig02", "c": "sc_fig26"}
+    assert owners_of("abc", users, whole_rooms=True) == {"a": "sc_transfer", "b": "sc_spectra", "c": "sc_transfer"}
 
 
 def test_figures_that_share_runs_train_them_once():

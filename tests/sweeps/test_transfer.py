@@ -63,6 +63,12 @@ def test_a_loss_at_chance_is_a_failure():
     assert np.isfinite(found.values[..., np.array(RATES) <= 1]).all()
 
 
+@pytest.mark.parametrize(("share", "failed"), [(0.9985, True), (0.996, True), (0.994, False)])
+def test_a_deep_network_that_learns_nothing_ends_a_little_below_chance(share, failed):
+    found = losses_of(lambda *place: share * math.log(10), widths=(8, 16))
+    assert (np.isinf(found.values) == failed).all()
+
+
 def test_a_loss_above_chance_is_no_failure_if_the_network_knows_a_lot():
     table = sweep_table(lambda label, width, rate, step, seed: 2.5, labels=("muP",), widths=(8, 16))
     ends = table[table["quantity"] == "training_loss"].drop_duplicates(["width", "learning_rate", "seed"], keep="last")

@@ -1,0 +1,121 @@
+"""The bridge over the depth: planted laws are found and drawn, what cannot be told says so."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from featurespeed.drawing.plotting import new_figure
+from featurespeed.ledger.engine import Verdict, ledger
+from featurespeed.ledger.lint import faults
+from featurespeed.papers.super_consistency.bridge.depth_drawing import STYLES
+from featurespeed.papers.super_consistency.bridge.depth_tables import BEFORE, BEST, ERROR, OBSERVED
+from featurespeed.papers.super_consistency.bridge.spec import OVER_DEPTH
+from tests.papers.cases import STYLE, criteria_of, drawing_of
+from tests.papers.super_consistency.bridge_depth_cases import LAWS, depth_bridge_table, law
+
+ARTEFACT = "sc_bridge_depth"
+CRITERIA = [criterion for criterion in criteria_of("sc_bridge") if criterion.artefact == ARTEFACT]
+DRAWING = drawing_of(ARTEFACT)
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    return ledger(CRITERIA, {ARTEFACT: table}, "planted")[0].set_index("claim_id")
+
+
+@pytest.fixture(scope="module")
+def records() -> pd.DataFrame:
+    return depth_bridge_table()
+
+
+@pytest.fixture(scope="module")
+def table(records) -> pd.DataFrame:
+    return DRAWING.tabulate(records)
+
+
+def test_planted_laws_confirm_every_claim(records):
+    found = judged(records)
+    assert len(found) == 4 and set(found["verdict"]) == {Verdict.CONFIRMED}, found[["verdict", "note"]].to_dict()
+    assert found["control"].str.endswith("fails, as it must").all()
+    assert faults(CRITERIA, {ARTEFACT: records}) == []
+
+
+def test_best_rates_that_follow_no_law_of_the_angle_contradict():
+    """Rates move most in the networks whose angle stays."""
+    reverse = dict(zip(OVER_DEPTH, (0.8, -0.1, 0.0, 0.6), strict=True))
+    found = judged(depth_bridge_table(best=reverse.__getitem__))
+    assert found.loc["sc_bridge_depth_angle", "verdict"] == Verdict.CONTRADICTED
+    assert found.loc["sc_bridge_depth_shift_angle", "verdict"] == Verdict.CONTRADICTED
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"rates": (0.25, 0.5)}, "best rates by depth"),
+        (
+            {"start": lambda label: math.nan if label == OVER_DEPTH[2] else law(label)},
+            "this run has no measurements of",
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_inconclusive(options, reason):
+    found = judged(depth_bridge_table(**options))
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+    assert found["note"].str.contains(reason).all(), found["note"].tolist()
+
+
+def test_a_missing_network_is_named(records):
+    found = judged(records[records["series"] != OVER_DEPTH[3]])
+    assert found["note"].str.startswith(f"this run has no measurements of {OVER_DEPTH[3]}").all()
+
+
+@pytest.mark.parametrize("label", OVER_DEPTH)
+def test_the_table_holds_shifts_and_quantities_of_the_last_hidden_node(table, label):
+    octaves, own = 3, table[table["series"] == label]
+    observed = own.loc[own["panel"] == OBSERVED, "y"].iloc[0]
+    assert observed == pytest.approx(octaves * LAWS[label], abs=0.15)
+    for name in ("angle", "feature sensitivity", "feature speed", "sharpness"):
+        values = own[own["panel"] == name].sort_values("x")["y"]
+        assert values.iloc[-1] / values.iloc[0] == pytest.approx(8 ** -LAWS[label], rel=0.1)
+        predicted = own[own["panel"] == f"{BEFORE}{name}"].iloc[0]
+        assert predicted["x"] == pytest.approx(observed) and predicted["y"] == pytest.approx(observed, abs=0.2)
+    assert own[own["panel"] == BEST].sort_values("x")["x"].tolist() == [3, 6, 12, 24]
+
+
+def test_the_ledger_and_the_table_have_the_same_errors(records, table):
+    found = judged(records)
+    for name, claim in (("angle", "angle"), ("feature sensitivity", "sensitivity"), ("sharpness", "sharpness")):
+        drawn = table[table["series"] == f"{ERROR}{name}"].iloc[0]
+        row = found.loc[f"sc_bridge_depth_shift_{claim}"]
+        assert [drawn["y"], drawn["y_low"], drawn["y_high"]] == pytest.approx(
+            [row["value"], row["ci_low"], row["ci_high"]]
+        )
+
+
+def test_the_figure_prints_the_errors_and_names_the_networks(table):
+    figure = new_figure(STYLE, *DRAWING.size)
+    DRAWING.draw(table, figure)
+    printed = [text.get_text() for ax in figure.axes for text in ax.texts if "largest error" in text.get_text()]
+    assert len(printed) == 1 and all(name in printed[0] for name in ("angle", "feature sensitivity", "sharpness"))
+    assert len(figure.legends[0].get_texts()) == len(STYLES) == 4
+    assert len({tuple(style.values()) for style in STYLES.values()}) == 4
+
+
+def test_best_rates_at_an_end_of_the_grid_leave_errors_without_bounds():
+    errors = DRAWING.tabulate(depth_bridge_table(rates=(0.25, 0.5, 1.0)))
+    errors = errors[errors["panel"] == "statistic"]
+    assert len(errors) == 4 and errors["y_low"].isna().all() and errors["y_high"].isna().all()
+
+
+def test_networks_that_diverge_are_left_out_of_the_drawing_and_told():
+    def loss_of_depth(label: str) -> float:
+        return math.nan if label == OVER_DEPTH[2] else law(label)
+
+    found = DRAWING.tabulate(depth_bridge_table(start=loss_of_depth))
+    assert OVER_DEPTH[2] not in set(found.loc[found["panel"] == "angle", "series"])
+    figure = new_figure(STYLE, *DRAWING.size)
+    DRAWING.draw(found, figure)
+    printed = next(text.get_text() for ax in figure.axes for text in ax.texts if "largest error" in text.get_text())
+    assert printed.count("cannot be told") == 4
