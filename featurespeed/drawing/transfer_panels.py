@@ -290,4 +290,4 @@ def legends(figure: Figure, table: pd.DataFrame, colors: Mapping[str, object]) -
     missing = left_out(table)
     if missing:
         handles[missing] = Line2D([], [], linestyle="")
-    legend_below(figure, handles)
+    legend_below(figure, list(handles.items()))

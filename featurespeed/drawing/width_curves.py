@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -185,14 +185,15 @@ def legend(figure: Figure, colors: Mapping[str, object], proxy: str | None = Non
         "floor": Line2D([], [], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8),
         "left_out": Line2D([], [], linestyle=""),
     }
-    legend_below(figure, {text: handles[kind] for kind, text in kinds.items() if text})
+    legend_below(figure, [(text, handles[kind]) for kind, text in kinds.items() if text])
 
 
-def legend_below(figure: Figure, handles: Mapping[str, object]) -> None:
-    """Text -> handle below the panels, in as many lines as it takes; nothing if there are none."""
-    if handles:
-        columns = _columns(list(handles), LETTERS_PER_INCH * figure.get_figwidth())
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+def legend_below(figure: Figure, entries: Collection[tuple[str, object]]) -> None:
+    """Entries, ``(text, handle)`` each, below the panels in as many lines as they take; nothing if there are none."""
+    if entries:
+        texts, handles = zip(*entries, strict=True)
+        columns = _columns(texts, LETTERS_PER_INCH * figure.get_figwidth())
+        figure.legend(handles, texts, loc="outside lower center", ncols=columns)
 
 
 def _columns(texts: Sequence[str], room: float) -> int:

@@ -97,7 +97,9 @@ def spectrum_runs(change_loss: Formula = loss, **options) -> pd.DataFrame:
     """The runs of Figure 25, measured at one rate; formulas of quantities may be changed for tests."""
     changed = {name: options.pop(name) for name in ("sharpness", "ntk_eigenvalue") if name in options}
     curvature = {"sharpness": spectrum, "ntk_eigenvalue": ntk} | changed
-    return _runs(change_loss, curvature, **({"measured": dict.fromkeys((ONE, TWO), (SHOWN,))} | options))
+    return _runs(
+        change_loss, curvature, **({"measured": dict.fromkeys((ONE, TWO), (SHOWN,)), "rates": RATES[1:4]} | options)
+    )
 
 
 def _runs(change_loss: Formula, curvature: dict[str, Formula], **options) -> pd.DataFrame:

@@ -162,7 +162,7 @@ def test_small_learning_rates_are_counted_in_powers_of_ten():
     figure = draw("sc_fig21", made("sc_fig21"))
     figure.canvas.draw()
     axis = figure.axes[2].xaxis
-    assert [text.get_text() for text in axis.get_majorticklabels()] == [str(2**k) for k in range(9)]
+    assert [text.get_text() for text in axis.get_majorticklabels()] == [str(4**k) for k in range(5)]
     assert axis.get_label_text().endswith("in $10^{-5}$") and "10^" not in figure.axes[0].xaxis.get_label_text()
     assert figure.axes[5].get_title(loc="left") == "sharpness at $\\eta_0=8 \\cdot 10^{-5}$"
     assert "at $\\eta_0=2 \\cdot 10^{-5}$" in texts(figure) and "e-05" not in texts(figure)

@@ -72,8 +72,9 @@ def test_artefact_is_made_and_its_table_does_not_depend_on_the_order_of_the_reco
 
 @pytest.mark.parametrize("name", ["sc_fig04", "sc_fig25"])
 def test_tables_do_not_depend_on_the_order_of_the_records(name):
-    shuffled = stage(name).sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(FIGURES[name].tabulate(shuffled), table(name))
+    few = stage(name)[stage(name)["seed"] < 2]
+    found, again = (FIGURES[name].tabulate(rows) for rows in (few, few.sample(frac=1, random_state=1)))
+    pd.testing.assert_frame_equal(found, again)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -104,7 +105,7 @@ def test_networks_of_no_use_are_drawn_as_they_are(name, case):
         assert (found["flag"] != "").any()
 
 
-@pytest.mark.parametrize(("name", "label"), [("sc_fig04", ONE), ("sc_fig22", TWO), ("sc_fig25", ONE)])
+@pytest.mark.parametrize(("name", "label"), [("sc_fig22", TWO), ("sc_fig25", ONE)])
 def test_a_network_that_diverged_at_its_first_step_is_left_out(name, label):
     found = FIGURES[name].tabulate(RUNS[name](failing(loss, lambda own, *_: own == label), seeds=2))
     assert not found["panel"].str.endswith(f"| {label}").any() and draw(name, found).axes
@@ -164,10 +165,10 @@ def test_curves_are_those_at_the_best_of_the_measured_rates(quantity, label):
     assert f"{label}: sharpness at $\\eta_0=0.5$" in titles(figure("sc_fig04"))
 
 
-def late_slopes(label: str, rate: float, seeds=range(SEEDS)) -> np.ndarray:
-    """Slopes of log(late sharpness) in log(L), seed by seed."""
+def late_slopes(label: str, rate: float, seeds=range(SEEDS), formula=sharpness) -> np.ndarray:
+    """Slopes of the logarithm of a late quantity, the sharpness unless told, in log(L), seed by seed."""
     late = [step for step in PROBES if step >= 50]
-    means = [[np.mean([sharpness(label, depth, rate, step, seed) for step in late]) for depth in DEPTHS]
+    means = [[np.mean([formula(label, depth, rate, step, seed) for step in late]) for depth in DEPTHS]
              for seed in seeds]  # fmt: skip
     return np.polyfit(np.log(DEPTHS), np.log(means).T, 1)[0]
 
@@ -322,7 +323,7 @@ def test_the_eigenvalues_that_were_measured_are_drawn_and_named(last, indices):
     kinds = {panel.split(" | ")[0] for panel in found["panel"] if " | " in panel}
     assert kinds == {f"eigenvalue {index}" for index in indices} | {"NTK eigenvalue 1"}
     expected = [f"$\\lambda_{{{index}}}$ of $\\gamma^2 H$" for index in indices] + ["$\\lambda_{1}$ of the NTK"]
-    drawn = draw("sc_fig25", found)
+    drawn = figure("sc_fig25") if last == 10 else draw("sc_fig25", found)
     assert titles(drawn)[: len(expected)] == expected and len(drawn.axes) == 2 * len(expected)
     assert [ax.get_ylabel() for ax in drawn.axes[:: len(expected)]] == [ONE, TWO]
 
@@ -355,6 +356,16 @@ def test_exponents_of_the_eigenvalues_are_those_of_the_claims(kind, claim, sign)
     printed = f"exponent in $L$, second half:\n{shown(row.y)} [{shown(row.y_low)}, {shown(row.y_high)}]"
     assert printed in texts(figure("sc_fig25"))
     assert len(own) == 8  # four eigenvalues of two networks
+
+
+@pytest.mark.parametrize("label", [ONE, TWO])
+def test_every_eigenvalue_has_its_own_exponent(label):
+    own = table("sc_fig25").set_index("series")
+    for index in (1, 3, 10):
+        found = own.loc[f"exponent in the depth, second half | eigenvalue {index} | {label}", BOUNDS].tolist()
+        slopes = late_slopes(label, SHOWN, formula=lambda *place, k=index: spectrum(*place)[k - 1])
+        expected = mean_interval(slopes)
+        assert found == pytest.approx([expected.value, expected.low, expected.high])
 
 
 # --- seeds that are left out ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from tests.papers.super_consistency.no_limit_cases import (
     FIRST_STEPS,
     MEASURED,
     RATES,
+    SEEDS_OVER_WIDTH,
     TOO_MUCH,
     all_tables,
     best,
@@ -44,6 +45,7 @@ RUNS = {"sc_fig06": no_scaling, "sc_fig07": standard, "sc_fig08": no_skips}
 LOSSES = {"sc_fig06": loss, "sc_fig07": loss_over_width, "sc_fig08": loss}
 NETWORKS = {"sc_fig06": (COLD, WARM), "sc_fig07": (COLD, SHORT, LONG), "sc_fig08": (PLAIN,)}
 SIZES = {"sc_fig06": ("L", DEPTHS), "sc_fig07": ("N", WIDTHS), "sc_fig08": ("L", DEPTHS)}
+COUNT = {"sc_fig06": SEEDS, "sc_fig07": SEEDS_OVER_WIDTH, "sc_fig08": SEEDS}  # of seeds
 AXES = {"sc_fig06": 10, "sc_fig07": 8, "sc_fig08": 4}
 TABLES = all_tables()
 BOUNDS = ["y", "y_low", "y_high"]
@@ -92,8 +94,9 @@ def test_artefact_is_made_and_its_table_does_not_depend_on_the_order_of_the_reco
 
 @pytest.mark.parametrize("name", ["sc_fig06", "sc_fig07"])
 def test_tables_do_not_depend_on_the_order_of_the_records(name):
-    shuffled = TABLES[name].sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(FIGURES[name].tabulate(shuffled), table(name))
+    few = TABLES[name][TABLES[name]["seed"] < 2]
+    found, again = (FIGURES[name].tabulate(rows) for rows in (few, few.sample(frac=1, random_state=1)))
+    pd.testing.assert_frame_equal(found, again)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -109,7 +112,7 @@ def test_two_sizes_and_two_seeds_are_drawn(name):
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        ("sc_fig06", "sizes diverge"), ("sc_fig06", "rates diverge"), ("sc_fig06", "all die"),
+        ("sc_fig06", "rates diverge"), ("sc_fig06", "all die"),
         ("sc_fig07", "sizes diverge"), ("sc_fig08", "rates diverge"), ("sc_fig08", "chance"),
     ],
 )  # fmt: skip
@@ -158,7 +161,7 @@ def test_transfer_has_the_late_loss_of_every_size_and_rate(name, label):
         rows = own[own["series"] == f"{symbol}={size}"].set_index("x")
         assert tuple(rows.index) == RATES
         for rate in RATES:
-            expected = [LOSSES[name](label, size, rate, 100, seed) for seed in range(SEEDS)]
+            expected = [LOSSES[name](label, size, rate, 100, seed) for seed in range(COUNT[name])]
             if math.inf in expected:
                 assert (rows.loc[rate, "y"], rows.loc[rate, "flag"]) == (pytest.approx(math.log(10)), "diverged")
             else:
@@ -172,7 +175,7 @@ def test_sharpness_along_training_is_that_of_the_runs(name, label):
     for size in sizes:
         rows = panel(table(name), f"sharpness | {label}", f"{symbol}={size}").set_index("x")
         for step in (0, 20, 60, 100):
-            assert_over_seeds(rows.loc[step], [formula(label, size, rate, step, seed) for seed in range(SEEDS)])
+            assert_over_seeds(rows.loc[step], [formula(label, size, rate, step, seed) for seed in range(COUNT[name])])
     assert values(table(name), f"sharpness | {label}", EDGE) == [2 / rate] * 2
     assert f"{label}: sharpness at $\\eta_0={rate:g}$" in titles(figure(name))
 
@@ -236,10 +239,10 @@ def test_first_steps_use_no_later_record():
 
 @pytest.mark.parametrize(("first", "used"), [(10, 10), (19, 10), (100, 100)])
 def test_first_steps_end_with_the_last_record_among_them(first, used):
-    found = FIGURES["sc_fig06"].tabulate(no_scaling(first_steps=first, record_every=10, probe_steps=(0, 100)))
+    found = FIGURES["sc_fig06"].tabulate(no_scaling(first_steps=first, record_every=10, probe_steps=(0, 100), seeds=2))
     for label in (COLD, WARM):
         row = panel(found, f"first transfer | {label}", "L=3").set_index("x").loc[1.0]
-        assert_over_seeds(row, [loss(label, 3, 1.0, used, seed) for seed in range(SEEDS)])
+        assert_over_seeds(row, [loss(label, 3, 1.0, used, seed) for seed in range(2)])
         failed = panel(found, f"first transfer | {label}", "L=24").set_index("x").loc[2.0, "flag"]
         assert failed == ("diverged" if first == 100 else "")
 
@@ -264,7 +267,7 @@ def test_what_failed_in_the_first_steps_only_is_named():
     def growth(label, depth, rate, step, seed):
         return 0.3 + 0.05 * math.log2(rate / best(label, depth, DEPTHS, seed)) ** 2
 
-    found = FIGURES["sc_fig06"].tabulate(no_scaling(late, probe_steps=(0, 100)))
+    found = FIGURES["sc_fig06"].tabulate(no_scaling(late, probe_steps=(0, 100), seeds=2))
     assert set(panel(found, f"transfer | {WARM}")["flag"]) == {""}
     rows = panel(found, f"first transfer | {WARM}")
     assert rows.loc[rows["flag"] == "dead", "x"].tolist() == [2.0] * 4
@@ -278,9 +281,8 @@ def test_what_failed_in_the_first_steps_only_is_named():
 
 
 def unlucky(formula, label: str, size: int, rate: float, lost: int, what: float):
-    """The last ``lost`` seeds of one network fail at one rate, near the end."""
-    own = (label, size, rate)
-    return failing(formula, lambda *place: place[:3] == own and place[3] >= SEEDS - lost, what, since=90)
+    """The first ``lost`` seeds of one network fail at one rate, near the end."""
+    return failing(formula, lambda *place: place[:3] == (label, size, rate) and place[3] < lost, what, since=90)
 
 
 @pytest.mark.parametrize(("lost", "what"), [(1, math.inf), (2, 3.0), (5, math.nan)])
@@ -320,7 +322,9 @@ def test_rates_at_which_networks_diverged_are_crosses_at_the_end_and_named():
 
 def test_one_seed_that_fails_is_a_cross():
     lost = unlucky(loss_over_width, LONG, 16, 2.0, 1, math.nan)
-    found = FIGURES["sc_fig07"].tabulate(standard(lost, widths=WIDTHS[:3], probe_steps=(0, 100)))
+    found = FIGURES["sc_fig07"].tabulate(
+        standard(lost, widths=WIDTHS[:3], rates=RATES[3:], measured={}, probe_steps=(0, 100))
+    )
     axes = draw("sc_fig07", found).axes
     assert crosses(axes[2], "X") == [2.0] and not any(crosses(ax, own) for ax in axes[:2] for own in CROSSES)
 
@@ -368,8 +372,7 @@ def test_a_sharpness_that_was_not_measured_before_training_is_no_initial_one(nam
     later = TABLES[name][(TABLES[name]["step"] > 0) & (TABLES[name]["seed"] < 2)]
     found = FIGURES[name].tabulate(later)
     assert panel(found, "initial sharpness").empty and not (found["series"] == INITIAL_EXPONENT).any()
-    drawn = draw(name, found)
-    assert "not measured" in texts(drawn) and "not measured" not in texts(figure(name))
+    assert "not measured" in texts(draw(name, found)) and "not measured" not in texts(figure(name))
 
 
 # --- seeds that are left out ------------------------------------------------------------------------------------------

@@ -83,6 +83,6 @@ def draw_published_rates(ax: Axes, published: pd.DataFrame, colors: Mapping[str,
 def add_to_legend(figure: Figure, text: str, handle: Line2D) -> None:
     """One more entry in the legend below the panels."""
     old = figure.legends[-1]
-    entries = dict(zip((entry.get_text() for entry in old.get_texts()), old.legend_handles, strict=True))
+    entries = list(zip((entry.get_text() for entry in old.get_texts()), old.legend_handles, strict=True))
     old.remove()
-    legend_below(figure, entries | {text: handle})
+    legend_below(figure, [*entries, (text, handle)])
