@@ -30,7 +30,7 @@ from featurespeed.errors import UserError
 from featurespeed.ledger.criteria import ANY, CriteriaError, Criterion, Names, load_all
 from featurespeed.machine.files import atomic_path
 from featurespeed.machine.yaml_files import YamlError, read_yaml
-from featurespeed.pipeline.config import SCALES, ConfigError, load_config
+from featurespeed.pipeline.config import SCALES, ConfigError, load_config, merge
 from featurespeed.pipeline.provenance import canonical_json
 from featurespeed.pipeline.registry import ARTEFACTS
 
@@ -63,10 +63,18 @@ def digest(criterion: Criterion, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def digests(folder: Path) -> dict[Key, str]:
-    """Digest of every claim at every scale, of the sources that lie in a folder."""
-    base = read_yaml(folder / "config.yaml")
-    scales = {scale: read_yaml(folder / f"workflow/scales/{scale}.yaml") or {} for scale in SCALES}
+def digests(folder: Path, today: Path | None = None) -> dict[Key, str]:
+    """Digest of every claim at every scale, of the sources that lie in a folder.
+
+    Args:
+        folder: with ``config.yaml``, ``workflow/scales`` and the rooms' criteria.
+        today: what a configuration of older sources lacks is taken from the files there, so that it can be read. No
+            claim gets a digest of settings that were not in ``folder``.
+    """
+    base, scales = _configuration(folder)
+    own = {scale: merge(base, scales[scale]).keys() for scale in SCALES}
+    if today is not None:
+        base, scales = _filled((base, scales), _configuration(today))
     names = Names(ANY, ANY)
     criteria = load_all(sorted((folder / "featurespeed/papers").glob("*/*/claims.yaml")), names)
     configs = {scale: load_config(base, scales, {"scale": scale}) for scale in SCALES}
@@ -74,7 +82,29 @@ def digests(folder: Path) -> dict[Key, str]:
         (criterion.claim_id, scale): digest(criterion, _settings(config, criterion.artefact))
         for criterion in criteria
         for scale, config in configs.items()
+        if criterion.artefact in own[scale] or criterion.artefact not in ARTEFACTS
     }
+
+
+Configuration = tuple[Mapping[str, Any], dict[str, Mapping[str, Any]]]  # config.yaml, and the file of each scale
+
+
+def _configuration(folder: Path) -> Configuration:
+    scales = {scale: read_yaml(folder / f"workflow/scales/{scale}.yaml") or {} for scale in SCALES}
+    return read_yaml(folder / "config.yaml"), scales
+
+
+def _filled(there: Configuration, today: Configuration) -> Configuration:
+    """A configuration with what it lacks: keys that are no artefact's, and blocks of artefacts that it does not know."""
+    (base, scales), (base_today, scales_today) = there, today
+    general = {key: value for key, value in base_today.items() if key not in ARTEFACTS}
+    filled = {scale: dict(block) for scale, block in scales.items()}
+    for scale, block in filled.items():
+        known = merge(base, block)
+        for artefact, settings in merge(base_today, scales_today[scale]).items():
+            if artefact in ARTEFACTS and artefact not in known:
+                block[artefact] = settings
+    return merge(general, base), filled
 
 
 def _settings(config: Any, artefact: str) -> Mapping[str, Any]:
@@ -145,7 +175,7 @@ def digests_at(commit: str) -> Mapping[Key, str]:
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(folder, filter="data")
         try:
-            return digests(Path(folder))
+            return digests(Path(folder), today=REPOSITORY)
         except (CriteriaError, ConfigError, YamlError):
             return {}
 

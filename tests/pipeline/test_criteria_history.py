@@ -129,6 +129,32 @@ def test_a_setting_of_one_scale_changes_the_record_of_that_scale(checkout):
     assert changed == {"gpu"}
 
 
+def test_keys_of_the_workflow_and_artefacts_that_come_later_move_no_commit(checkout):
+    now = {path: path.read_text() for path in (checkout / "config.yaml", *(checkout / "workflow/scales").glob("*"))}
+    for path, text in now.items():
+        content = yaml.safe_load(text)
+        content.pop("fsf_theorems", None)
+        content.get("training", {}).pop("whole_rooms", None)
+        path.write_text(yaml.safe_dump(content))
+    early = commit(checkout, "before they were there")
+    for path, text in now.items():
+        path.write_text(text)
+    commit(checkout, "with them")
+    first = git(checkout, "rev-parse", "HEAD~2")[:12]
+    history.main([])
+    assert {change.commit for change in history.read_record(checkout / history.RECORD).values()} == {first}
+    assert history.digests_at(early)[first_claim(checkout), "gpu"] == history.digests_at(first)[
+        first_claim(checkout), "gpu"
+    ]
+
+
+def test_no_claim_has_a_digest_of_settings_that_came_later(checkout):
+    for path in (checkout / "config.yaml", *(checkout / "workflow/scales").glob("*")):
+        path.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "fsf_theory"}))
+    early = commit(checkout, "criteria without settings")
+    assert not [claim for claim, _ in history.digests_at(early) if claim == first_claim(checkout)]
+
+
 def test_what_is_not_committed_is_named_and_not_on_record(checkout, capsys):
     history.main([])
     edit(checkout, CLAIMS, lambda text: text.replace('statement: "', 'statement: "Now: ', 1))
