@@ -95,7 +95,7 @@ def _configuration(folder: Path) -> Configuration:
 
 
 def _filled(there: Configuration, today: Configuration) -> Configuration:
-    """A configuration with what it lacks: keys that are no artefact's, and blocks of artefacts that it does not know."""
+    """A configuration with what it lacks: keys that are no artefact's, and blocks of artefacts it does not know."""
     (base, scales), (base_today, scales_today) = there, today
     general = {key: value for key, value in base_today.items() if key not in ARTEFACTS}
     filled = {scale: dict(block) for scale, block in scales.items()}

@@ -107,12 +107,28 @@ class SweepSpec(Spec):
         for label, network in self.networks.items():
             widths = network.widths or self.widths
             if len(widths) * network.depth_count < 2:
-                raise ValueError(f"networks.{label}: widths = {widths}: one size shows no trend, at least 2 are needed")
+                key, sizes = ("depths", network.depths) if network.depths else ("widths", widths)
+                raise ValueError(f"networks.{label}.{key} = {sizes}: one size shows no trend, at least 2 are needed")
+            self._check_lengths(label, network)
         self._check_probe_steps()
         for _, job in self.jobs:
             check_curvature(job, self.curvature)
         self._check_what_is_shown()
         return self
+
+    def _check_lengths(self, label: str, network: NetworkRuns) -> None:
+        """Training outlasts its warm-up, and its loss is recorded on the way."""
+        key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", self.steps)
+        warmup = network.optimizer.warmup_steps
+        if warmup > steps:
+            raise ValueError(
+                f"networks.{label}.optimizer.warmup_steps = {warmup}: at most {key} = {steps}, or the learning"
+                " rate never reaches its value"
+            )
+        if self.record_every > self.steps:
+            raise ValueError(
+                f"record_every = {self.record_every}: at most steps = {self.steps}, or no loss is recorded"
+            )
 
     def _check_probe_steps(self) -> None:
         """All are steps of the run, and every network has two of them."""

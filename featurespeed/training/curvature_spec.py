@@ -111,13 +111,23 @@ def _ranges(numbers: list[int]) -> str:
     return "_".join(str(a) if a == b else f"{a}_to_{b}" for a, b in zip(starts, ends, strict=True))
 
 
+OUTPUTS = 10  # classes of all data sets here: the NTK of n images, and the Gauss-Newton part, have rank 10 n at most
+
+
 def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
     """Raise if a job has nothing to measure, too few images, no preconditioner, or no augmentation."""
     if not training.probe_steps:
         raise ValueError(f"probe_steps = []: curvature is measured at probe steps, run {training.run} has none")
-    check_images("images", curvature.images, training.data)
+    check_images("curvature.images", curvature.images, training.data)
+    most = OUTPUTS * curvature.images
+    if curvature.eigenvalues > most:
+        raise ValueError(
+            f"curvature.eigenvalues = {curvature.eigenvalues}: at most {OUTPUTS} curvature.images = {most}"
+        )
     if "preconditioned_sharpness" in curvature.quantities and training.optimizer.name == OptimizerName.SGD:
-        raise ValueError("quantities = preconditioned_sharpness: sgd has no preconditioner; use adam or adamw")
+        raise ValueError(
+            "curvature.quantities = preconditioned_sharpness: sgd has no preconditioner; use adam or adamw"
+        )
     if "augmented_sharpness" in curvature.quantities and not training.data.augmented:
         raise ValueError(
             "curvature.quantities = augmented_sharpness: training augments nothing; set data.crop, flip or rotation"

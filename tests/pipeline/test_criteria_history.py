@@ -143,14 +143,17 @@ def test_keys_of_the_workflow_and_artefacts_that_come_later_move_no_commit(check
     first = git(checkout, "rev-parse", "HEAD~2")[:12]
     history.main([])
     assert {change.commit for change in history.read_record(checkout / history.RECORD).values()} == {first}
-    assert history.digests_at(early)[first_claim(checkout), "gpu"] == history.digests_at(first)[
-        first_claim(checkout), "gpu"
-    ]
+    assert (
+        history.digests_at(early)[first_claim(checkout), "gpu"]
+        == history.digests_at(first)[first_claim(checkout), "gpu"]
+    )
 
 
 def test_no_claim_has_a_digest_of_settings_that_came_later(checkout):
     for path in (checkout / "config.yaml", *(checkout / "workflow/scales").glob("*")):
-        path.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "fsf_theory"}))
+        path.write_text(
+            yaml.safe_dump({k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "fsf_theory"})
+        )
     early = commit(checkout, "criteria without settings")
     assert not [claim for claim, _ in history.digests_at(early) if claim == first_claim(checkout)]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from featurespeed.sweeps.spec import SweepSpec
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from featurespeed.parameterization import Parameterization
+from featurespeed.sweeps.spec import NetworkRuns, SweepSpec
 from featurespeed.values import check_labels
 
 
@@ -56,8 +61,84 @@ def check_over_depth(spec: SweepSpec, *needed: str) -> None:
     check_one_size(spec, *needed)
 
 
-def check_networks(spec: SweepSpec, *needed: str) -> None:
-    """Raise if a network is missing that the figure or its claims know by its label."""
+LATE = 0.9  # of the steps: a curve along training ends there or later
+FEWEST_PROBES = 2  # after the first step: one point shows no course
+
+
+def check_along_training(spec: SweepSpec) -> None:
+    """Raise if curvature is measured too rarely for a figure of its course: from step 0 on, and until the end."""
+    for label, network in spec.networks.items():
+        key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", spec.steps)
+        probes = [step for step in spec.probe_steps if step <= steps]
+        after = [step for step in probes if step > 0]
+        given = f"probe_steps = {spec.probe_steps}: with {key} = {steps}"
+        if 0 not in probes:
+            raise ValueError(f"{given}; must hold 0, where the figure begins")
+        if len(after) < FEWEST_PROBES:
+            raise ValueError(f"{given}; {len(after)} of them after step 0, at least {FEWEST_PROBES} are needed")
+        if max(after) < LATE * steps:
+            raise ValueError(f"{given}; the last is {max(after)}, must be in the last tenth of training")
+
+
+def check_networks(spec: SweepSpec, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Raise if a network is missing that the figure and its claims know by its label, or one has no place there."""
     missing = [label for label in needed if label not in spec.networks]
     if missing:
         raise ValueError(f"networks = {list(spec.networks)}: {missing[0]!r} is needed")
+    known = (*needed, *optional)
+    unknown = [label for label in spec.networks if label not in known]
+    if unknown:
+        raise ValueError(f"networks.{unknown[0]}: has no place in the figure, allowed: {'; '.join(known)}")
+
+
+def check_setting(spec: SweepSpec, label: str, key: str, *allowed: Any) -> None:
+    """Raise if a setting of a network is not what its label says.
+
+    Args:
+        spec: with the network ``label``.
+        label: of the network.
+        key: of the setting, with dots: ``optimizer.name``.
+        allowed: values.
+    """
+    value = attrgetter(key)(spec.networks[label])
+    if value not in allowed:
+        texts = " or ".join(as_written(one) for one in allowed)
+        raise ValueError(f"networks.{label}.{key} = {as_written(value)}: must be {texts}, as the label says")
+
+
+def check_residual(spec: SweepSpec, label: str, layers: int, parameterization: Parameterization) -> None:
+    """Raise if a network is no residual one of so many layers a block, with or without 1/sqrt(L)."""
+    check_setting(spec, label, "parameterization", parameterization)
+    check_setting(spec, label, "model.tau", 1)
+    check_setting(spec, label, "model.alpha", None)
+    check_setting(spec, label, "model.layers_per_block", layers)
+
+
+def as_written(value: Any) -> str:
+    """A value as a settings file has it."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def check_alike(spec: SweepSpec, first: str, second: str, *free: str) -> None:
+    """Raise if two networks differ in more than the free settings (with dots), so that no difference has one cause."""
+    differing = differing_setting(spec.networks[first], spec.networks[second], *free)
+    if differing:
+        raise ValueError(f"networks.{second}.{differing}: must be that of networks.{first}")
+
+
+def differing_setting(first: NetworkRuns, second: NetworkRuns, *free: str) -> str:
+    """The first setting, with dots, in which two networks differ besides the free ones; "" if there is none."""
+    one, other = (_flat(network.model_dump()) for network in (first, second))
+    keys = [key for key in {**one, **other} if key not in free]
+    return next((key for key in keys if one.get(key) != other.get(key)), "")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+#: What networks of one figure are free to differ in: where they are trained, and where curvature is measured.
+RATES = ("learning_rates", "measured")

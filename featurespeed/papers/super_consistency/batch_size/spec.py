@@ -7,8 +7,15 @@ from typing import Any
 from pydantic import model_validator
 
 from featurespeed.data.spec import DataSpec
-from featurespeed.papers.super_consistency.spec import check_networks, check_over_width
-from featurespeed.sweeps.spec import NetworkRuns, SweepSpec, TransferSpec
+from featurespeed.papers.super_consistency.spec import (
+    RATES,
+    check_alike,
+    check_along_training,
+    check_networks,
+    check_over_width,
+    differing_setting,
+)
+from featurespeed.sweeps.spec import SweepSpec, TransferSpec
 
 #: Labels of the networks, by which figures and claims know them.
 PLAIN, AUGMENTED = "no augmentation", "augmentation"
@@ -23,11 +30,13 @@ class LateSpec(SweepSpec):
     @model_validator(mode="after")
     def _can_be_drawn(self) -> LateSpec:
         check_over_width(self, "sharpness")
-        check_networks(self, PLAIN, AUGMENTED)
+        check_networks(self, (PLAIN, AUGMENTED))
+        check_along_training(self)
         plain, augmented = (self.networks[label].data or self.data for label in (PLAIN, AUGMENTED))
         _check_augmented(f"networks.{PLAIN}.data", plain, False)
         _check_augmented(f"networks.{AUGMENTED}.data", augmented, True)
-        differing = _differing(self.networks[PLAIN], self.networks[AUGMENTED], "data")
+        one, other = (self.networks[label].model_copy(update={"data": None}) for label in (PLAIN, AUGMENTED))
+        differing = differing_setting(one, other)
         if differing or _images(plain) != _images(augmented):
             raise ValueError(
                 f"networks.{AUGMENTED}.{differing or 'data'}: must differ from networks.{PLAIN} in crop, flip and"
@@ -42,13 +51,12 @@ class BatchSpec(TransferSpec):
     @model_validator(mode="after")
     def _can_be_drawn(self) -> BatchSpec:
         check_over_width(self, "sharpness")
-        check_networks(self, *BATCHES)
+        check_networks(self, tuple(BATCHES))
+        check_along_training(self)
         first = self.networks["B"]
         for label, times in BATCHES.items():
             own = self.networks[label]
-            differing = _differing(first, own, "learning_rates", "measured", "batch_size", "steps")
-            if differing:
-                raise ValueError(f"networks.{label}.{differing}: must be that of networks.B")
+            check_alike(self, "B", label, *RATES, "batch_size", "steps")
             if None in (first.batch_size, own.batch_size) or own.batch_size != times * first.batch_size:
                 raise ValueError(
                     f"networks.{label}.batch_size = {own.batch_size}: must be {times} times that of networks.B,"
@@ -89,9 +97,3 @@ def _check_augmented(key: str, data: DataSpec, augmented: bool) -> None:
 def _images(data: DataSpec) -> dict[str, Any]:
     """Which images there are before they are augmented."""
     return data.model_dump(exclude={"crop", "flip", "rotation"})
-
-
-def _differing(first: NetworkRuns, second: NetworkRuns, *free: str) -> str:
-    """Name of the first setting in which two networks differ, besides the free ones; "" if there is none."""
-    one, other = (network.model_dump(exclude=set(free)) for network in (first, second))
-    return next((name for name, value in one.items() if other[name] != value), "")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from featurespeed.papers.super_consistency.spec import check_networks, check_one_size, check_over_depth
+from featurespeed.papers.super_consistency.spec import (
+    check_along_training,
+    check_networks,
+    check_one_size,
+    check_over_depth,
+    check_residual,
+)
+from featurespeed.parameterization import Parameterization
 from featurespeed.sweeps.spec import TransferSpec
 
 #: Networks whose best learning rate may shift, over the width or the depth, all without weight decay.
@@ -53,6 +60,11 @@ class DepthBridgeSpec(TransferSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> DepthBridgeSpec:
-        check_networks(self, *OVER_DEPTH)
+        check_networks(self, OVER_DEPTH)
         check_over_depth(self, "sharpness", "feature_speed")
+        check_along_training(self)
+        for label, layers, parameterization in zip(
+            OVER_DEPTH, (1, 2, 1, 2), [Parameterization.DEPTH_MUP] * 2 + [Parameterization.MUP] * 2, strict=True
+        ):
+            check_residual(self, label, layers, parameterization)
         return self

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from featurespeed.papers.super_consistency.spec import check_networks, check_over_depth
+from featurespeed.papers.super_consistency.spec import (
+    check_along_training,
+    check_networks,
+    check_over_depth,
+    check_residual,
+)
+from featurespeed.parameterization import Parameterization
 from featurespeed.sweeps.spec import SweepSpec, TransferSpec
 
 #: Labels of the networks, by which figures and claims know them.
@@ -16,8 +22,7 @@ class DepthTransferSpec(TransferSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> DepthTransferSpec:
-        check_networks(self, ONE, TWO)
-        check_over_depth(self, "sharpness")
+        _check(self, "sharpness")
         return self
 
 
@@ -26,8 +31,7 @@ class DepthCurveSpec(SweepSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> DepthCurveSpec:
-        check_networks(self, ONE, TWO)
-        check_over_depth(self, "sharpness")
+        _check(self, "sharpness")
         return self
 
 
@@ -36,6 +40,13 @@ class DepthSpectrumSpec(SweepSpec):
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> DepthSpectrumSpec:
-        check_networks(self, ONE, TWO)
-        check_over_depth(self, "sharpness", "ntk_eigenvalue")
+        _check(self, "sharpness", "ntk_eigenvalue")
         return self
+
+
+def _check(spec: SweepSpec, *needed: str) -> None:
+    check_networks(spec, (ONE, TWO))
+    check_over_depth(spec, *needed)
+    check_along_training(spec)
+    for label, layers in ((ONE, 1), (TWO, 2)):
+        check_residual(spec, label, layers, Parameterization.DEPTH_MUP)
