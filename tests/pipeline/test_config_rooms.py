@@ -92,7 +92,7 @@ def test_every_figure_over_sizes_is_looked_at_here():
 
 
 @pytest.mark.parametrize("sizes", [{"depths": [1, 2, 4]}, {"depths": [1, 2, 4], "widths": [4]}])
-@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name not in ("sc_conventions", "sc_fig27", *ALIKE)])
+@pytest.mark.parametrize("name", [name for name in OVER_WIDTH if name not in ("sc_conventions", "sc_fig27", *NAMED)])
 def test_a_figure_over_the_width_has_one_depth(name, sizes):
     label = first(SMOKE.params(name)["networks"])
     words = (f"networks.{label}.depths = [1, 2, 4]", "over the width", "model.depth")
@@ -125,6 +125,71 @@ def test_a_figure_over_the_depth_has_several_depths_and_one_width(name):
 def test_a_network_that_a_figure_knows_by_its_label_is_needed(name):
     label = first(SMOKE.params(name)["networks"])
     assert_refused(name, lambda params: renamed(params, "networks", label, "another"), f"{label!r} is needed")
+
+
+#: Figure, network, setting, a value that its label denies, and what the message says.
+DENIED = [
+    ("sc_fig04", "1 layer a block", "parameterization", "MUP", "must be DEPTH_MUP, as the label says"),
+    ("sc_fig04", "2 layers a block", "model.layers_per_block", 1, "must be 2, as the label says"),
+    ("sc_fig22", "1 layer a block", "model.alpha", 0.5, "must be null, as the label says"),
+    ("sc_fig25", "1 layer a block", "model.tau", 2, "must be 1, as the label says"),
+    ("sc_fig06", "no warm-up", "optimizer.warmup_steps", 5, "must be 0, as the label says"),
+    ("sc_fig06", "warm-up", "optimizer.warmup_steps", 0, "must be longer than that of networks.no warm-up, 0"),
+    ("sc_fig06", "warm-up", "optimizer.warmup_steps", 21, "at most steps = 20"),
+    ("sc_fig06", "warm-up", "depths", [3, 9], "must be that of networks.no warm-up"),
+    ("sc_fig06", "warm-up", "parameterization", "DEPTH_MUP", "must be MUP, as the label says"),
+    ("sc_fig07", "long warm-up", "optimizer.warmup_steps", 5, "must be longer than that of networks.short warm-up, 5"),
+    ("sc_fig07", "long warm-up", "parameterization", "MUP", "must be SP, as the label says"),
+    ("sc_fig07", "short warm-up", "widths", [4, 16], "must be that of networks.no warm-up"),
+    ("sc_fig07", "long warm-up", "optimizer.name", "adam", "must be that of networks.no warm-up"),
+    ("sc_fig08", "no skips", "model.tau", 1, "must be 0, as the label says"),
+    ("sc_fig20", "1 layer a block", "optimizer.depth_rates", False, "must be null or true, as the label says"),
+    ("sc_fig20", "1 layer a block, no 1/sqrt(L) in the rate", "optimizer.depth_rates", True, "must be false, as"),
+    ("sc_fig20", "2 layers a block, no 1/sqrt(L) in the rate", "batch_size", 8, "that of networks.2 layers a block"),
+    ("sc_fig21", "Adam, one rate for all layers", "optimizer.layer_rates", "table", "must be common, as the label"),
+    ("sc_fig21", "Adam", "optimizer.layer_rates", "common", "must be table, as the label says"),
+    ("sc_fig21", "AdamW", "optimizer.weight_decay", 0, "without it, AdamW is Adam"),
+    ("sc_fig21", "AdamW", "optimizer.name", "adam", None),
+    ("sc_bridge_depth", "1 layer a block, no 1/sqrt(L)", "parameterization", "DEPTH_MUP", "must be MUP, as the label"),
+]
+
+
+@pytest.mark.parametrize(("name", "label", "key", "value", "words"), DENIED)
+def test_a_network_is_what_its_label_says(name, label, key, value, words):
+    def edit(params: dict) -> None:
+        *blocks, last = key.split(".")
+        target = params["networks"][label]
+        for block in blocks:
+            target = target[block]
+        target[last] = value
+
+    assert_refused(name, edit, *([f"networks.{label}", key, words] if words else ["adam"]))
+
+
+@pytest.mark.parametrize("name", [*OVER_DEPTH, "sc_fig07", "sc_fig21", "sc_fig12"])
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([0, 20], "1 of them after step 0, at least 2 are needed"),
+        ([10, 15, 20], "must hold 0, where the figure begins"),
+        ([0, 5, 10], "the last is 10, must be in the last tenth of training"),
+    ],
+)
+def test_curvature_is_measured_from_the_first_step_to_the_last(name, steps, words):
+    assert_refused(name, lambda params: params.update(probe_steps=steps), "probe_steps = [", words)
+
+
+def test_a_network_without_a_place_in_the_figure_is_not_trained():
+    def edit(params: dict) -> None:
+        params["networks"]["one more"] = params["networks"]["no skips"]
+
+    assert_refused("sc_fig08", edit, "networks.one more: has no place in the figure, allowed: no skips")
+
+
+def test_losses_are_recorded_and_eigenvalues_exist():
+    assert_refused("sc_fig08", lambda params: params.update(record_every=21), "record_every = 21: at most steps = 20")
+    many = "curvature.eigenvalues = 81: at most 10 curvature.images = 80"
+    assert_refused("sc_fig25", lambda params: params["curvature"].update(eigenvalues=81), many)
 
 
 @pytest.mark.parametrize("label", ["a | b", "N=wide"])

@@ -63,7 +63,7 @@ REFUSED = {
         {"model": {"kind": "simple_convnet", "depth": 2, "convention": "authors", "strides": [4, 4]}},
         r"networks\.muP: strides = \[4, 4\]: .* leaves no pixel",
     ),
-    "one size": (SweepSpec, {"widths": [4]}, {}, r"networks\.muP: widths = \[4\]: one size shows no trend"),
+    "one size": (SweepSpec, {"widths": [4]}, {}, r"networks\.muP\.widths = \[4\]: one size shows no trend"),
     "one seed": (SweepSpec, {"seeds": 1}, {}, "greater than or equal to 2"),
     "rates in disorder": (
         SweepSpec,

@@ -371,16 +371,22 @@ def test_networks_that_lost_different_seeds_are_compared_over_those_that_both_ha
 
 def over_depth(kind: type[Spec], changes: dict | None = None, network: dict | None = None) -> Spec:
     """Settings of one of the figures, changed; ``network`` changes that with two layers a block."""
-    own = NETWORK | {"depths": [2, 3], "widths": [4]}
+    networks = {ONE: residual(1), TWO: residual(2) | (network or {})}
     shown = quantities("sharpness", *(["ntk_eigenvalue"] if kind is DepthSpectrumSpec else []))
     return kind.model_validate(
-        SWEEP | {"networks": {ONE: own, TWO: own | (network or {})}} | shown | (changes or {}),
+        SWEEP | {"networks": networks} | shown | (changes or {}),
     )
+
+
+def residual(layers: int) -> dict:
+    """Settings of a network with so many layers a block."""
+    model = {"kind": "convnet", "depth": 2, "tau": 1, "layers_per_block": layers}
+    return NETWORK | {"model": model, "parameterization": "DEPTH_MUP", "depths": [2, 3], "widths": [4]}
 
 
 def only(label: str) -> dict:
     """The settings of this network alone."""
-    return {"networks": {label: NETWORK | {"depths": [2, 3], "widths": [4]}}}
+    return {"networks": {label: residual(1)}}
 
 
 def quantities(*names: str) -> dict:

@@ -335,15 +335,18 @@ def test_a_network_that_was_not_run_is_named():
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-DEEP = NETWORK | {"depths": [2, 3], "widths": [4]}
+PLAIN_DEEP = NETWORK | {"depths": [2, 3], "widths": [4]}
+DEEP = PLAIN_DEEP | {"model": NETWORK["model"] | {"tau": 1}}
+STANDARD = NETWORK | {"parameterization": "SP"}
+WARMED = {"optimizer": {"warmup_steps": 5}}
 LABELS = {NoScalingSpec: (COLD, WARM), StandardSpec: (COLD, LONG), NoSkipsSpec: (PLAIN,)}
 
 
 def settings(kind: type[Spec], changes: dict | None = None, network: dict | None = None) -> Spec:
     """Settings of one of the figures, changed; ``network`` changes its last network."""
     labels = LABELS[kind]
-    networks = dict.fromkeys(labels, NETWORK if kind is StandardSpec else DEEP)
-    networks[labels[-1]] = networks[labels[-1]] | (network or {})
+    networks = dict.fromkeys(labels, {NoScalingSpec: DEEP, StandardSpec: STANDARD, NoSkipsSpec: PLAIN_DEEP}[kind])
+    networks[labels[-1]] = networks[labels[-1]] | (WARMED if len(labels) > 1 else {}) | (network or {})
     own = {"networks": networks} | ({"first_steps": 10} if kind is NoScalingSpec else {})
     return kind.model_validate(SWEEP | own | (changes or {}))
 
