@@ -42,7 +42,7 @@ from featurespeed.drawing.width_rows import EDGE, SYMBOLS
 FAILED = ("diverged", "dead")
 BELOW = 1.6  # room below the lowest line
 MOST_NAMED = 9  # learning rates of a panel that all have their number at their tick
-MOST_LETTERS = 60  # of these numbers, with what lies between them
+LETTERS = 17  # an inch: of these numbers, with what lies between them
 LONGEST = 7  # letters of a number that is written out
 WHOLE = 0.05  # how far from a whole step of 2 a learning rate may be: grids are rounded
 SIDE_BY_SIDE = 0.07  # how far, in factors of 2, the crosses of all sizes are spread at one learning rate
@@ -134,7 +134,8 @@ def name_rates(ax: Axes, rates: list[float]) -> None:
     """
     whole = [rate for rate in rates if abs(np.log2(rate / rates[0]) - round(np.log2(rate / rates[0]))) < WHOLE]
     named = rates if len(rates) <= MOST_NAMED else whole
-    if sum(len(rate_text(rate)) + 2 for rate in named) > MOST_LETTERS:
+    inches = ax.get_position().width * ax.figure.get_figure(root=True).get_size_inches()[0]
+    if sum(len(rate_text(rate)) + 2 for rate in named) > LETTERS * inches:
         named = named[::2]
     ax.xaxis.set_major_locator(FixedLocator(named))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
@@ -194,7 +195,9 @@ def number(value: float) -> str:
 
 
 def estimate(row: pd.Series) -> str:
-    """A statistic with its interval, which is open at an infinite end."""
+    """A statistic with its interval, which is open at an infinite end; with two of these nothing is known of it."""
+    if np.isinf(row[["y_low", "y_high"]].astype(float)).all():
+        return f"{number(row['y'])}, not decided"
     left, right = "(" if np.isinf(row["y_low"]) else "[", ")" if np.isinf(row["y_high"]) else "]"
     return f"{number(row['y'])} {left}{number(row['y_low'])}, {number(row['y_high'])}{right}"
 

@@ -86,7 +86,7 @@ def draw_shifts(ax: Axes, table: pd.DataFrame) -> None:
         found = table[table["series"] == f"{ERROR}{name}"]
         texts.append(f"{name}: {numbers(found.iloc[0])}" if len(found) else f"{name}: cannot be told")
     write(ax, "largest error, in steps of 2\n" + "\n".join(texts))
-    headroom(ax, above=0.35)
+    headroom(ax, above=0.55)
     handles = [
         Line2D([], [], marker=marker, linestyle="", color="#555555", markersize=6) for marker in MARKERS.values()
     ]

@@ -37,6 +37,7 @@ from featurespeed.papers.super_consistency.no_limit.tables import (
 )
 
 ORDER = (COLD, SHORT, WARM, LONG, PLAIN)
+AROUND = 4  # factor below and above the best learning rates
 ROOM = 0.35  # above the lines of a panel, for numbers
 
 
@@ -82,6 +83,7 @@ def draw_fig08(table: pd.DataFrame, figure: Figure) -> None:
     axes = figure.subplots(1, 4)
     for ax, draw in zip(axes, (draw_transfer, draw_failed, draw_sharpness, draw_loss), strict=True):
         draw(ax, table, name, colors)
+    share_losses([axes[0]])
     for ax, text in zip(axes, (RATE, RATE, STEP, STEP), strict=True):
         ax.set_xlabel(text)
     legends(figure, table, colors)
@@ -130,7 +132,8 @@ def draw_over_size(axes: Sequence[Axes], table: pd.DataFrame, names: Sequence[st
     rates = pd.concat([panel(table, "best", name)["x"] for name in names])
     lower.set_yscale("log", base=2)
     if len(rates):
-        log_ticks(lower.yaxis, rates)
+        lower.set_ylim(rates.min() / AROUND, rates.max() * AROUND)  # a step of the grid does not fill the panel
+        log_ticks(lower.yaxis, pd.Series(lower.get_ylim()))
     headroom(lower, ROOM)
     lower.legend(loc="upper right")
     lower.set_title("best learning rate")
