@@ -20,8 +20,10 @@ from featurespeed.papers.super_consistency.adam.spec import (
     ADAMW,
     COMMON,
     ONE,
+    ONE_NO_ROOT,
     PRECONDITIONED,
     TWO,
+    TWO_NO_ROOT,
     AdamDepthSpec,
     AdamWidthSpec,
 )
@@ -171,16 +173,27 @@ def test_small_learning_rates_are_counted_in_powers_of_ten():
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
+#: What sets networks apart, but for their layers a block.
+OPTIMIZERS = {
+    **dict.fromkeys((ONE_NO_ROOT, TWO_NO_ROOT), {"depth_rates": False}),
+    ADAMW: {"name": "adamw", "weight_decay": 0.001},
+    COMMON: {"layer_rates": "common"},
+}
+
+
 def settings(name: str) -> dict[str, Any]:
     """Settings of one of the figures that are accepted."""
     deep = {"kind": "convnet", "depth": 3, "tau": 1, "convention": "authors", "strides": [1]}
     wide = {"kind": "simple_convnet", "depth": 2, "convention": "authors", "strides": [1, 2]}
     shared = {"learning_rates": [0.1, 0.2, 0.4], "measured": [0.2], "batch_size": 16, "optimizer": {"name": "adam"}}
-    networks = (
+    networks: dict[str, Any] = (
         {label: shared | {"model": deep, "parameterization": "DEPTH_MUP", "depths": [3, 6]} for label in OVER_DEPTH}
         if name == "sc_fig20"
         else {label: shared | {"model": wide, "parameterization": "MUP"} for label in OVER_WIDTH}
     )
+    for label, network in networks.items():
+        network["model"] = network["model"] | ({"layers_per_block": 2} if label.startswith("2") else {})
+        network["optimizer"] = network["optimizer"] | OPTIMIZERS.get(label, {})
     return copy.deepcopy(
         {"artefact": name, "data": DIGITS, "networks": networks, "widths": [8] if name == "sc_fig20" else [8, 16]}
         | {"steps": 20, "probe_steps": [0, 10, 20], "seeds": 2, "seed": 0}

@@ -257,7 +257,7 @@ def settings(name: str) -> dict[str, Any]:
         networks = {label: shared | {"batch_size": 4 * k, "steps": 20 // k} for label, k in BATCHES.items()}
     return copy.deepcopy(
         {"artefact": name, "data": DIGITS | (MOVED if name == "sc_fig13" else {}), "networks": networks}
-        | {"widths": [4, 8], "steps": 20, "probe_steps": [0, 5, 10, 20], "seeds": 2, "seed": 0}
+        | {"widths": [4, 8], "steps": 20, "probe_steps": [0, 2, 5, 10, 20], "seeds": 2, "seed": 0}
         | {"curvature": {"quantities": ["sharpness"], "images": 8}}
     )
 

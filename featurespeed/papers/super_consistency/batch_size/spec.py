@@ -52,7 +52,6 @@ class BatchSpec(TransferSpec):
     def _can_be_drawn(self) -> BatchSpec:
         check_over_width(self, "sharpness")
         check_networks(self, tuple(BATCHES))
-        check_along_training(self)
         first = self.networks["B"]
         for label, times in BATCHES.items():
             own = self.networks[label]
@@ -67,6 +66,7 @@ class BatchSpec(TransferSpec):
                 raise ValueError(
                     f"networks.{label}.steps = {steps}: must be {longest / times:g}, as many epochs as networks.B has"
                 )
+        check_along_training(self)
         return self
 
 
