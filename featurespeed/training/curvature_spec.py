@@ -111,7 +111,7 @@ def _ranges(numbers: list[int]) -> str:
     return "_".join(str(a) if a == b else f"{a}_to_{b}" for a, b in zip(starts, ends, strict=True))
 
 
-OUTPUTS = 10  # classes of all data sets here: the NTK of n images, and the Gauss-Newton part, have rank 10 n at most
+OUTPUTS = 10  # classes of images here: the NTK of n images, and the Gauss-Newton part, have rank 10 n at most
 
 
 def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:

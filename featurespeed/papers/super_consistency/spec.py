@@ -61,6 +61,8 @@ def check_over_depth(spec: SweepSpec, *needed: str) -> None:
     check_one_size(spec, *needed)
 
 
+#: What networks of one figure are free to differ in: where they are trained, and where curvature is measured.
+RATES = ("learning_rates", "measured")
 LATE = 0.9  # of the steps: a curve along training ends there or later
 FEWEST_PROBES = 2  # after the first step: one point shows no course
 
@@ -138,7 +140,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return flat
-
-
-#: What networks of one figure are free to differ in: where they are trained, and where curvature is measured.
-RATES = ("learning_rates", "measured")
