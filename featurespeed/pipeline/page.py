@@ -186,12 +186,15 @@ def setting_value(setting: Setting, records: pd.DataFrame, spec: Mapping[str, An
 
 
 def _spec_value(spec: Mapping[str, Any], name: str) -> str:
-    """A setting of the spec as text; ``block.key`` looks inside a block."""
+    """A setting of the spec as text; ``block.key`` looks inside a block, and beside it for what is null there: a
+    network without widths, steps or data of its own has those of the sweep.
+    """
     found: Any = spec
     for part in name.split("."):
         if not isinstance(found, Mapping) or part not in found:
             return "not in this run"
         found = found[part]
+    found = spec.get(part) if found is None else found
     if isinstance(found, Mapping):
         return ", ".join(f"{key}: {value}" for key, value in found.items())
     return compact(found) if isinstance(found, list) else str(found)

@@ -208,12 +208,13 @@ def test_each_artefact_says_how_to_run_it_alone(html):
 def test_the_run_side_is_read_off_the_records(run):
     records = read_table(run.stages[0])
     blocks = {"data": {"name": "digits"}, "rates": {"sgd": 0.1, "adam": 0.01}, "widths": [8, 16]}
+    blocks |= {"networks": {"a": {"widths": None}, "b": {"widths": [4]}}}
     spec = records.attrs["provenance"]["spec"] | blocks
     expected = {
         "column:depth": "10, 11, …, 19 (10 values)", "column:width": "200", "seeds:jvp": "5", "seeds:sampler": "none",
         "series": "β=1/√L", "spec:finite_step": "0.001", "spec:none": "not in this run", "text:a: b": "a: b",
         "spec:data.name": "digits", "spec:data.none": "not in this run", "spec:rates": "sgd: 0.1, adam: 0.01",
-        "spec:widths": "8, 16",
+        "spec:widths": "8, 16", "spec:networks.a.widths": "8, 16", "spec:networks.b.widths": "4",
     }  # fmt: skip
     assert {source: setting_value(Setting("s", "", source), records, spec) for source in expected} == expected
     with pytest.raises(ValueError, match="unknown source"):
