@@ -241,7 +241,9 @@ def check_adaptive(optimizer: OptimizerName, layer_rates: LayerRates, depth_rate
     if layer_rates != "table":
         raise ParameterizationError(f"layer_rates = {layer_rates!r}: sgd has 'table' alone; {remedy}")
     if depth_rates is not None:
-        raise ParameterizationError(f"depth_rates = {depth_rates}: no rate of sgd carries the depth; {remedy}")
+        raise ParameterizationError(
+            f"depth_rates = {str(depth_rates).lower()}: no rate of sgd carries the depth; {remedy}"
+        )
 
 
 def _check_choices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
@@ -32,6 +33,23 @@ def distinct(values: list) -> list:
     return values
 
 
+def as_written(value: Any) -> str:
+    """A value as a settings file has it.
+
+    >>> as_written(None), as_written(True), as_written((0.5, 1))
+    ('null', 'true', '[0.5, 1]')
+    """
+    text = str(list(value) if isinstance(value, tuple) else value)
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
+
+
+def did_you_mean(value: Any, allowed: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the allowed one that looks most like it, if any does."""
+    names = {name.casefold(): name for name in allowed}  # a wrong case is the smallest of mistakes
+    close = difflib.get_close_matches(str(value).casefold(), list(names), n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
 def check_labels(key: str, labels: Iterable[str], *reserved: str) -> None:
     """Raise for a label that tables of figures could not tell from other names.
 
@@ -55,8 +73,8 @@ def check_file_names(key: str, names: Mapping[str, str]) -> None:
         labels[name] = label
 
 
-def _no_truth_value(value: Any) -> Any:
-    if isinstance(value, bool):  # pydantic would read true as 1.0
+def _a_number(value: Any) -> Any:
+    if isinstance(value, bool | str):  # pydantic would read true as 1.0, and a text as the number in it
         raise ValueError("input should be a number")
     return value
 
@@ -86,7 +104,7 @@ Depth = Annotated[int, Field(ge=SMALLEST_DEPTH, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Replicates = Annotated[int, Field(ge=2, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
-Number = Annotated[float, BeforeValidator(_no_truth_value)]
+Number = Annotated[float, BeforeValidator(_a_number)]
 Positive = Annotated[Number, Field(gt=0)]
 BranchScaleLaw = Annotated[
     str, BeforeValidator(_branch_scale_text), WithJsonSchema({"type": ["string", "number"], "minimum": 0, "maximum": 1})

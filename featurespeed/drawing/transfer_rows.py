@@ -30,9 +30,9 @@ from featurespeed.drawing.width_rows import (
     without_failed,
 )
 from featurespeed.statistics import Interval
-from featurespeed.sweeps import transfer
+from featurespeed.sweeps import brackets, transfer
 from featurespeed.sweeps.convergence import curves
-from featurespeed.sweeps.dependence import adam_threshold, late_exponents, optima, shift_interval
+from featurespeed.sweeps.dependence import SPANS, adam_threshold, late_exponents, optima, shift_interval
 from featurespeed.sweeps.transfer import Losses
 
 SHARPNESS, LOSS = "sharpness", "training_loss"
@@ -54,17 +54,20 @@ def networks(records: pd.DataFrame, quantity: str = SHARPNESS) -> Iterator[tuple
             yield name, transfer.of_network(records, name)
 
 
-def transfer_parts(records: pd.DataFrame, quantity: str = SHARPNESS, leave_out: bool = False) -> Iterator[pd.DataFrame]:
+def transfer_parts(
+    records: pd.DataFrame, quantity: str = SHARPNESS, leave_out: bool = False, bounded: bool = True
+) -> Iterator[pd.DataFrame]:
     """Everything of every network: transfer, a measure of curvature and the loss at the rate that is best for all
     sizes of those measured, and the numbers of the claims.
 
     Args:
         leave_out: seeds of which a network failed at the best of the measured rates, up to a fifth of those of a size,
             are left out of all but the transfer.
+        bounded: best rates next to one that failed are known within bounds (:mod:`featurespeed.sweeps.brackets`).
     """
     for name, rows in networks(records, quantity):
         yield from loss_rows(name, rows)
-        yield shift_table(name, rows)
+        yield shift_table(name, rows, bounded)
         if leave_out:
             rows, count = without_failed(name, rows, quantity)
             yield count
@@ -119,10 +122,12 @@ def _best(panel: str, losses: Losses, size: str) -> Iterator[dict[str, object]]:
             yield point_row(panel, series_of(value, size), losses.rates[best], loss, len(losses.values), flag)
 
 
-def shift_table(name: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Shift of the best learning rate over all sizes."""
-    shift = shift_of(transfer.late_losses(rows, varied(rows)))
-    return row_table([interval_row(f"{STATISTICS} | {name}", SHIFT, 0.0, shift)] if np.isfinite(shift.value) else [])
+def shift_table(name: str, rows: pd.DataFrame, bounded: bool = True) -> pd.DataFrame:
+    """Shift of the best learning rate over the ratio of sizes (x) over which the claims state it."""
+    size = varied(rows)
+    shift = shift_of(transfer.late_losses(rows, size), SPANS[size], bounded)
+    row = interval_row(f"{STATISTICS} | {name}", SHIFT, float(SPANS[size]), shift)
+    return row_table([row] if np.isfinite(shift.value) else [])
 
 
 def exponent_table(name: str, rows: pd.DataFrame, quantity: str = SHARPNESS) -> pd.DataFrame:
@@ -134,12 +139,14 @@ def exponent_table(name: str, rows: pd.DataFrame, quantity: str = SHARPNESS) -> 
     return row_table(found)
 
 
-def shift_of(losses: Losses) -> Interval:
-    """Shift of the best learning rate as the claims have it, over the sizes there are; without bounds where the grid
-    ends too early to tell it.
+def shift_of(losses: Losses, span: float, bounded: bool = True) -> Interval:
+    """Shift of the best learning rate over a ratio of sizes, as the claims have it; without bounds where the grid ends
+    too early to tell it.
     """
-    found, span = optima(losses), losses.sizes[-1] / losses.sizes[0]
-    if found.usable:
+    found = optima(losses)
+    if bounded and brackets.is_bounded(found):
+        return brackets.shifts(found, span).interval()
+    if found.usable and not bounded:
         return shift_interval(found, span)
     return Interval(float(found.shifts(span).mean()), -np.inf, np.inf, len(losses.values), "")
 

@@ -15,7 +15,18 @@ from featurespeed.data.registry import DATASETS
 from featurespeed.data.spec import DataSpec, check_batch, check_images
 from featurespeed.homogeneous.widths import base_width, convnet_weights, hidden_widths, mlp_weights
 from featurespeed.training.spec import digest, run_id
-from featurespeed.values import Count, NonNegative, Number, Positive, Replicates, Seed, Spec, Steps, distinct
+from featurespeed.values import (
+    Count,
+    NonNegative,
+    Number,
+    Positive,
+    Replicates,
+    Seed,
+    Spec,
+    Steps,
+    as_written,
+    distinct,
+)
 
 
 class GradientScaling(StrEnum):
@@ -81,9 +92,8 @@ class NetworkSpec(Spec):
     @model_validator(mode="after")
     def _one_size(self) -> NetworkSpec:
         if (self.parameters is None) == (self.base_width is None):
-            raise ValueError(
-                f"parameters = {self.parameters}, base_width = {self.base_width}: give one of them, leave the other out"
-            )
+            given = f"parameters = {as_written(self.parameters)}, base_width = {as_written(self.base_width)}"
+            raise ValueError(f"{given}: give one of them, leave the other out")
         return self
 
     def hidden(self, layers: int, data: DataSpec) -> list[int]:

@@ -7,10 +7,9 @@ file or ``--config`` comes last. :func:`load_config` merges the three and checks
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -22,7 +21,7 @@ from featurespeed.sweeps.spec import SweepSpec
 from featurespeed.training.curvature_operations import split_by_seeds
 from featurespeed.training.curvature_spec import SharpnessSpec
 from featurespeed.training.spec import TrainingSpec
-from featurespeed.values import Count, Positive, Spec
+from featurespeed.values import Count, Positive, Spec, as_written, did_you_mean
 
 ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
 SCALES: tuple[str, ...] = get_args(ScaleName)
@@ -173,10 +172,16 @@ _REPLACED_WHOLE = frozenset(
 )
 
 
+#: Whose keys are labels, one for each network: one that is written wrong reads like that of a new network.
+_LABELLED = frozenset({"networks", "runs"})
+
+
 def check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> str:
     """``value`` if it is one of ``allowed``, else a :class:`ConfigError` that names key, value and choices."""
     if value not in allowed:
-        raise ConfigError(f"config: {key} = {value!r}: unknown, allowed: {', '.join(allowed)}{_hint(value, allowed)}")
+        given = repr(value) if isinstance(value, str) else shown(value)
+        hint = did_you_mean(value, allowed)
+        raise ConfigError(f"config: {key} = {given}: unknown, allowed: {', '.join(allowed)}{hint}")
     return value
 
 
@@ -199,9 +204,9 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
     scale = check_choice("scale", user.get("scale", base.get("scale")), SCALES)
     for key, block in {**base, **user}.items():
         if key not in Config.model_fields:
-            raise ConfigError(_unknown_key((str(key),), block, Config))
+            raise ConfigError(_unknown_key((as_written(key),), block, Config))
         if key in ARTEFACTS and not isinstance(block, Mapping):
-            raise ConfigError(f"config: {key} = {shown(block)}: must be a block of settings")
+            raise ConfigError(f"config: {key} = {shown(block)}: {_BLOCK}")
     merged = _completed(merge(merge(base, scales[scale]), user))
     for artefact in ARTEFACTS:
         if artefact in merged:
@@ -211,7 +216,7 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_one_line(error)) from None
+        raise ConfigError(_one_line(error, merged)) from None
 
 
 def _completed(merged: Mapping) -> dict:
@@ -222,16 +227,26 @@ def _completed(merged: Mapping) -> dict:
             continue
         own = {key: value for key, value in block.items() if key != "like"}
         if block["like"] is not None:
-            source = check_choice(
-                f"{artefact}.like", block["like"], tuple(name for name in ARTEFACTS if name in merged)
-            )
-            if merged[source].get("like") is not None:
-                raise ConfigError(
-                    f"config: {artefact}.like = {source!r}: says like itself; name the block that it names"
-                )
+            source = _source(artefact, merged)
             own = merge({key: value for key, value in merged[source].items() if key != "like"}, own)
         completed[artefact] = own
     return completed
+
+
+def _source(artefact: str, merged: Mapping) -> str:
+    """The artefact that a block is like, which stands by itself."""
+    blocks = tuple(name for name in ARTEFACTS if name in merged)
+    chain = [artefact]
+    while (source := merged[chain[-1]].get("like")) is not None:
+        circle = check_choice(f"{chain[-1]}.like", source, blocks) in chain
+        chain.append(source)
+        if circle:
+            fault = f"is in a circle, {' -> '.join(chain)}; name a block that is like no other"
+            raise ConfigError(f"config: {artefact}.like = {chain[1]!r}: {fault}")
+    if len(chain) > 2:
+        fault = f"is like {chain[2]} itself; name a block that is like no other, such as {chain[-1]}"
+        raise ConfigError(f"config: {artefact}.like = {chain[1]!r}: {fault}")
+    return chain[1]
 
 
 def config_schema() -> dict[str, Any]:
@@ -260,21 +275,50 @@ def _without_doubles(schema: Mapping[str, Any]) -> dict[str, Any]:
     return made | {"$defs": {name: made["$defs"][name] for name in first.values()}}
 
 
-def _one_line(error: ValidationError) -> str:
+_BLOCK = "must be a block of settings"
+#: Types of faults -> what is said of them, where the words of pydantic are those of Python.
+_MESSAGES = {"model_type": _BLOCK, "dict_type": _BLOCK, "tuple_type": "must be a list"}
+
+
+def _one_line(error: ValidationError, merged: Mapping) -> str:
     faults = error.errors()
     first = faults[0]
-    path = tuple(str(part) for part in first["loc"] if part != "[key]")  # a wrong key of a mapping, not its value
+    path = _path(first)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    unknown = _unknown_label(path[:3], faults, merged)
+    if unknown:
+        return unknown + more
     if first["type"] == "extra_forbidden":
         return _unknown_key(path, first["input"], Config) + more
     if first["type"] == "missing":
         return f"config: {'.'.join(path)}: missing, a value is required{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     # A rule across keys fails on the whole block; its message names the key and the value itself.
     whole_block = isinstance(first["input"], Mapping) and first["type"] == "value_error"
     value = "" if whole_block and path[-1] not in _REPLACED_WHOLE else f" = {shown(first['input'])}"
     return f"config: {'.'.join(path)}{value}: {message}{more}"
+
+
+def _path(fault: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that lead to a fault; ``[key]`` stands for a wrong key of a mapping, not for its value."""
+    return tuple(as_written(part) for part in fault["loc"] if part != "[key]")
+
+
+def _unknown_label(label: tuple[str, ...], faults: Sequence[Mapping[str, Any]], merged: Mapping) -> str:
+    """A fault of a network that lacks settings, beside whole ones: its label is new, and maybe written wrong."""
+    missing: dict[tuple[str, ...], list[str]] = {}
+    for *start, key in (_path(fault) for fault in faults if fault["type"] == "missing"):
+        missing.setdefault(tuple(start), []).append(key)
+    if len(label) < 3 or label[1] not in _LABELLED or label not in missing:
+        return ""
+    networks = {as_written(name): settings for name, settings in merged[label[0]][label[1]].items()}
+    known = [name for name in networks if (*label[:2], name) not in missing]
+    if not known:
+        return ""
+    given, needed, hint = shown(networks[label[2]]), ", ".join(missing[label]), did_you_mean(label[2], known)
+    fault = f"unknown label, without {needed}; known: {'; '.join(known)}{hint}"
+    return f"config: {'.'.join(label)} = {given}: {fault}"
 
 
 def _unknown_key(path: tuple[str, ...], value: Any, model: type[BaseModel]) -> str:
@@ -284,13 +328,8 @@ def _unknown_key(path: tuple[str, ...], value: Any, model: type[BaseModel]) -> s
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 model = kind
     allowed = tuple(name for name in model.model_fields if name != "artefact")
-    key, hint = ".".join(path), _hint(path[-1], allowed)
+    key, hint = ".".join(path), did_you_mean(path[-1], allowed)
     return f"config: {key} = {shown(value)}: unknown key, allowed: {', '.join(allowed)}{hint}"
-
-
-def _hint(value: Any, allowed: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(str(value), allowed, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def shown(value: Any) -> str:

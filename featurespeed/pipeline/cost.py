@@ -143,7 +143,7 @@ def measuring_job(spec: SharpnessSpec) -> Job:
     run, one = spec.training, gradient_flop_of(spec)
     rounded, full = gradients_of(spec)
     time = hours(one * rounded, "products", run.tf32 == "all", run) + hours(one * full, "products", False, run)
-    rows = len(spec.members) * len(run.probe_steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
+    rows = len(spec.members) * len(spec.steps) * len(spec.curvature.quantities) * spec.curvature.eigenvalues
     return Job(spec.name, one * (rounded + full), JOB_START + time, _table_bytes(rows), after=run.run)
 
 

@@ -187,8 +187,12 @@ def setting_value(setting: Setting, records: pd.DataFrame, spec: Mapping[str, An
 
 def _spec_value(spec: Mapping[str, Any], name: str) -> str:
     """A setting of the spec as text; ``block.key`` looks inside a block, and beside it for what is null there: a
-    network without widths, steps or data of its own has those of the sweep.
+    network without widths, steps or data of its own has those of the sweep. Where curvature is measured at some of the
+    probe steps only, it is these that count.
     """
+    measured = spec.get("curvature", {}).get("steps") if name == "probe_steps" else None
+    if measured is not None:
+        return compact(measured)
     found: Any = spec
     for part in name.split("."):
         if not isinstance(found, Mapping) or part not in found:

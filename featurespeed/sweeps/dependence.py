@@ -21,6 +21,7 @@ CENSORED = 0.2  # share of best learning rates at an end of the rates that are l
 MATCHING = 1.5  # factor by which the level of a matched network may differ from the one to compare with
 NEVER = 0.2  # share of networks that never rise to the edge of stability above which their steps say nothing
 FEWEST_SIZES = 3
+SPANS = {"width": 16, "depth": 8}  # ratios of sizes over which shifts of the best learning rate are stated
 FLAT = 1e-9  # curvature of a log loss, a step of 2 squared, below which there is no lowest point but rounding
 
 
@@ -48,6 +49,11 @@ def slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Least-squares slope of every row of ``y [seeds, S]`` in ``x [S]``."""
     centred = x - x.mean()
     return y @ centred / (centred @ centred)
+
+
+def slope_weights(x: np.ndarray) -> np.ndarray:
+    """Weights ``[S]`` of the values at ``x`` in their least-squares slope."""
+    return slopes(x, np.eye(len(x)))
 
 
 def early_exponents(found: Curves) -> np.ndarray:
@@ -194,6 +200,9 @@ class Optima:
             one may lie beyond: it is an end of the grid, or its neighbour has failed, for all seeds of that size or in
             that seed. A rate that has failed at a size is dropped, and the grid that is left there ends next to it.
         failed: ``[S, R]``, whether more than a fifth of the seeds of that size failed at that rate.
+        low, high: ``[seeds, S]``, bounds of ``log2_rates``. Next to a rate that failed the best one lies between that
+            one and the middle between the least loss and its other neighbour (:func:`_bounds`).
+        open: ``[seeds, S]``, whether the least loss lies at an end of the whole grid: nothing bounds the best rate.
     """
 
     sizes: np.ndarray
@@ -201,6 +210,9 @@ class Optima:
     log2_rates: np.ndarray
     censored: np.ndarray
     failed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    open: np.ndarray
 
     @property
     def usable(self) -> bool:
@@ -219,15 +231,31 @@ class Optima:
         """Best rate of every size, geometric mean over seeds, and which sizes have none or censored ones."""
         means = 2 ** self.log2_rates.mean(0)
         text = ", ".join(f"{size}: {mean:.3g}" for size, mean in zip(self.sizes, means, strict=True))
-        nothing = self.sizes[np.isnan(self.log2_rates).any(0)]
-        if len(nothing):
-            text += f"; no rate is left at {', '.join(map(str, nothing))}"
+        text += self._without_a_rate()
         ends = self.sizes[self.censored.any(0)]
         if len(ends):
             grid = f"{self.rates[0]:g} to {self.rates[-1]:g}"
             share = f"{self.censored.mean():.0%} at an end of what did not fail of the grid {grid}"
             text += f"; {share}, of {', '.join(map(str, ends))}"
         return text
+
+    def bounded_note(self) -> str:
+        """Bounds of the best rate of every size, geometric means over seeds; one number where they are equal."""
+        ends = zip(self.sizes, *(2 ** bound.mean(0) for bound in (self.low, self.high)), strict=True)
+        text = ", ".join(
+            f"{size}: {low:.3g}" if np.isclose(low, high) else f"{size}: {low:.3g} to {high:.3g}"
+            for size, low, high in ends
+        )
+        text += self._without_a_rate()
+        if self.open.any():
+            grid = f"{self.rates[0]:g} to {self.rates[-1]:g}"
+            text += f"; {self.open.mean():.0%} at an end of the grid {grid}, of "
+            text += ", ".join(map(str, self.sizes[self.open.any(0)]))
+        return text
+
+    def _without_a_rate(self) -> str:
+        nothing = self.sizes[np.isnan(self.log2_rates).any(0)]
+        return f"; no rate is left at {', '.join(map(str, nothing))}" if len(nothing) else ""
 
 
 def optima(losses: Losses) -> Optima:
@@ -243,12 +271,16 @@ def optima(losses: Losses) -> Optima:
     steps = np.log2(losses.rates)
     lowest = logs.argmin(-1)
     found, censored = np.full(lowest.shape, np.nan), np.zeros(lowest.shape, dtype=bool)
+    low, high, at_end = found.copy(), found.copy(), censored.copy()
     for place in np.ndindex(*lowest.shape):
+        k = int(lowest[place])
         if np.isfinite(logs[place]).any():
-            inside = _is_inside(logs[place], int(lowest[place]))
-            found[place] = _vertex(steps, logs[place], int(lowest[place])) if inside else steps[lowest[place]]
-            censored[place] = not inside
-    return Optima(losses.sizes, losses.rates, found, censored, failed)
+            censored[place], at_end[place] = not _is_inside(logs[place], k), k in (0, len(steps) - 1)
+            found[place] = steps[k] if censored[place] else _vertex(steps, logs[place], k)
+            low[place] = high[place] = found[place]
+            if censored[place] and not at_end[place]:
+                low[place], high[place] = _bounds(steps, logs[place], k)
+    return Optima(losses.sizes, losses.rates, found, censored, failed, low, high, at_end)
 
 
 def _kept(losses: Losses, failed: np.ndarray) -> np.ndarray:
@@ -259,6 +291,17 @@ def _kept(losses: Losses, failed: np.ndarray) -> np.ndarray:
 def _is_inside(logs: np.ndarray, k: int) -> bool:
     """Whether point ``k`` has a neighbour on either side that did not fail."""
     return 0 < k < len(logs) - 1 and bool(np.isfinite(logs[[k - 1, k + 1]]).all())
+
+
+def _bounds(steps: np.ndarray, logs: np.ndarray, k: int) -> tuple[float, float]:
+    """Between which rates the lowest point lies if point ``k`` is the lowest and a neighbour failed.
+
+    A neighbour that trained is higher, so that a curve with one lowest point, symmetric about it, has it on this side
+    of the middle between both.
+    """
+    trained = np.isfinite(logs[[k - 1, k + 1]])
+    low, high = np.where(trained, (steps[k] + steps[[k - 1, k + 1]]) / 2, steps[[k - 1, k + 1]])
+    return float(low), float(high)
 
 
 def _vertex(steps: np.ndarray, logs: np.ndarray, k: int) -> float:

@@ -76,9 +76,12 @@ class Fall:
             raise ValueError(f"{never:.0%} of the networks do not fall in {self.last} steps")
         return exponents(self.sizes, self.counted)
 
-    def widening(self) -> np.ndarray:
-        """``log(onset at the next larger size / onset)``, mean over neighbouring sizes, ``[seeds]``."""
-        return np.diff(np.log(self.counted), axis=1).mean(1)
+    def between_halves(self) -> np.ndarray:
+        """``log(onset of a seed of the second half / onset of one of the first)``, mean over sizes,
+        ``[seeds // 2]``.
+        """
+        logs, half = np.log(self.counted).mean(1), len(self.counted) // 2
+        return logs[half : 2 * half] - logs[:half]
 
 
 def fall(found: Curves) -> Fall:

@@ -16,11 +16,16 @@ from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.training.curvature_spec import CurvatureSpec, SharpnessSpec, check_curvature
 from featurespeed.training.spec import OptimizerSpec, TrainingSpec, digest, run_id
-from featurespeed.values import Count, Counts, Positive, Replicates, Seed, Spec, Steps, Widths, distinct
+from featurespeed.values import Count, Counts, Positive, Replicates, Seed, Spec, Steps, Widths, did_you_mean, distinct
 
 LearningRates = Annotated[list[Positive], Field(min_length=1)]
 FACTOR = 2.0  # between neighbours of a grid of learning rates: shifts of the best one are counted in such steps
 FEWEST_RATES = 3  # that can bracket an optimum
+
+
+def _reason(error: ValidationError) -> str:
+    """What the first rule that fails has to say."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 class NetworkRuns(Spec):
@@ -58,6 +63,14 @@ class NetworkRuns(Spec):
         unknown = [rate for rate in self.measured or [] if rate not in self.learning_rates]
         if unknown:
             raise ValueError(f"measured = {unknown[0]}: not one of learning_rates = {self.learning_rates}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_depth_can_be_built(self) -> NetworkRuns:
+        try:
+            _ = self.models
+        except ValidationError as error:
+            raise ValueError(f"depths = {self.depths}: {_reason(error)}") from None
         return self
 
     @property
@@ -136,23 +149,30 @@ class SweepSpec(Spec):
         if beyond:
             raise ValueError(f"probe_steps = {beyond[0]}: beyond the last step, steps = {self.steps}")
         for label, network in self.networks.items():
-            own = [step for step in self.probe_steps if step <= (network.steps or self.steps)]
+            own = [step for step in self.curvature.at(self.probe_steps) if step <= (network.steps or self.steps)]
             if len(own) < 2:
                 key = "steps" if network.steps is None else f"networks.{label}.steps"
-                raise ValueError(
-                    f"{key} = {network.steps or self.steps}: holds {len(own)} of probe_steps = {self.probe_steps}, at"
-                    " least 2 are needed"
-                )
+                found = f"holds {len(own)} of {self.measured_at}"
+                raise ValueError(f"{key} = {network.steps or self.steps}: {found}, at least 2 are needed")
+
+    @property
+    def measured_at(self) -> str:
+        """The key that says at which steps curvature is measured, and its value."""
+        steps = self.curvature.steps
+        return f"probe_steps = {self.probe_steps}" if steps is None else f"curvature.steps = {steps}"
 
     def _check_what_is_shown(self) -> None:
         for label, rate in (self.shown or {}).items():
             network = self.networks.get(label)
             if network is None:
-                raise ValueError(f"shown = {label!r}: unknown network, allowed: {', '.join(self.networks)}")
+                hint = did_you_mean(label, self.networks)
+                raise ValueError(f"shown = {label!r}: unknown network, allowed: {', '.join(self.networks)}{hint}")
             allowed = network.measured or network.learning_rates
             if rate not in allowed:
                 raise ValueError(f"shown.{label} = {rate:g}: curvature is not measured there, allowed: {allowed}")
         if self.early_steps is not None:
+            if self.early_steps > self.steps:
+                raise ValueError(f"early_steps = {self.early_steps}: at most steps = {self.steps}")
             early = [step for step in self.probe_steps if step <= self.early_steps]
             if len(early) < 2:
                 raise ValueError(f"early_steps = {self.early_steps}: fewer than 2 of probe_steps = {self.probe_steps}")
@@ -165,9 +185,8 @@ class SweepSpec(Spec):
             try:
                 widths = network.widths or self.widths
                 found += [(label, self._job(network, model, width)) for model in network.models for width in widths]
-            except ValidationError as error:  # a depth, or strides, with which a network cannot be built
-                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise ValueError(f"networks.{label}: {reason}") from None
+            except ValidationError as error:  # a batch, or strides, with which a network cannot be trained
+                raise ValueError(f"networks.{label}: {_reason(error)}") from None
         return found
 
     def _job(self, network: NetworkRuns, model: ModelSpec, width: int) -> TrainingSpec:

@@ -332,7 +332,7 @@ def _rows_of_group(
 ) -> list[Row]:
     """All probe steps of some members. One alone ends at the step where its derivatives overflow, which is recorded."""
     run, rows = measurement.run, []
-    for step in sorted(run.probe_steps):
+    for step in measurement.spec.at(run.probe_steps):
         alive = [member for member in members if step <= last[member]]
         if not alive:
             break

@@ -24,7 +24,7 @@ def products_of(eigenvalues: int, cold: bool) -> float:
 
 def gradients_of(spec: SharpnessSpec) -> tuple[float, float]:
     """Gradients of all measurements of one network: those that may be in TF32, and those in full precision."""
-    curvature, steps = spec.curvature, len(spec.training.probe_steps)
+    curvature, steps = spec.curvature, len(spec.steps)
     others = {"residual_norm": RESIDUAL_NORM, "feature_speed": FEATURE_SPEED, "directional_sharpness": DIRECTIONAL}
     others["hessian_trace"] = curvature.trace_vectors * PRODUCT
     trained = sum(layer.learns for layer in layers_of_job(spec.training))
@@ -36,7 +36,7 @@ def gradients_of(spec: SharpnessSpec) -> tuple[float, float]:
         k = curvature.eigenvalues if quantity in ("sharpness", "ntk_eigenvalue") else 1
         operators = trained if quantity == "layer_sharpness" else 1
         # Adam has no preconditioner before its first update.
-        times = steps - (quantity == "preconditioned_sharpness" and 0 in spec.training.probe_steps)
+        times = steps - (quantity == "preconditioned_sharpness" and 0 in spec.steps)
         series, checks = max(times - 1, 0), max(times - 1, 0) // curvature.cold_every
         rounded += operators * PRODUCT * (series * products_of(k, cold=False) + products_of(k, cold=True))
         full += operators * PRODUCT * checks * products_of(k, cold=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from featurespeed.data.spec import check_images
 from featurespeed.parameterization import OptimizerName
@@ -38,6 +39,8 @@ class CurvatureSpec(Spec):
             at every cut node, ``augmented_sharpness`` for the sharpness on the same images, augmented as in training,
             ``gamma_sharpness`` for that of ``gamma^2 H`` whatever the optimizer.
         images: size of the fixed batch, the same one throughout training.
+        steps: those of the probe steps at which it is measured; None is all of them. Figures that share a training job,
+            and so its probe steps, can measure at fewer.
         eigenvalues: how many of the largest ones, of the Hessian and of the NTK.
         tol: relative accuracy asked of every eigenvalue.
         cold_every: at every so many probe steps, check the warm start by a cold one.
@@ -52,8 +55,18 @@ class CurvatureSpec(Spec):
     cold_every: Count = 5
     max_products: Annotated[int, Field(ge=10, strict=True)] = 300
     trace_vectors: Replicates = 30
+    steps: Annotated[list[Steps], Field(min_length=1)] | None = None
 
-    _distinct = field_validator("quantities")(distinct)
+    _distinct = field_validator("quantities", "steps")(lambda values: values and distinct(values))
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, known: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without steps that are not given: names of jobs and of criteria are those of settings without this key."""
+        return {key: value for key, value in known(self).items() if key != "steps" or value is not None}
+
+    def at(self, probe_steps: Iterable[int]) -> list[int]:
+        """Those of the probe steps of a job at which it is measured, ascending."""
+        return sorted(step for step in probe_steps if self.steps is None or step in self.steps)
 
 
 class SharpnessSpec(Spec):
@@ -88,6 +101,11 @@ class SharpnessSpec(Spec):
         return self
 
     @property
+    def steps(self) -> list[int]:
+        """Probe steps of the job at which it is measured, ascending."""
+        return self.curvature.at(self.training.probe_steps)
+
+    @property
     def members(self) -> list[int]:
         """Places of the measured networks among the members of the job."""
         rates, members = self.learning_rates or self.training.learning_rates, enumerate(self.training.members)
@@ -118,6 +136,9 @@ def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
     """Raise if a job has nothing to measure, too few images, no preconditioner, or no augmentation."""
     if not training.probe_steps:
         raise ValueError(f"probe_steps = []: curvature is measured at probe steps, run {training.run} has none")
+    unknown = [step for step in curvature.steps or [] if step <= training.steps and step not in training.probe_steps]
+    if unknown:
+        raise ValueError(f"curvature.steps = {unknown[0]}: not one of probe_steps = {training.probe_steps}")
     check_images("curvature.images", curvature.images, training.data)
     most = OUTPUTS * curvature.images
     if curvature.eigenvalues > most:

@@ -111,7 +111,7 @@ CONVERSIONS: Mapping[tuple[str, str], Conversion] = MappingProxyType(
 )
 
 _FIT = "the exponent of a fit over other steps than ours, not a point of a curve"
-_FOUR_TIMES = "final losses after 80 epochs, four times as many as the runs here have"
+_FOUR_TIMES = "final losses after 80 epochs, more than the runs here have; their best rates are compared with ours"
 _BATCH = "two layers a block along 80 epochs at a batch size, and in part at a learning rate, that is not printed"
 _ADAM = "Adam at one rate for all layers, without its factors of muP: no such run here"
 _TRANSFORMER = "a vision transformer: there is none here"
@@ -153,7 +153,7 @@ NOT_COMPARED: Mapping[tuple[str, ...], str] = MappingProxyType(
         (
             "draft:visualize-Copy2:4",
             "LR transfer over depth (Depth-muP SGD 1 layer/block)",
-        ): "final losses; three points at the rate of Figure 27, too few for a share",
+        ): "final losses after 40 epochs, more than the runs here have; their best rates are compared with ours",
         ("draft:visualize:10", "NTK lambda_1 times N against epoch (25 epochs)"): _OTHER_RATE,
         ("draft:visualize:4", "Adam LR sweep over width (muadam)"): _ADAM,
         ("draft:visualize:4", "train loss against record (Adam muadam)"): _ADAM,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
 from featurespeed.parameterization import Parameterization
-from featurespeed.sweeps.spec import NetworkRuns, SweepSpec
-from featurespeed.values import check_labels
+from featurespeed.sweeps.spec import SweepSpec
+from featurespeed.values import Spec, as_written, check_labels, did_you_mean
 
 
 def check_measured(spec: SweepSpec, *needed: str) -> None:
@@ -56,7 +56,8 @@ def check_over_depth(spec: SweepSpec, *needed: str) -> None:
     for label, network in spec.networks.items():
         if network.depth_count < 2:
             raise ValueError(
-                f"networks.{label}.depths = {network.depths}: the figure is over the depth, at least 2 are needed"
+                f"networks.{label}.depths = {as_written(network.depths)}: the figure is over the depth, at least 2 are"
+                " needed"
             )
     check_one_size(spec, *needed)
 
@@ -71,9 +72,9 @@ def check_along_training(spec: SweepSpec) -> None:
     """Raise if curvature is measured too rarely for a figure of its course: from step 0 on, and until the end."""
     for label, network in spec.networks.items():
         key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", spec.steps)
-        probes = [step for step in spec.probe_steps if step <= steps]
+        probes = [step for step in spec.curvature.at(spec.probe_steps) if step <= steps]
         after = [step for step in probes if step > 0]
-        given = f"probe_steps = {spec.probe_steps}: with {key} = {steps}"
+        given = f"{spec.measured_at}: with {key} = {steps}"
         if 0 not in probes:
             raise ValueError(f"{given}; must hold 0, where the figure begins")
         if len(after) < FEWEST_PROBES:
@@ -87,10 +88,15 @@ def check_networks(spec: SweepSpec, needed: Sequence[str], optional: Sequence[st
     missing = [label for label in needed if label not in spec.networks]
     if missing:
         raise ValueError(f"networks = {list(spec.networks)}: {missing[0]!r} is needed")
-    known = (*needed, *optional)
-    unknown = [label for label in spec.networks if label not in known]
-    if unknown:
-        raise ValueError(f"networks.{unknown[0]}: has no place in the figure, allowed: {'; '.join(known)}")
+    check_places(spec, (*needed, *optional))
+
+
+def check_places(spec: SweepSpec, known: Sequence[str]) -> None:
+    """Raise if a network has no place in the figure, which knows networks by their labels."""
+    for label in spec.networks:
+        if label not in known:
+            hint = did_you_mean(label, known)
+            raise ValueError(f"networks.{label}: has no place in the figure, allowed: {'; '.join(known)}{hint}")
 
 
 def check_setting(spec: SweepSpec, label: str, key: str, *allowed: Any) -> None:
@@ -116,27 +122,29 @@ def check_residual(spec: SweepSpec, label: str, layers: int, parameterization: P
     check_setting(spec, label, "model.layers_per_block", layers)
 
 
-def as_written(value: Any) -> str:
-    """A value as a settings file has it."""
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
-
-
 def check_alike(spec: SweepSpec, first: str, second: str, *free: str) -> None:
     """Raise if two networks differ in more than the free settings (with dots), so that no difference has one cause."""
-    differing = differing_setting(spec.networks[first], spec.networks[second], *free)
-    if differing:
-        raise ValueError(f"networks.{second}.{differing}: must be that of networks.{first}")
+    check_same(f"networks.{first}", spec.networks[first], f"networks.{second}", spec.networks[second], *free)
 
 
-def differing_setting(first: NetworkRuns, second: NetworkRuns, *free: str) -> str:
-    """The first setting, with dots, in which two networks differ besides the free ones; "" if there is none."""
-    one, other = (_flat(network.model_dump()) for network in (first, second))
-    keys = [key for key in {**one, **other} if key not in free]
-    return next((key for key in keys if one.get(key) != other.get(key)), "")
+def check_same(first: str, one: Spec, second: str, other: Spec, *free: str, reason: str = "") -> None:
+    """Raise if two blocks of settings differ in more than the free ones (with dots).
+
+    Args:
+        first, second: their keys.
+        one, other: what stands there; a fault is told of the second.
+        reason: the end of the message.
+    """
+    given, found = (_flat(block) for block in (one, other))
+    for key in {**given, **found}:
+        if key not in free and given.get(key) != found.get(key):
+            own, needed = (as_written(settings.get(key)) for settings in (found, given))
+            raise ValueError(f"{second}.{key} = {own}: must be that of {first}, {needed}{reason}")
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(settings: Spec, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Spec) else {prefix + key: value}
     return flat

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, largest_estimate, mean_estimate, register
+from featurespeed.ledger.evidence import Tables, largest_estimate, register
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES, comparable
 from featurespeed.papers.super_consistency.adam.spec import (
     ADAM,
@@ -25,24 +25,21 @@ from featurespeed.papers.super_consistency.adam.spec import (
     PRECONDITIONED,
     TWO,
 )
-from featurespeed.papers.super_consistency.best_rates import best_rates, shift, shift_difference
+from featurespeed.papers.super_consistency.best_rates import bounded_difference, bounded_shift, from_published
 from featurespeed.papers.super_consistency.shared import (
     best_measured,
-    curves_at,
     failed_seeds,
     late_exponents,
-    measured_rates,
     network,
     numbers,
 )
+from featurespeed.papers.super_consistency.spread import below, more_spread
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import Curves
 from featurespeed.sweeps.transfer import settings
 
 DEPTH, WIDTH = "sc_fig20", "sc_fig21"
 OVER_DEPTH, OVER_WIDTH = 8, 16  # ratios of sizes over which shifts are stated
-MORE = 1.5  # by how much two layers a block should spread the sharpness more than one
-FEWEST_PUBLISHED = 3  # widths that this run and the authors' sweep must share
 
 
 # --- the sharpness at one learning rate -------------------------------------------------------------------------------
@@ -78,10 +75,7 @@ def below_the_best(tables: Tables, place: int) -> tuple[Curves, Curves]:
     """
     rows, _ = without_failed(tables, DEPTH, [ONE], "depth")
     best = best_measured(rows[0], PRECONDITIONED, size="depth")
-    smaller = [rate for rate in measured_rates(rows[0], PRECONDITIONED) if rate < best.rate * (1 - 1e-6)]
-    if not smaller:
-        raise Undecidable(f"{ONE}: the sharpness was measured at no rate below {best.rate:g}, the best of the measured")
-    return best, curves_at(rows[0], PRECONDITIONED, smaller[place], size="depth")
+    return best, below(rows[0], PRECONDITIONED, best, "depth", place)
 
 
 def told(found: Curves, label: str) -> str:
@@ -93,10 +87,9 @@ def told(found: Curves, label: str) -> str:
 
 
 def _more_spread(other: Curves, own: Curves, labels: tuple[str, str], note: str) -> Estimate:
-    """|slope| of the late sharpness in the depth of another network minus 1.5 |slope| of the own one."""
+    """How much more the late sharpness of another network depends on the depth than that of the own one."""
     slopes = [late_exponents(found, label) for found, label in zip((other, own), labels, strict=True)]
-    values = dependence.steeper(slopes[0], MORE * slopes[1])
-    return mean_estimate(values, f"{told(other, labels[0])}; {told(own, labels[1])}{note}")
+    return more_spread(slopes[0], slopes[1], f"{told(other, labels[0])}; {told(own, labels[1])}{note}")
 
 
 def _two_layers(tables: Tables) -> Estimate:
@@ -132,15 +125,15 @@ register(
 )
 register(
     "shift of the best learning rate of Adam for 8 times the depth, 1 layer a block",
-    lambda tables: shift(tables, DEPTH, ONE, OVER_DEPTH, "depth"),
+    lambda tables: bounded_shift(tables, DEPTH, ONE, OVER_DEPTH, "depth"),
 )
 register(
     "shift of the best learning rate of Adam for 8 times the depth, without minus with 1/sqrt(L) in the rate",
-    lambda tables: shift_difference(tables, (DEPTH, ONE_NO_ROOT), (DEPTH, ONE), OVER_DEPTH, "depth"),
+    lambda tables: bounded_difference(tables, (DEPTH, ONE_NO_ROOT), (DEPTH, ONE), OVER_DEPTH, "depth"),
 )
 register(
     "shift of the best learning rate of Adam for 8 times the depth, 2 layers a block minus 1",
-    lambda tables: shift_difference(tables, (DEPTH, TWO), (DEPTH, ONE), OVER_DEPTH, "depth"),
+    lambda tables: bounded_difference(tables, (DEPTH, TWO), (DEPTH, ONE), OVER_DEPTH, "depth"),
 )
 
 
@@ -148,7 +141,7 @@ register(
 
 
 def _shift(label: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: shift(tables, WIDTH, label, OVER_WIDTH)
+    return lambda tables: bounded_shift(tables, WIDTH, label, OVER_WIDTH)
 
 
 def _largest_slope(*labels: str) -> Callable[[Tables], Estimate]:
@@ -164,19 +157,13 @@ def _largest_slope(*labels: str) -> Callable[[Tables], Estimate]:
 
 
 def _from_published(label: str) -> Callable[[Tables], Estimate]:
-    """Largest |log2(best rate / that of the authors' sweep)| over the widths of both, simultaneous t intervals."""
+    """Distance of the best rates from those of the authors' sweep over the width."""
 
     def compute(tables: Tables) -> Estimate:
         network(tables, WIDTH, label)
         if not comparable(settings(tables[WIDTH]), label):
             raise Undecidable(f"{label}: not their network or data")
-        found = best_rates(tables, WIDTH, label)
-        shared = np.isin(found.sizes, list(BEST_RATES))
-        if shared.sum() < FEWEST_PUBLISHED:
-            raise Undecidable(f"{label}: {shared.sum()} widths of the authors' sweep, {FEWEST_PUBLISHED} are needed")
-        theirs = np.array([BEST_RATES[int(size)] for size in found.sizes[shared]])
-        note = f"best rates of {label} by width {found.note()}; theirs {numbers(found.sizes[shared], theirs)}"
-        return largest_estimate(found.log2_rates[:, shared], np.log2(theirs), note)
+        return from_published(tables, WIDTH, label, BEST_RATES)
 
     return compute
 

@@ -15,7 +15,13 @@ from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
 from featurespeed.ledger.evidence import Tables, mean_estimate, per_table, register
 from featurespeed.papers.super_consistency.batch_size import analysis
 from featurespeed.papers.super_consistency.batch_size.spec import AUGMENTED, BATCHES, PLAIN
-from featurespeed.papers.super_consistency.best_rates import best_rates, largest_shift, shift
+from featurespeed.papers.super_consistency.best_rates import (
+    bounded_rates,
+    bounded_shift,
+    largest_bounded_shift,
+    largest_shift,
+    ranges_estimate,
+)
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     NTP,
@@ -26,6 +32,7 @@ from featurespeed.papers.super_consistency.shared import (
     numbers,
 )
 from featurespeed.sweeps import dependence, late, transfer
+from featurespeed.sweeps.brackets import best, total
 from featurespeed.sweeps.late import Fall
 
 LATE = "sc_fig12"
@@ -93,9 +100,10 @@ def _delay(tables: Tables) -> Estimate:
     return mean_estimate(late.delays(augmented, plain), f"{one}; {other}")
 
 
-def _delay_by_width(tables: Tables) -> Estimate:
+def _delay_between_seeds(tables: Tables) -> Estimate:
+    """log(onset of a seed of the second half / onset of one of the first), mean over widths: nothing but noise."""
     found, note = fall_of(tables, PLAIN)
-    return mean_estimate(found.widening(), note)
+    return mean_estimate(found.between_halves(), note)
 
 
 def _shallower(tables: Tables) -> Estimate:
@@ -128,7 +136,7 @@ register("slope of the steps to the edge in the width, no augmentation of Fig. 1
 for _label in (PLAIN, AUGMENTED):
     register(f"log of the last tenth over the peak at the largest width, {_label}", _fall_at_the_largest(_label))
 register("delay of the fall by augmentation", _delay)
-register("delay of the fall by the next larger width, no augmentation", _delay_by_width)
+register("delay of the fall in one half of the seeds against the other, no augmentation", _delay_between_seeds)
 register("what augmentation adds to the log of the last tenth over the peak", _shallower)
 register("what the width adds to the log of the last tenth over the peak, augmentation", _shallower_by_width)
 
@@ -141,21 +149,20 @@ def _growth(artefact: str) -> Callable[[Tables], Estimate]:
 
     def compute(tables: Tables) -> Estimate:
         smallest, largest = min(BATCHES, key=BATCHES.get), max(BATCHES, key=BATCHES.get)
-        found = {label: best_rates(tables, artefact, label) for label in (smallest, largest)}
-        values = (found[largest].log2_rates - found[smallest].log2_rates).mean(1)
-        return mean_estimate(
-            values, "; ".join(f"best rates at {name} by width {own.note()}" for name, own in found.items())
-        )
+        found = {label: bounded_rates(tables, artefact, label) for label in (smallest, largest)}
+        means = {label: total(best(own)) * (1 / len(own.sizes)) for label, own in found.items()}
+        note = "; ".join(f"best rates at {name} by width {own.bounded_note()}" for name, own in found.items())
+        return ranges_estimate(means[largest] - means[smallest], note)
 
     return compute
 
 
 def _width(artefact: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: largest_shift(tables, [(artefact, label) for label in BATCHES], SPAN)
+    return lambda tables: largest_bounded_shift(tables, [(artefact, label) for label in BATCHES], SPAN)
 
 
 def _width_at_the_smallest(artefact: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: shift(tables, artefact, "B", max(BATCHES.values()))
+    return lambda tables: bounded_shift(tables, artefact, "B", max(BATCHES.values()))
 
 
 for _figure, _artefact in BATCH_FIGURES.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import model_validator
 
 from featurespeed.data.spec import DataSpec
@@ -13,14 +11,17 @@ from featurespeed.papers.super_consistency.spec import (
     check_along_training,
     check_networks,
     check_over_width,
-    differing_setting,
+    check_same,
 )
 from featurespeed.sweeps.spec import SweepSpec, TransferSpec
+from featurespeed.values import as_written
 
 #: Labels of the networks, by which figures and claims know them.
 PLAIN, AUGMENTED = "no augmentation", "augmentation"
 #: The same of the batch sizes: label -> how many times the smallest.
 BATCHES = {"B": 1, "2B": 2, "4B": 4}
+#: Settings of the data that augment them.
+MOVES = ("crop", "flip", "rotation")
 EQUAL = 0.01  # relative difference of the images that two batch sizes see: epochs end with a whole batch
 
 
@@ -36,12 +37,9 @@ class LateSpec(SweepSpec):
         _check_augmented(f"networks.{PLAIN}.data", plain, False)
         _check_augmented(f"networks.{AUGMENTED}.data", augmented, True)
         one, other = (self.networks[label].model_copy(update={"data": None}) for label in (PLAIN, AUGMENTED))
-        differing = differing_setting(one, other)
-        if differing or _images(plain) != _images(augmented):
-            raise ValueError(
-                f"networks.{AUGMENTED}.{differing or 'data'}: must differ from networks.{PLAIN} in crop, flip and"
-                " rotation only"
-            )
+        keys, only = [f"networks.{label}" for label in (PLAIN, AUGMENTED)], f"; only {', '.join(MOVES)} may differ"
+        check_same(keys[0], one, keys[1], other, reason=only)
+        check_same(f"{keys[0]}.data", plain, f"{keys[1]}.data", augmented, *MOVES, reason=only)
         return self
 
 
@@ -52,22 +50,39 @@ class BatchSpec(TransferSpec):
     def _can_be_drawn(self) -> BatchSpec:
         check_over_width(self, "sharpness")
         check_networks(self, tuple(BATCHES))
+        self._check_that_steps_divide()
         first = self.networks["B"]
+        if first.batch_size is None:
+            raise ValueError(
+                "networks.B.batch_size = null: must be a number, twice and four times which the others are"
+            )
         for label, times in BATCHES.items():
             own = self.networks[label]
             check_alike(self, "B", label, *RATES, "batch_size", "steps")
-            if None in (first.batch_size, own.batch_size) or own.batch_size != times * first.batch_size:
+            if own.batch_size != times * first.batch_size:
                 raise ValueError(
-                    f"networks.{label}.batch_size = {own.batch_size}: must be {times} times that of networks.B,"
-                    f" {first.batch_size}"
+                    f"networks.{label}.batch_size = {as_written(own.batch_size)}: must be {times} times that of"
+                    f" networks.B, {as_written(first.batch_size)}"
                 )
             steps, longest = own.steps or self.steps, first.steps or self.steps
-            if abs(times * steps / longest - 1) > EQUAL:
+            if not _equal(times * steps, longest):
+                needed = round(longest / times)
                 raise ValueError(
-                    f"networks.{label}.steps = {steps}: must be {longest / times:g}, as many epochs as networks.B has"
+                    f"networks.{label}.steps = {steps}: must be {needed}, as many epochs as networks.B has"
                 )
         check_along_training(self)
         return self
+
+    def _check_that_steps_divide(self) -> None:
+        """Larger batches can have as many epochs in whole steps: without, no other change would help."""
+        own = self.networks["B"].steps
+        key, steps = ("steps", self.steps) if own is None else ("networks.B.steps", own)
+        for label, times in BATCHES.items():
+            if not _equal(times * round(steps / times), steps):
+                raise ValueError(
+                    f"{key} = {steps}: must be a multiple of {max(BATCHES.values())}, or networks.{label} would need"
+                    f" {steps / times:g} steps for as many epochs"
+                )
 
 
 class AugmentedBatchSpec(BatchSpec):
@@ -90,10 +105,10 @@ class PlainBatchSpec(BatchSpec):
 
 def _check_augmented(key: str, data: DataSpec, augmented: bool) -> None:
     if data.augmented != augmented:
-        given = f"crop = {data.crop}, flip = {str(data.flip).lower()}, rotation = {data.rotation:g}"
+        given = f"crop = {data.crop}, flip = {as_written(data.flip)}, rotation = {data.rotation:g}"
         raise ValueError(f"{key}: {given}: must {'augment' if augmented else 'not augment'}, as the figure's text says")
 
 
-def _images(data: DataSpec) -> dict[str, Any]:
-    """Which images there are before they are augmented."""
-    return data.model_dump(exclude={"crop", "flip", "rotation"})
+def _equal(images: int, others: int) -> bool:
+    """Whether two batch sizes see as many images; ``others`` of the smallest one."""
+    return abs(images / others - 1) <= EQUAL

@@ -23,6 +23,8 @@ from scipy.stats import spearmanr
 from featurespeed.papers.super_consistency.bridge.spec import DECAYED
 from featurespeed.papers.super_consistency.bridge.spec import SHIFTED as SHIFTED  # for who looks for it here
 from featurespeed.statistics import Interval
+from featurespeed.sweeps import brackets
+from featurespeed.sweeps.brackets import Ranges
 from featurespeed.sweeps.dependence import Optima, exponents, optima
 from featurespeed.sweeps.transfer import Losses, along_training, each_over_seeds, late_losses, of_network
 
@@ -104,6 +106,10 @@ class Network:
         """Shift of the best learning rate from the smallest to the largest size, in steps of 2, ``[seeds]``."""
         return self.optima.shifts(self.span)
 
+    def bounded_shifts(self) -> Ranges:
+        """:meth:`shifts` of best rates that may lie next to one that failed."""
+        return brackets.shifts(self.optima, self.span)
+
     def start_exponents(self, name: str) -> np.ndarray:
         """Exponent in the size of a quantity before the first update, ``[seeds]``; ValueError where it has none."""
         return exponents(self.losses.sizes, self.at_start(name))
@@ -142,9 +148,19 @@ def predicted_shifts(network: Network, name: str | None, source: Network | None 
 
 def prediction_errors(networks: Sequence[Network], name: str | None, mispaired: bool = False) -> np.ndarray:
     """Predicted minus observed shift, in steps of 2, ``[seeds, networks]``; ``mispaired``: each has the next one's."""
-    sources = [*networks[1:], networks[0]] if mispaired else networks
-    pairs = zip(networks, sources, strict=True)
+    pairs = _pairs(networks, mispaired)
     return np.column_stack([predicted_shifts(own, name, source) - own.shifts() for own, source in pairs])
+
+
+def bounded_errors(networks: Sequence[Network], name: str | None, mispaired: bool = False) -> list[Ranges]:
+    """:func:`prediction_errors` of shifts that are known within bounds, one entry a network."""
+    pairs = _pairs(networks, mispaired)
+    return [Ranges.of(predicted_shifts(own, name, source)) - own.bounded_shifts() for own, source in pairs]
+
+
+def _pairs(networks: Sequence[Network], mispaired: bool) -> list[tuple[Network, Network]]:
+    """Every network with the one whose prediction it is given."""
+    return list(zip(networks, [*networks[1:], networks[0]] if mispaired else networks, strict=True))
 
 
 def geometric_mean(values: np.ndarray) -> np.ndarray:

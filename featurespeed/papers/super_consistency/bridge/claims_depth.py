@@ -10,12 +10,13 @@ from collections.abc import Callable
 import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, enough_seeds, largest_estimate, mean_estimate, per_table, register
+from featurespeed.ledger.evidence import Tables, enough_seeds, per_table, register
+from featurespeed.papers.super_consistency.best_rates import bounded, largest_range, ranges_estimate
 from featurespeed.papers.super_consistency.bridge import analysis
 from featurespeed.papers.super_consistency.bridge.analysis import Network
 from featurespeed.papers.super_consistency.bridge.spec import OVER_DEPTH
 from featurespeed.papers.super_consistency.shared import decidable, numbers
-from featurespeed.sweeps.dependence import ordered_difference
+from featurespeed.sweeps.brackets import ordered_difference
 
 ARTEFACT = "sc_bridge_depth"
 PREDICTORS = ("angle", "feature sensitivity", "sharpness")
@@ -29,8 +30,7 @@ def _networks(tables: Tables) -> list[Network]:
     for label, own in found.items():
         if own is None:
             raise Undecidable(f"this run has no measurements of {label}")
-        if not own.optima.usable:
-            raise Undecidable(f"{label}: best rates by depth {own.optima.note()}")
+        bounded(own.optima, label, "depth")
     return list(found.values())
 
 
@@ -47,10 +47,11 @@ def _ordering(name: str, mispaired: bool) -> Callable[[Tables], Estimate]:
 
     def compute(tables: Tables) -> Estimate:
         networks = _networks(tables)
-        laws, shifts = _laws(networks, name), np.column_stack([own.shifts() / np.log2(own.span) for own in networks])
-        each = numbers((own.label for own in networks), laws.mean(0))
-        note = f"exponents of {name} {each}; of the rate {numbers((own.label for own in networks), shifts.mean(0))}"
-        return mean_estimate(ordered_difference(laws, np.roll(shifts, -1, axis=1) if mispaired else shifts), note)
+        laws, shifts = _laws(networks, name), [own.bounded_shifts() * (1 / np.log2(own.span)) for own in networks]
+        labels = [own.label for own in networks]
+        rates = numbers(labels, (own.value.mean() for own in shifts))
+        note = f"exponents of {name} {numbers(labels, laws.mean(0))}; of the rate {rates}"
+        return ranges_estimate(ordered_difference(laws, [*shifts[1:], shifts[0]] if mispaired else shifts), note)
 
     return compute
 
@@ -61,8 +62,9 @@ def _largest_error(name: str, mispaired: bool) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
         networks = _networks(tables)
         _laws(networks, name)
-        errors = analysis.prediction_errors(networks, name, mispaired)
-        return largest_estimate(errors, note=numbers((own.label for own in networks), errors.mean(0)))
+        errors = analysis.bounded_errors(networks, name, mispaired)
+        note = numbers((own.label for own in networks), (own.value.mean() for own in errors))
+        return largest_range(errors, note)
 
     return compute
 

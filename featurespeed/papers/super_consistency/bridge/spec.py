@@ -9,6 +9,7 @@ from featurespeed.papers.super_consistency.spec import (
     check_networks,
     check_one_size,
     check_over_depth,
+    check_places,
     check_residual,
 )
 from featurespeed.parameterization import Parameterization
@@ -28,10 +29,7 @@ class BridgeSpec(TransferSpec):
         check_one_size(self, "sharpness", "feature_speed")
         if not set(SHIFTED) & set(self.networks):
             raise ValueError(f"networks = {list(self.networks)}: one of {', '.join(SHIFTED)} is needed")
-        known = (*SHIFTED, *DECAYED.values())
-        unknown = [label for label in self.networks if label not in known]
-        if unknown:
-            raise ValueError(f"networks.{unknown[0]}: has no place in the figure, allowed: {'; '.join(known)}")
+        check_places(self, (*SHIFTED, *DECAYED.values()))
         for label, decayed in DECAYED.items():
             self._check_pair(label, decayed)
         return self

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from featurespeed.models.plan import plan_network
-from featurespeed.papers.super_consistency.spec import check_over_width
-from featurespeed.sweeps.spec import NetworkRuns, TransferSpec
+from featurespeed.papers.super_consistency.spec import check_over_width, check_same
+from featurespeed.sweeps.spec import TransferSpec
+from featurespeed.values import did_you_mean
 
 _OWN = ("model", "learning_rates", "measured")  # what a variant may have of its own
 
@@ -39,7 +40,8 @@ class ConventionsSpec(TransferSpec):
         for label, base in self.base.items():
             for name in (label, base):
                 if name not in self.networks:
-                    raise ValueError(f"base.{label}: unknown network {name!r}, allowed: {', '.join(self.networks)}")
+                    known, hint = "; ".join(self.networks), did_you_mean(name, self.networks)
+                    raise ValueError(f"base.{label}: unknown network {name!r}, allowed: {known}{hint}")
             if base in self.base:
                 raise ValueError(
                     f"base.{label} = {base!r}: has a base of its own, {self.base[base]!r}; allowed: one without"
@@ -51,12 +53,9 @@ class ConventionsSpec(TransferSpec):
     def _check_training(self, label: str, base: str) -> None:
         """A variant is trained like its base."""
         own, other = self.networks[label], self.networks[base]
-        for name in NetworkRuns.model_fields:
-            if name not in _OWN and getattr(own, name) != getattr(other, name):
-                raise ValueError(
-                    f"networks.{label}.{name} = {getattr(own, name)}: must be that of its base {base!r},"
-                    f" {getattr(other, name)}; only the model and its learning rates may differ"
-                )
+        alike = other.model_copy(update={name: getattr(own, name) for name in _OWN})
+        reason = "; only the model and its learning rates may differ"
+        check_same(f"its base {base!r}", alike, f"networks.{label}", own, reason=reason)
 
     def _check_model(self, label: str, base: str) -> None:
         """A variant is another network than its base, by one choice or by its convention."""

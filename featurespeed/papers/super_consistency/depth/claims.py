@@ -13,20 +13,20 @@ from collections.abc import Callable
 import numpy as np
 
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
-from featurespeed.ledger.evidence import Tables, as_estimate, largest_estimate, mean_estimate, register
-from featurespeed.papers.super_consistency.best_rates import shift
+from featurespeed.ledger.evidence import Tables, as_estimate, largest_estimate, register
+from featurespeed.papers.super_consistency.best_rates import Place, bounded_shift, from_published
+from featurespeed.papers.super_consistency.depth.published import BEST_RATES, comparable
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.papers.super_consistency.distances import exponent_gap, told_distances
+from featurespeed.papers.super_consistency.no_limit.spec import PLAIN
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     LOSS,
     best_measured,
-    curves_at,
     decidable,
     failed_seeds,
     late_exponents,
     levels,
-    measured_rates,
     network,
     sharpens,
     simultaneous,
@@ -34,17 +34,17 @@ from featurespeed.papers.super_consistency.shared import (
     trained,
     without_failed_seeds,
 )
+from featurespeed.papers.super_consistency.spread import below, more_spread
 from featurespeed.statistics import mean_interval
-from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import Curves
+from featurespeed.sweeps.transfer import settings
 
 ARTEFACT, RATES, SPECTRUM = "sc_fig04", "sc_fig22", "sc_fig25"
 SPAN = 8  # ratio of depths over which shifts are stated
 LAST = 10  # the smallest eigenvalue that Figure 25 shows
 NTK = "ntk_eigenvalue"
-MORE = 1.5  # by how much two layers a block should spread the sharpness more than one
 
-Place = tuple[str, str, str]  # label of the network, quantity, artefact
+Curve = tuple[str, str, str]  # label of the network, quantity, artefact
 
 
 def _late(
@@ -53,7 +53,7 @@ def _late(
     return trained(tables, artefact, label, quantity, index, HESSIAN, "depth")
 
 
-def paired(tables: Tables, *places: Place) -> tuple[list[Curves], str]:
+def paired(tables: Tables, *places: Curve) -> tuple[list[Curves], str]:
     """Curves that are compared seed by seed, without the seeds of which any of their networks failed, and a note."""
     rows = [network(tables, artefact, label, "depth") for label, _, artefact in places]
     failed = {int(seed) for own in rows for seed in failed_seeds(own, HESSIAN, "depth")}
@@ -67,11 +67,7 @@ def paired(tables: Tables, *places: Place) -> tuple[list[Curves], str]:
 def below_the_best(tables: Tables, label: str) -> Curves:
     """The sharpness at the next smaller of the measured rates."""
     rows, _ = without_failed_seeds(network(tables, ARTEFACT, label, "depth"), HESSIAN, "depth")
-    best = _late(tables, label)[0].rate
-    smaller = [rate for rate in measured_rates(rows, HESSIAN) if rate < best * (1 - 1e-6)]
-    if not smaller:
-        raise Undecidable(f"{label}: the sharpness was measured at no rate below {best:g}, the best of the measured")
-    return curves_at(rows, HESSIAN, smaller[-1], size="depth")
+    return below(rows, HESSIAN, _late(tables, label)[0], "depth")
 
 
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
@@ -86,9 +82,9 @@ def _two_rates(tables: Tables) -> Estimate:
 
 
 def _more_spread(other: Curves, label: str, own: Curves, left_out: str) -> Estimate:
-    """|slope| of the late sharpness in the depth of another network minus 1.5 |slope| with one layer a block."""
-    values = dependence.steeper(late_exponents(other, label), MORE * late_exponents(own, ONE))
-    return mean_estimate(values, f"{levels(other, label)}; {levels(own, ONE)}{left_out}")
+    """How much more the late sharpness of another network depends on the depth than that with one layer a block."""
+    note = f"{levels(other, label)}; {levels(own, ONE)}{left_out}"
+    return more_spread(late_exponents(other, label), late_exponents(own, ONE), note)
 
 
 def _more_with_two(tables: Tables) -> Estimate:
@@ -102,7 +98,7 @@ def _more_at_the_smaller_rate(tables: Tables) -> Estimate:
 
 
 def _shift(label: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: shift(tables, ARTEFACT, label, SPAN, "depth")
+    return lambda tables: bounded_shift(tables, ARTEFACT, label, SPAN, "depth")
 
 
 @premise("sharpening from below the edge of stability, 1 layer a block of Fig. 4")
@@ -111,8 +107,29 @@ def sharpening(tables: Tables) -> Condition:
     return sharpens(_late(tables, ONE)[0])
 
 
+def _from_published(label: str, place: Place) -> Callable[[Tables], Estimate]:
+    """Distance of the best rates of a network from those of the authors' sweep of the network with this label."""
+
+    def compute(tables: Tables) -> Estimate:
+        artefact, own = place
+        network(tables, artefact, own, "depth")
+        if not comparable(settings(tables[ARTEFACT]), label):
+            raise Undecidable(f"{label}: not their network or data, or less than a quarter of their epochs")
+        return from_published(tables, artefact, own, BEST_RATES[label], "depth")
+
+    return compute
+
+
 for _label in (ONE, TWO):
     register(f"shift of the best learning rate for 8 times the depth, {_label}", _shift(_label))
+    register(
+        f"largest distance of the best learning rates from those of the authors' sweep, {_label}",
+        _from_published(_label, (ARTEFACT, _label)),
+    )
+    register(
+        f"largest distance of the best learning rates from those of the authors' sweep, no skips for {_label}",
+        _from_published(_label, ("sc_fig08", PLAIN)),
+    )
 register("largest slope of the late sharpness in the depth, 1 layer a block, two rates", _two_rates)
 register("what 2 layers a block add to the dependence of the sharpness on the depth", _more_with_two)
 register("what the next smaller rate adds to the dependence of the sharpness on the depth", _more_at_the_smaller_rate)
@@ -121,7 +138,7 @@ register("what the next smaller rate adds to the dependence of the sharpness on 
 # --- Figure 22 --------------------------------------------------------------------------------------------------------
 
 
-def _gap(*places: Place) -> Callable[[Tables], Estimate]:
+def _gap(*places: Curve) -> Callable[[Tables], Estimate]:
     """Exponent in time of one distance to the deepest network minus that of another."""
 
     def compute(tables: Tables) -> Estimate:

@@ -7,12 +7,13 @@ rate; how many do is counted, with Clopper-Pearson intervals.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable, premise
 from featurespeed.ledger.evidence import Tables, as_estimate, largest_estimate, mean_estimate, register
-from featurespeed.papers.super_consistency.best_rates import Place, shift, shift_difference
+from featurespeed.papers.super_consistency.best_rates import Place, bounded_difference, bounded_shift, stable_shift
 from featurespeed.papers.super_consistency.no_limit.spec import COLD, LONG, PLAIN, WARM
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
@@ -70,7 +71,7 @@ register("slope of the initial sharpness in the width, muP of Fig. 1", _initial(
 
 
 def _shift(place: Place, span: float, size: str) -> Callable[[Tables], Estimate]:
-    return lambda tables: shift(tables, *place, span, size)
+    return lambda tables: bounded_shift(tables, *place, span, size)
 
 
 def _less_shift(first: Place, second: Place, span: float, size: str) -> Callable[[Tables], Estimate]:
@@ -81,7 +82,7 @@ def _less_shift(first: Place, second: Place, span: float, size: str) -> Callable
         if seeds[0] != seeds[1]:
             told = " and ".join(f"{count} of {label}" for count, (_, label) in zip(seeds, (first, second), strict=True))
             raise Undecidable(f"{told}: seeds are compared one by one, and must be as many")
-        return shift_difference(tables, first, second, span, size, absolute=True)
+        return bounded_difference(tables, first, second, span, size, absolute=True)
 
     return compute
 
@@ -89,6 +90,10 @@ def _less_shift(first: Place, second: Place, span: float, size: str) -> Callable
 register(
     "shift of the best learning rate for 8 times the depth, no 1/sqrt(L), warm-up",
     _shift((NO_SCALING, WARM), DEPTHS, "depth"),
+)
+register(
+    "shift of the best learning rate for 8 times the depth, no 1/sqrt(L)",
+    _shift((NO_SCALING, COLD), DEPTHS, "depth"),
 )
 register(
     "what warm-up takes from the shift over the depth, no 1/sqrt(L)",
@@ -113,23 +118,48 @@ register("shift of the best learning rate for 8 times the depth, no skips", _shi
 # --- what fails -------------------------------------------------------------------------------------------------------
 
 
-def _deepest_fail(place: Place) -> Callable[[Tables], Estimate]:
-    """Share of the seeds of which the deepest network fails at the best learning rate of the shallowest."""
+def _fail_at(place: Place, deepest: Callable[[Tables], int]) -> Callable[[Tables], Estimate]:
+    """Share of the seeds of which a network fails at the best learning rate of the shallowest: that of the first depth
+    which is at least ``deepest``.
+    """
 
     def compute(tables: Tables) -> Estimate:
         losses = late_losses(network(tables, *place, "depth"), "depth")
-        best = losses.best()[0]
+        best, deep = losses.best()[0], np.flatnonzero(losses.sizes >= deepest(tables))
         if best < 0:
             raise Undecidable(f"{place[1]}: at every learning rate some seed of L = {losses.sizes[0]} fails")
-        failed = int(np.isinf(losses.values[:, -1, best]).sum())
-        note = f"{place[1]}: L = {losses.sizes[-1]} at {losses.rates[best]:g}, {failed} of {len(losses.values)} fail"
+        if not len(deep):
+            raise Undecidable(f"{place[1]}: no network is as deep as L = {deepest(tables)}")
+        failed = int(np.isinf(losses.values[:, deep[0], best]).sum())
+        where = f"L = {losses.sizes[deep[0]]} at {losses.rates[best]:g}"
+        note = f"{place[1]}: {where}, {failed} of {len(losses.values)} fail"
         return as_estimate(proportion_interval(failed, len(losses.values)), note)
 
     return compute
 
 
-register("share of seeds of which the deepest network fails, no 1/sqrt(L)", _deepest_fail((NO_SCALING, COLD)))
-register("share of seeds of which the deepest network fails, Depth-muP", _deepest_fail(SCALED))
+def _deepest(tables: Tables) -> int:
+    return int(network(tables, NO_SCALING, COLD, "depth")["depth"].max())
+
+
+register("share of seeds of which the deepest network fails, no 1/sqrt(L)", _fail_at((NO_SCALING, COLD), _deepest))
+register("share of seeds of which a network as deep fails, Depth-muP", _fail_at(SCALED, _deepest))
+for _name, _place in (("no 1/sqrt(L)", (NO_SCALING, COLD)), ("Depth-muP", SCALED)):
+    register(
+        f"shift of the largest stable learning rate for 8 times the depth, {_name}",
+        partial(stable_shift, artefact=_place[0], label=_place[1], span=DEPTHS, size="depth"),
+    )
+
+
+# --- the sharpness without 1/sqrt(L) ----------------------------------------------------------------------------------
+
+
+def _slope_unscaled(tables: Tables) -> Estimate:
+    found, left_out = trained(tables, NO_SCALING, WARM, HESSIAN, size="depth")
+    return largest_estimate(late_exponents(found, WARM)[:, None], note=levels(found, WARM) + left_out)
+
+
+register("absolute slope of the late sharpness in the depth, no 1/sqrt(L), warm-up", _slope_unscaled)
 
 
 # --- the sharpness without skips --------------------------------------------------------------------------------------
@@ -137,11 +167,6 @@ register("share of seeds of which the deepest network fails, Depth-muP", _deepes
 
 def _late(tables: Tables) -> tuple:
     return trained(tables, NO_SKIPS, PLAIN, HESSIAN, size="depth")
-
-
-def _absolute_slope(tables: Tables) -> Estimate:
-    found, left_out = _late(tables)
-    return largest_estimate(late_exponents(found, PLAIN)[:, None], note=levels(found, PLAIN) + left_out)
 
 
 def _slope(tables: Tables) -> Estimate:
@@ -156,16 +181,15 @@ def _slope_scaled(tables: Tables) -> Estimate:
 
 @premise("trained below the loss of chance, no skips of Fig. 8")
 def plain_trained(tables: Tables) -> Condition:
-    """At the rate that is looked at the loss of every depth ends well below that of equal probabilities (means over
-    seeds): a network that does not learn has no sharpness of training.
+    """At the rate that is looked at the loss of every network ends well below that of equal probabilities: one that
+    does not learn has no sharpness of training.
     """
     rows, _ = without_failed_seeds(network(tables, NO_SKIPS, PLAIN, "depth"), HESSIAN, "depth")
     losses = late_losses(rows, "depth")
-    late = losses.values[..., np.isclose(losses.rates, _late(tables)[0].rate)].mean((0, 2))
+    late = losses.values[..., np.isclose(losses.rates, _late(tables)[0].rate)]
     chance = np.log(rows["output_dim"].max())
     return Condition(bool((late < LEARNED * chance).all()), f"loss at most {late.max():.3g}, chance {chance:.3g}")
 
 
-register("absolute slope of the late sharpness in the depth, no skips", _absolute_slope)
 register("slope of the late sharpness in the depth, no skips", _slope)
 register("slope of the late sharpness in the depth, Depth-muP", _slope_scaled)

@@ -40,7 +40,7 @@ def tabulate_fig01(records: pd.DataFrame) -> pd.DataFrame:
     ``sharpness`` and ``loss``: against the step, at the learning rate that is best for all widths. ``statistic``: shift
     of the best learning rate, and the exponent in the width of the late sharpness at every learning rate (x) measured.
     """
-    return artefact_table(*transfer_parts(records))
+    return artefact_table(*transfer_parts(records, bounded=False))
 
 
 def tabulate_fig26(records: pd.DataFrame) -> pd.DataFrame:

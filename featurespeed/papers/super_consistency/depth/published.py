@@ -1,0 +1,47 @@
+"""Best learning rates of the authors' own sweeps over the depth, and which runs may be compared with them.
+
+Read off plots of final training losses over learning rates in the notebooks of the repository
+lorenzonoci/nn_large_depth_width_landscape at 6c50081. Their ConvNet with skip connections under Depth-muP on CIFAR-10:
+one layer a block, 64 channels, batches of 128, 40 epochs (``visualize-Copy2``, cell 4); two layers a block, 16
+channels, 80 epochs, batch size not printed (``visualize``, cell 5). The rates are those of grids, :data:`STEPS` apart:
+a best one is known to half a step. The losses, as far as they could be read, stand in ``published.csv`` of this paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from featurespeed.data.spec import DataSpec
+from featurespeed.models.spec import ModelSpec
+from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
+
+#: Network -> depth L -> best base learning rate.
+BEST_RATES: Mapping[str, Mapping[int, float]] = MappingProxyType(
+    {
+        ONE: MappingProxyType({3: 0.22, 6: 0.38, 12: 0.38, 24: 0.49, 48: 0.49}),
+        TWO: MappingProxyType({3: 0.27, 6: 0.21, 12: 0.35, 24: 0.58, 48: 0.74, 96: 0.95, 192: 1.22}),
+    }
+)
+STEPS: Mapping[str, float] = MappingProxyType({ONE: 10 ** (1.5 / 13), TWO: 10 ** (2.5 / 23)})  # ratios of neighbours
+
+EPOCHS: Mapping[str, int] = MappingProxyType({ONE: 40, TWO: 80})
+LENGTH = 0.25  # share of their epochs that a run must have: best rates are larger in short training
+EXAMPLES = 50_000  # of CIFAR-10
+
+_LAYERS = {ONE: 1, TWO: 2}
+
+
+def comparable(settings: Mapping[str, Any], label: str) -> bool:
+    """Whether a network of a run, given by the settings and its label, is that of the sweep, on the same data, and
+    trained for a quarter of its epochs at least.
+    """
+    network = settings["networks"][label]
+    data = DataSpec.model_validate(network.get("data") or settings["data"])
+    model = ModelSpec.model_validate(network["model"])
+    theirs = ModelSpec(
+        kind="convnet", depth=model.depth, tau=1, convention="authors", layers_per_block=_LAYERS.get(label, 1)
+    )
+    epochs = (network.get("steps") or settings["steps"]) * (network["batch_size"] or EXAMPLES) / EXAMPLES
+    return data.name == "cifar10" and model == theirs and epochs >= LENGTH * EPOCHS[label]
