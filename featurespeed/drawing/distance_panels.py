@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from featurespeed.drawing.distance_rows import FLOOR, OVER_SIZE, SIZE_EXPONENT, TIME_EXPONENT
 from featurespeed.drawing.plotting import GUIDE, draw_flagged
@@ -23,6 +24,7 @@ from featurespeed.drawing.width_rows import SYMBOLS
 
 SHORT = {"training loss": "loss", "NTK eigenvalue": "NTK"}
 BESIDE = 1.12  # factor between points of several quantities at one size
+MANY = 40  # points of a line from which on their bars are fainter, in proportion: they would hide the points
 
 
 def rows_of(table: pd.DataFrame, panel: str) -> pd.DataFrame:
@@ -39,9 +41,9 @@ def draw_distances(
     for series, color in colors.items():
         line, floor, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, floors, laws))
         _draw_floor(ax, floor)
-        ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.22)
-        ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3, alpha=0.85)
-        ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+        _draw_distance(ax, line, color)
+        draw_flagged(ax, _flagged(line, rows_of(table, name), series), color)
+        ax.plot(law["x"], law["y"], color=color, linestyle=(0, (4, 2)), linewidth=1.3, zorder=6)
     for each in points:
         draw_points(ax, each, colors)
     if len(own):
@@ -56,38 +58,71 @@ def draw_distances(
     ax.set_xlabel("training step $t$")
 
 
+def _draw_distance(ax: Axes, line: pd.DataFrame, color: object) -> None:
+    """Points of one size above their bars, those of all sizes."""
+    faint = min(1.0, MANY / max(len(line), 1))
+    width, size = (0.9, 3.4) if faint == 1 else (0.6, 2.4)
+    ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=width, alpha=0.3 * faint, zorder=1.5)
+    ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=size, zorder=4)
+
+
+def _flagged(line: pd.DataFrame, curves: pd.DataFrame, series: str) -> pd.DataFrame:
+    """Distances at steps at which the curve of this size, or of the largest, is flagged: they are no better."""
+    sized = curves[curves["series"].str.contains(r"^[A-Z]=\d+$")]
+    largest = max(sized["series"], key=lambda one: int(one.split("=")[1]), default="")
+    suspect = sized[(sized["flag"] != "") & sized["series"].isin((series, largest))]
+    return line[line["x"].isin(suspect["x"])].assign(flag="of its curve")
+
+
+def hollow_points(figure: Figure) -> bool:
+    """Whether a figure has hollow points, which its legend must name then, and only then."""
+    lines = (line for ax in figure.axes for line in ax.lines if line.get_marker() == "o")
+    return any(len(line.get_xdata()) and line.get_markerfacecolor() == "white" for line in lines)
+
+
 def _draw_floor(ax: Axes, floor: pd.DataFrame) -> None:
     ax.plot(floor["x"], floor["y"], color=GUIDE, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
 
 
 def draw_exponents(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], size: str = "width") -> None:
     """b of the sizes above the noise floor, side by side for several quantities (``colors``), with intervals."""
-    own, missing = rows_of(table, TIME_EXPONENT), []
+    own, missing, sizes = rows_of(table, TIME_EXPONENT), [], rows_of(table, OVER_SIZE[size])["x"]
     own = own[own["series"].isin(colors)]
     for place, (name, color) in enumerate(colors.items()):
         rows = own[own["series"] == name].sort_values("x")
+        missing += _in_noise(table, name, rows)
         if rows.empty:
-            missing += [_short(name)] if len(rows_of(table, f"{FLOOR} | {name}")) else []
             continue
         x = rows["x"] * BESIDE ** (place - (len(colors) - 1) / 2)
         ax.vlines(x, rows["y_low"], rows["y_high"], color=color, linewidth=1.2)
         ax.plot(x, rows["y"], color=color, linestyle="", marker="o", markersize=4.5, label=_short(name))
         draw_flagged(ax, rows, color)
-    ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
     if len(own):
-        width_axis(ax, own["x"], kind=size)
-        headroom(ax, above=0.3)
+        ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+        width_axis(ax, [*own["x"], *sizes], kind=size)
+        headroom(ax, above=0.45 if missing else 0.3)
+        ax.set_ylabel("exponent $b$")
         ax.legend(loc="upper left", ncols=min(len(colors), 3), columnspacing=0.8, handletextpad=0.1, borderaxespad=0.1)
     else:
         ax.set_axis_off()
     if missing:
-        write(ax, f"in the noise: {', '.join(missing)}", y=0.82)
+        write(ax, f"in the noise: {'; '.join(missing)}", y=0.84)
     ax.set_title("exponent $b$ in time")
 
 
+def _in_noise(table: pd.DataFrame, name: str, told: pd.DataFrame) -> list[str]:
+    """A quantity without exponents, or the sizes at which it has none, if there were distances."""
+    series = rows_of(table, f"{FLOOR} | {name}")["series"].unique()
+    without = sorted({int(one.split("=")[1]) for one in series} - set(told["x"]))
+    if not without or len(without) == len(series):
+        return [_short(name)] * bool(without)
+    return [f"{_short(name)} at ${series[0].split('=')[0]}={', '.join(map(str, without))}$"]
+
+
 def _short(name: str) -> str:
-    quantity, _, network = name.partition(" | ")
-    return SHORT.get(quantity, quantity) + (f", {network}" if network else "")
+    """A quantity in few letters, without its network: that has a line of panels of its own."""
+    quantity = name.partition(" | ")[0]
+    return SHORT.get(quantity, quantity)
 
 
 def draw_over_size(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], size: str = "width") -> None:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from featurespeed.drawing.plotting import INK, log_ticks
 from featurespeed.drawing.transfer_rows import (
@@ -27,6 +28,8 @@ from featurespeed.drawing.transfer_rows import (
     TRANSFER,
 )
 from featurespeed.drawing.width_curves import (
+    ENDED,
+    GREY,
     HALO,
     draw_edge,
     draw_widths,
@@ -34,19 +37,24 @@ from featurespeed.drawing.width_curves import (
     left_out,
     legend_below,
     network_label,
+    shown,
     width_colors,
     write,
 )
 from featurespeed.drawing.width_rows import EDGE, SYMBOLS
 
-FAILED = ("diverged", "dead")
 BELOW = 1.6  # room below the lowest line
 MOST_NAMED = 9  # learning rates of a panel that all have their number at their tick
 LETTERS = 17  # an inch: of these numbers, with what lies between them
 LONGEST = 7  # letters of a number that is written out
 WHOLE = 0.05  # how far from a whole step of 2 a learning rate may be: grids are rounded
 SIDE_BY_SIDE = 0.07  # how far, in factors of 2, the crosses of all sizes are spread at one learning rate
+NARROW = 6  # factor below which a logarithmic axis has the evenly spaced ticks of a linear one
+WIDE = 1000  # factor from which on numbers at decades are enough
+LARGE = 1e5  # from here on, an axis over decades has powers of ten
+TWO_DECIMALS = 0.0995  # rounds to 0.1: from here on, numbers have two decimals
 GREYS = {"color": "#666666", "linestyle": ""}
+CHANCE_LINE = {"color": "#bbbbbb", "linewidth": 0.9}
 RATE, STEP = "base learning rate $\\eta_0$", "training step"
 
 
@@ -74,7 +82,7 @@ def draw_columns(table: pd.DataFrame, figure: Figure, order: Sequence[str]) -> n
         draw_sharpness(column[1], table, name, colors)
         column[0].set_xlabel(RATE)
         column[1].set_xlabel(STEP)
-        log_ticks(column[0].yaxis, pd.Series(column[0].get_ylim()))
+        plain_ticks(column[0].yaxis)
     for ax in axes[:, 1:].flat:
         ax.set_ylabel("")
     legends(figure, table, colors)
@@ -110,13 +118,13 @@ def draw_transfer(
 ) -> None:
     """Late loss against the learning rate, the best of every size marked and joined; failures are crosses on top."""
     own, best = panel(table, kind, name), panel(table, best, name)
-    trained = own[~own["flag"].isin(FAILED)]
+    trained = own[~own["flag"].isin(ENDED)]
     draw_widths(ax, trained, colors, marker="o", markersize=2.6)
     chance = own[own["series"] == CHANCE]
-    ax.plot(chance["x"], chance["y"], color="#cccccc", linewidth=0.8, zorder=1)
+    ax.plot(chance["x"], chance["y"], zorder=1, **CHANCE_LINE)
     draw_failures(ax, own, colors)
-    draw_best(ax, best, colors)
     rates = sorted(own["x"].unique())
+    draw_best(ax, best, colors, rates)
     ax.set_yscale("log")
     ax.set_xscale("log", base=2)
     name_rates(ax, rates)
@@ -125,7 +133,7 @@ def draw_transfer(
     ax.set_ylabel("late training loss")
     ax.set_title(f"{network_label(name)}: loss against learning rate")
     if kind == TRANSFER:
-        write(ax, shift_text(panel(table, STATISTICS, name), best["series"]), 0.03, 0.05)
+        write(ax, shift_text(panel(table, STATISTICS, name), list(best["series"])), 0.03, 0.05)
 
 
 def name_rates(ax: Axes, rates: list[float]) -> None:
@@ -152,7 +160,7 @@ def rate_text(rate: float) -> str:
 def draw_failures(ax: Axes, own: pd.DataFrame, colors: Mapping[str, object]) -> None:
     """Learning rates at which a width failed, side by side: a cross where it diverged, a slanted one where it died."""
     for place, (series, color) in enumerate(colors.items()):
-        rows = own[(own["series"] == series) & own["flag"].isin(FAILED)]
+        rows = own[(own["series"] == series) & own["flag"].isin(ENDED)]
         offset = 2 ** (SIDE_BY_SIDE * (place - (len(colors) - 1) / 2))
         for flag, marker in (("diverged", "P"), ("dead", "X")):
             at = rows[rows["flag"] == flag]
@@ -162,8 +170,8 @@ def draw_failures(ax: Axes, own: pd.DataFrame, colors: Mapping[str, object]) -> 
             )  # fmt: skip
 
 
-def draw_best(ax: Axes, best: pd.DataFrame, colors: Mapping[str, object]) -> None:
-    """The best learning rates, from width to width; hollow at the edge of the grid, and named there."""
+def draw_best(ax: Axes, best: pd.DataFrame, colors: Mapping[str, object], rates: Sequence[float]) -> None:
+    """The best learning rates, from width to width; hollow at the edge of the grid (``rates``), and named there."""
     best = best.set_index("series").reindex([series for series in colors if series in set(best["series"])])
     ax.plot(best["x"], best["y"], color=INK, linewidth=0.8, linestyle=(0, (2, 1.4)), zorder=5)
     for row in best.itertuples():
@@ -173,25 +181,33 @@ def draw_best(ax: Axes, best: pd.DataFrame, colors: Mapping[str, object]) -> Non
     flagged = best[best["flag"] != ""]
     if len(flagged):
         at = flagged.iloc[-1]
-        ax.annotate("grid edge", (at["x"], at["y"]), (0, -9), textcoords="offset points", ha="center", va="top",
+        # The words run into the panel: centred, they would lie on the axis.
+        side, shift = ("left", -4) if at["x"] ** 2 < rates[0] * rates[-1] else ("right", 4)
+        ax.annotate("grid edge", (at["x"], at["y"]), (shift, -9), textcoords="offset points", ha=side, va="top",
                     fontsize=8.5, color="#a04a1c", path_effects=HALO, zorder=9)  # fmt: skip
 
 
-def shift_text(statistics: pd.DataFrame, series: Iterable[str]) -> str:
-    """By how many factors of 2 the best learning rate moves over all sizes (``series``), with its interval."""
+def shift_text(statistics: pd.DataFrame, series: Sequence[str]) -> str:
+    """By how many factors of 2 the best learning rate moves over a ratio of sizes, with its interval."""
     own = statistics[statistics["series"] == SHIFT]
-    sizes = [int(name.split("=")[1]) for name in series]
-    if not len(own) or not sizes:
+    if not len(own) or not len(series):
         return ""
-    of_all = f"{max(sizes) // min(sizes)} ${SYMBOLS[size_of(series)]}$"
-    return f"shift of best $\\eta_0$ for {of_all}, log$_2$: {estimate(own.iloc[0])}"
+    ratio = f"{own['x'].iloc[0]:g} ${SYMBOLS[size_of(series)]}$"
+    return f"shift of best $\\eta_0$ for {ratio}, log$_2$: {estimate(own.iloc[0])}"
 
 
 def number(value: float) -> str:
-    """Two digits, with a proper sign of minus and infinity."""
+    """Two decimals, so that a bound of 1.01 does not read as 1, or two digits of what is smaller than 0.1; with a
+    proper sign of minus and infinity.
+
+    >>> [number(value) for value in (1.01, -7.5, 0.06, -0.0053, 0.0)]
+    ['1.01', '−7.50', '0.060', '−0.0053', '0.00']
+    """
     if np.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.2g}".replace("-", "−")
+    if value == 0 or abs(value) >= TWO_DECIMALS:
+        return shown(value)
+    return f"{value:#.2g}".replace("-", "−")
 
 
 def estimate(row: pd.Series) -> str:
@@ -217,9 +233,11 @@ def rate_of(table: pd.DataFrame, name: str) -> float:
 def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object], above: float = 0.3) -> None:
     """Sharpness against the step at one learning rate, with its threshold, and the exponent in the size."""
     own, rate = panel(table, "sharpness", name), rate_of(table, name)
-    write(ax, statistics_text(panel(table, STATISTICS, name), rate, SYMBOLS[size_of(own["series"])]), 0.97, 0.97)
+    told = statistics_text(panel(table, STATISTICS, name), rate, SYMBOLS[size_of(own["series"])])
+    write(ax, told or without_exponent(own), 0.97, 0.97)
     draw_widths(ax, own, colors)
-    draw_edge(ax, own)
+    draw_edge(ax, own, text="")
+    name_line(ax, own[own["series"] == EDGE], "$2/\\eta_0$")
     draw_edge(ax, own, ADAM_EDGE, "$2(1+\\beta_1)/(1-\\beta_1)$")
     ax.set_yscale("log")
     # The lines fill the panel; a band of few seeds may leave it, when one of them has almost died, and dead ones do.
@@ -227,6 +245,7 @@ def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str
     ax.set_ylim(alive.min() / BELOW, alive.max())
     headroom(ax, above)
     log_ticks(ax.yaxis, alive)
+    short_numbers(ax.yaxis)
     adam = (own["series"] == ADAM_EDGE).any()
     ax.set_ylabel("sharpness $\\lambda_1(D P^{-1} H)$" if adam else "sharpness $\\lambda_1(\\gamma^2 H)$")
     ax.set_title(f"{network_label(name)}: sharpness at $\\eta_0={rate:g}$")
@@ -242,12 +261,24 @@ def statistics_text(statistics: pd.DataFrame, rate: float, symbol: str) -> str:
     return "\n".join(lines)
 
 
+def without_exponent(own: pd.DataFrame) -> str:
+    """Why a panel has no exponent, where its lines tell."""
+    return "no exponent: a seed failed" if own["flag"].isin(ENDED).any() else ""
+
+
+def name_line(ax: Axes, line: pd.DataFrame, text: str) -> None:
+    """The name of a level line right of the panel, where no curve can lie on it."""
+    for height in line["y"].tail(1):
+        ax.annotate(text, (1, height), (3, 0), ("axes fraction", "data"), "offset points", ha="left", va="center",
+                    fontsize=9, color=GREY, annotation_clip=False)  # fmt: skip
+
+
 def draw_loss(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object]) -> None:
     """Training loss against the step."""
     own, rate = panel(table, "loss", name), rate_of(table, name)
     draw_widths(ax, own, colors)
     ax.set_yscale("log")
-    log_ticks(ax.yaxis, own["y"])
+    plain_ticks(ax.yaxis)
     ax.set_xlim(left=0)
     ax.set_ylabel("training loss")
     ax.set_title(f"{network_label(name)}: loss at $\\eta_0={rate:g}$")
@@ -258,7 +289,28 @@ def share_losses(axes: list[Axes]) -> None:
     low, high = zip(*(ax.get_ylim() for ax in axes), strict=True)
     for ax in axes:
         ax.set_ylim(min(low), max(high))
-        log_ticks(ax.yaxis, pd.Series([min(low), max(high)]))
+        plain_ticks(ax.yaxis)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis whose limits are set, enough of them also where it spans less than a decade.
+
+    With ticks at 1, 2, 3 and 5, an axis from 0.9 to 2.5 would have two, as one over two decades with ticks at 1.
+    """
+    low, high = sorted(axis.get_view_interval())
+    log_ticks(axis, pd.Series([low, high]))
+    if high < NARROW * low:
+        axis.set_major_locator(MaxNLocator(8 if high < NARROW * low / 2 else 5, steps=[1, 2, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+    elif 100 * low <= high < WIDE * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+
+
+def short_numbers(axis: Axis) -> None:
+    """Powers of ten on an axis over decades up to large numbers, of which some would be 100000 and some 1e+06."""
+    low, high = sorted(axis.get_view_interval())
+    if high >= LARGE and high >= 100 * low:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{round(np.log10(value))}}}$"))
 
 
 # --- legends ----------------------------------------------------------------------------------------------------------
@@ -281,7 +333,9 @@ def legends(figure: Figure, table: pd.DataFrame, colors: Mapping[str, object]) -
     if "grid edge" in flags:
         handles["at the edge of the grid"] = Line2D([], [], marker="D", markersize=6, markerfacecolor="white", **GREYS)
     crosses = kinds.str.endswith(TRANSFER)  # of the end of training, and of other moments
-    failed = set(table.loc[crosses, "flag"])
+    failed = set(table.loc[crosses, "flag"]) & set(ENDED)
+    if (table["series"] == CHANCE).any():
+        handles["loss at chance" + ", where failures are marked" * bool(failed)] = Line2D([], [], **CHANCE_LINE)
     if "diverged" in failed:
         handles["a seed diverged"] = Line2D([], [], marker="P", markersize=6, markeredgewidth=0, **GREYS)
     if "dead" in failed:

@@ -102,10 +102,10 @@ def test_columns_stand_in_the_order_of_the_room_under_titles_that_fit():
 @pytest.mark.parametrize(
     ("name", "label", "series", "rate", "claim"),
     [
-        ("sc_fig20", ONE, SHIFT, 0.0, "sc_fig20_transfer"),
-        ("sc_fig21", ADAM, SHIFT, 0.0, "sc_fig21_adam"),
-        ("sc_fig21", ADAMW, SHIFT, 0.0, "sc_fig21_adamw"),
-        ("sc_fig21", COMMON, SHIFT, 0.0, "sc_fig21_common"),
+        ("sc_fig20", ONE, SHIFT, 8.0, "sc_fig20_transfer"),
+        ("sc_fig21", ADAM, SHIFT, 16.0, "sc_fig21_adam"),
+        ("sc_fig21", ADAMW, SHIFT, 16.0, "sc_fig21_adamw"),
+        ("sc_fig21", COMMON, SHIFT, 16.0, "sc_fig21_common"),
     ],
 )
 def test_numbers_of_the_claims_stand_in_the_tables(name, label, series, rate, claim):

@@ -135,6 +135,28 @@ def test_diamonds_mark_the_median_onset_of_widths_that_fall():
     assert sorted(line.get_xdata()[0] for line in marks) == sorted(own["x"])
 
 
+def test_the_legend_says_of_what_the_diamonds_are_the_peak():
+    told = "peak of the three-point mean, from which it falls (median step, mean height over seeds)"
+    assert told in legend_texts(draw("sc_fig12", table("sc_fig12")))
+    without = table("sc_fig12")[~table("sc_fig12")["panel"].str.startswith("peak | ")]
+    assert told not in legend_texts(draw("sc_fig12", without))
+
+
+def hollow_diamonds(ax) -> list[int]:
+    """Widths at which the onset is hollow."""
+    lines = [line for line in ax.lines if line.get_marker() == "D" and line.get_markerfacecolor() == "white"]
+    return [min(WIDTHS, key=lambda width, own=x: abs(width - own)) for line in lines for x in line.get_xdata()]
+
+
+def test_onsets_that_stand_for_networks_that_never_fall_are_hollow():
+    axes = draw("sc_fig12", table("sc_fig12")).axes
+    assert hollow_diamonds(axes[2]) == [] and hollow_diamonds(axes[5]) == list(WIDTHS)
+    few = table("sc_fig12").copy()
+    never = few["panel"] == f"never | {AUGMENTED}"
+    few.loc[never, "y"] = few.loc[never, "x"].map(dict(zip(WIDTHS, (SEEDS, SEEDS // 2, 0, 0), strict=True)))
+    assert hollow_diamonds(draw("sc_fig12", few).axes[5]) == [WIDTHS[0]]
+
+
 def test_networks_that_never_fall_stand_at_the_last_step_and_are_counted():
     artefact = table("sc_fig12")
     for column in ("y", "y_low", "y_high"):
@@ -142,7 +164,8 @@ def test_networks_that_never_fall_stand_at_the_last_step_and_are_counted():
     assert panel(artefact, f"never | {AUGMENTED}")["y"].tolist() == [SEEDS] * 4
     assert panel(artefact, f"statistic | {AUGMENTED}", ONSET_EXPONENT).empty
     drawn = texts(draw("sc_fig12", artefact))
-    assert f"do not fall by $N$: 6, 6, 6, 6 of {SEEDS}" in drawn and drawn.count("do not fall") == 1
+    assert f"do not fall by $N$: 6, 6, 6, 6 of {SEEDS} (hollow: last step)" in drawn
+    assert drawn.count("do not fall") == drawn.count("too many for an exponent of the onset") == 1
     assert max(values(artefact, f"onset | {PLAIN}", RISES, "y_high")) < 12
 
 
@@ -221,6 +244,7 @@ def test_the_line_of_the_paper_is_dashed_at_twice_the_edge():
     assert {text.get_text() for text in ax.texts} >= {"$2/\\eta_0$", "$4/\\eta_0$"}
     heights = [line.get_ydata()[0] for line in ax.lines if line.is_dashed()]
     assert 8.0 in heights and ax.get_ylim()[1] > 8.0
+    assert [text.xy for text in ax.texts if text.get_text() == "$4/\\eta_0$"] == [(1, 8.0)]  # right of the panel
 
 
 def test_seeds_that_are_left_out_are_named_by_batch_size():

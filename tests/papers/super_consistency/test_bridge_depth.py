@@ -10,7 +10,7 @@ import pytest
 from featurespeed.drawing.plotting import new_figure
 from featurespeed.ledger.engine import Verdict, ledger
 from featurespeed.ledger.lint import faults
-from featurespeed.papers.super_consistency.bridge.depth_drawing import STYLES
+from featurespeed.papers.super_consistency.bridge.depth_drawing import AT_END, BARS, STYLES, WITHIN, WITHOUT
 from featurespeed.papers.super_consistency.bridge.depth_tables import BEFORE, BEST, ERROR, OBSERVED
 from featurespeed.papers.super_consistency.bridge.spec import OVER_DEPTH
 from tests.papers.cases import STYLE, criteria_of, drawing_of
@@ -101,6 +101,52 @@ def test_the_figure_prints_the_errors_and_names_the_networks(table):
     assert len(printed) == 1 and all(name in printed[0] for name in ("angle", "feature sensitivity", "sharpness"))
     assert len(figure.legends[0].get_texts()) == len(STYLES) == 4
     assert len({tuple(style.values()) for style in STYLES.values()}) == 4
+
+
+def drawn(table: pd.DataFrame):
+    """The lower panels of the figure: best learning rates and shifts."""
+    figure = new_figure(STYLE, *DRAWING.size)
+    DRAWING.draw(table, figure)
+    return figure.axes[4:]
+
+
+def legend_of(ax) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()] if ax.get_legend() else []
+
+
+def test_hollow_marks_and_bars_are_in_the_legends(table):
+    best, shifts = drawn(table.assign(flag=""))
+    assert legend_of(best) == [] and {WITHOUT, WITHIN, BARS} < set(legend_of(shifts))
+    flag = table["flag"].where(table["panel"] != BEST, "grid edge")
+    assert legend_of(drawn(table.assign(flag=flag))[0]) == [AT_END]
+
+
+def bars(ax) -> set[tuple[float, ...]]:
+    """Ends of all bars of a panel, rounded: x and y of the one and of the other."""
+    lines = [line for found in ax.collections if hasattr(found, "get_segments") for line in found.get_segments()]
+    return {tuple(round(float(value), 6) for end in line for value in end) for line in lines if len(line)}
+
+
+def test_bounds_of_shifts_are_bars_and_open_ones_reach_the_frame(table):
+    label, other = OVER_DEPTH[:2]
+    own = table.copy()
+    observed, predicted = own["panel"] == OBSERVED, own["panel"] == f"{BEFORE}angle"
+    own.loc[observed, ["y_low", "y_high"]] = math.nan
+    own.loc[observed & (own["series"] == label), ["y_low", "y_high"]] = -9.0, math.inf
+    ax, row = drawn(own)[1], own[predicted & (own["series"] == label)].iloc[0]
+    found, (left, right) = bars(ax), ax.get_xlim()
+    upright, level = (row.x, row.y_low, row.x, row.y_high), (-9.0, row.y, right, row.y)
+    assert {tuple(round(float(value), 6) for value in line) for line in (upright, level)} <= found
+    assert left < -9.0
+    height = round(float(own.loc[predicted & (own["series"] == other), "y"].iloc[0]), 6)
+    assert not [line for line in found if line[1] == line[3] == height]  # nothing is known of it
+
+
+def test_best_rates_within_a_decade_have_enough_numbers(table):
+    own = table["panel"] == BEST
+    ax = drawn(table.assign(y=table["y"].where(~own, 0.2 + 0.03 * table["x"])))[0]
+    low, high = ax.get_ylim()
+    assert len([tick for tick in ax.get_yticks() if low <= tick <= high]) >= 3
 
 
 def test_best_rates_at_an_end_of_the_grid_leave_errors_without_bounds():

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurespeed.drawing.transfer_panels import estimate
+from featurespeed.drawing.distance_panels import draw_distances
+from featurespeed.drawing.plotting import new_figure
+from featurespeed.drawing.transfer_panels import estimate, number, plain_ticks, short_numbers
 from featurespeed.drawing.transfer_rows import CHANCE, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.drawing.width_curves import shown
 from featurespeed.drawing.width_rows import EDGE
@@ -18,7 +20,7 @@ from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.statistics import jackknife_interval, mean_interval
 from featurespeed.sweeps.convergence import curves, distances
 from featurespeed.sweeps.transfer import of_network
-from tests.papers.cases import criteria_of, drawing_of
+from tests.papers.cases import STYLE, criteria_of, drawing_of
 from tests.papers.super_consistency.depth_cases import (
     DEPTHS,
     MEASURED,
@@ -43,8 +45,9 @@ from tests.papers.super_consistency.no_limit_cases import no_limit_tables
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # nothing empty is drawn
 FIGURES = {name: drawing_of(name) for name in ("sc_fig04", "sc_fig22", "sc_fig25")}
 RUNS = {"sc_fig04": transfer_runs, "sc_fig22": transfer_runs, "sc_fig25": spectrum_runs}
-TABLES = depth_tables() | {"sc_fig08": no_limit_tables()["sc_fig08"]}
+TABLES = depth_tables() | {name: no_limit_tables()[name] for name in ("sc_fig06", "sc_fig08")}
 BOUNDS = ["y", "y_low", "y_high"]
+STOPPED = "a seed has diverged, died or not converged"
 
 
 def stage(name: str) -> pd.DataFrame:
@@ -223,9 +226,47 @@ def test_failures_stand_at_chance_as_crosses_and_are_named():
         crosses = [line for line in drawn.axes[3].lines if line.get_marker() == marker and len(line.get_xdata())]
         assert len(crosses) == 1 and crosses[0].get_xdata()[0] == pytest.approx(rate, rel=0.2)
         assert not [line for line in drawn.axes[0].lines if line.get_marker() == marker and len(line.get_xdata())]
-    assert {"a seed diverged", "a seed died or ended at chance"} < set(legend_texts(drawn))
-    assert not {"a seed diverged", "a seed died or ended at chance"} & set(legend_texts(figure("sc_fig04")))
+    named = {"a seed diverged", "a seed died or ended at chance", "loss at chance, where failures are marked"}
+    assert named < set(legend_texts(drawn)) and not named & set(legend_texts(figure("sc_fig04")))
+    assert "loss at chance" in legend_texts(figure("sc_fig04"))
     assert "a seed has stopped or not converged" not in legend_texts(drawn)  # at rates that are not shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0119, "1.01"), (1.0, "1.00"), (0.82, "0.82"), (-7.52, "−7.52"), (12.34, "12.3"), (0.0996, "0.10"),
+        (0.0994, "0.099"), (0.06, "0.060"), (-0.0053, "−0.0053"), (0.0, "0.00"), (math.inf, "∞"), (-math.inf, "−∞"),
+    ],
+)  # fmt: skip
+def test_numbers_are_printed_with_what_sets_them_apart(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.92, 2.5), (1.07, 2.45), (1.75, 2.4), (0.68, 2.52), (0.3, 1.7), (0.02, 3)])
+def test_a_logarithmic_axis_has_enough_numbers_whatever_it_spans(low, high):
+    ax = new_figure(STYLE, 4, 3).subplots()
+    ax.set_yscale("log")
+    ax.set_ylim(low, high)
+    plain_ticks(ax.yaxis)
+    inside = [tick for tick in ax.yaxis.get_majorticklocs() if low <= tick <= high]
+    assert 3 <= len(inside) <= 8
+    assert all(ax.yaxis.get_major_formatter()(tick) == f"{tick:g}" for tick in inside)
+
+
+@pytest.mark.parametrize(("high", "text"), [(1e6, "$10^{4}$"), (5e4, "10000")])
+def test_large_numbers_of_an_axis_are_powers_of_ten(high, text):
+    ax = new_figure(STYLE, 4, 3).subplots()
+    ax.set_yscale("log")
+    ax.set_ylim(1, high)
+    plain_ticks(ax.yaxis)
+    short_numbers(ax.yaxis)
+    assert ax.yaxis.get_major_formatter()(1e4) == text
+
+
+def test_the_edge_is_named_beside_the_panel():
+    (edge,) = (text for text in figure("sc_fig04").axes[1].texts if text.get_text() == "$2/\\eta_0$")
+    assert (edge.xy, edge.xycoords, edge.get_ha()) == ((1, 2 / SHOWN), ("axes fraction", "data"), "left")
 
 
 # --- Figure 22 --------------------------------------------------------------------------------------------------------
@@ -299,10 +340,70 @@ def test_quantities_in_the_noise_have_no_exponent_and_are_named():
 
     few = {"rates": RATES[:3]}
     drawn = draw("sc_fig22", FIGURES["sc_fig22"].tabulate(transfer_runs(noisy, **few)))
-    assert f"in the noise: loss, {TWO}" in texts(drawn) and f"loss, {ONE}" not in texts(drawn)
+    assert in_noise(drawn) == ["", "in the noise: loss"]
     whole = draw("sc_fig22", FIGURES["sc_fig22"].tabulate(transfer_runs(noisy, noisy, **few)))
-    assert f"in the noise: loss, {TWO}, sharpness, {TWO}" in texts(whole)
-    assert "in the noise" not in texts(figure("sc_fig22"))
+    assert in_noise(whole) == ["", "in the noise: loss; sharpness"]
+    assert in_noise(figure("sc_fig22")) == ["", ""]
+
+
+def in_noise(drawn) -> list[str]:
+    """What is written in the panels of the exponents."""
+    return ["".join(text.get_text() for text in ax.texts) for ax in (drawn.axes[3], drawn.axes[7])]
+
+
+def test_depths_without_an_exponent_keep_their_place_and_are_named():
+    planted = table("sc_fig22")
+    loss_of_six = (planted["series"] == f"training loss | {TWO}") & (planted["x"] == 6)
+    of_twelve = planted["series"].str.endswith(f" | {TWO}") & (planted["x"] == 12)
+    drawn = draw("sc_fig22", planted[~((planted["panel"] == "exponent in time") & (loss_of_six | of_twelve))])
+    assert in_noise(drawn) == ["", "in the noise: loss at $L=6, 12$; sharpness at $L=12$"]
+    assert drawn.axes[7].get_xticks().tolist() == [3, 6, 12]
+    assert [text.get_text() for text in drawn.axes[7].get_legend().get_texts()] == ["loss", "sharpness"]
+
+
+def test_panels_of_figure_22_have_names_of_their_axes():
+    assert [ax.get_ylabel() for ax in figure("sc_fig22").axes] == ["training loss", "distance", "", "exponent $b$"] * 2
+
+
+def flagged(quantity: str, depth: int, step: int) -> pd.DataFrame:
+    """The planted table with one point of a curve that did not converge."""
+    found = table("sc_fig22").copy()
+    at = (found["panel"] == f"{quantity} | {TWO}") & (found["series"] == f"L={depth}") & (found["x"] == step)
+    assert at.sum() == 1
+    found.loc[at, "flag"] = "unconverged"
+    return found
+
+
+def hollow(ax) -> list[tuple[float, float]]:
+    lines = [line for line in ax.lines if line.get_marker() == "o" and line.get_markerfacecolor() == "white"]
+    return [(float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)]
+
+
+@pytest.mark.parametrize(("depth", "depths"), [(6, (6,)), (24, DEPTHS[:-1])])
+def test_distances_of_what_did_not_converge_are_hollow(depth, depths):
+    drawn, panel = draw("sc_fig22", flagged("sharpness", depth, 60)), f"distance | sharpness | {TWO}"
+    own = table("sc_fig22")[(table("sc_fig22")["panel"] == panel) & (table("sc_fig22")["x"] == 60)]
+    expected = own[own["series"].isin([f"L={one}" for one in depths])]
+    assert len(expected) and sorted(hollow(drawn.axes[6])) == sorted(zip(expected["x"], expected["y"], strict=True))
+    assert not any(hollow(ax) for place, ax in enumerate(drawn.axes) if place != 6)
+    assert STOPPED in legend_texts(drawn) and STOPPED not in legend_texts(figure("sc_fig22"))
+
+
+def test_hollow_points_are_in_the_legend_only_if_there_are_some():
+    """The sharpness at the start is in the table, but a distance at step 0 has no place on the axis."""
+    drawn = draw("sc_fig22", flagged("sharpness", 24, 0))
+    assert not any(hollow(ax) for ax in drawn.axes) and STOPPED not in legend_texts(drawn)
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(20, 0.3), (160, 0.075)])
+def test_bars_lie_under_the_points_and_are_fainter_where_there_are_many(count, alpha):
+    steps = np.arange(1.0, count + 1)
+    rows = {"panel": "distance | loss", "series": "L=3", "x": steps, "y": 1.0, "y_low": 0.5, "y_high": 1.5, "flag": ""}
+    ax = new_figure(STYLE, 4, 3).subplots()
+    draw_distances(ax, pd.DataFrame(rows), "loss", {"L=3": "black"})
+    (bars,), points = ax.collections, max(ax.lines, key=lambda line: len(line.get_xdata()))
+    assert bars.get_alpha() == pytest.approx(alpha) and bars.get_zorder() < points.get_zorder()
+    assert len(points.get_xdata()) == count == len(bars.get_segments())
 
 
 def test_a_network_without_distances_is_not_said_to_be_in_the_noise():
@@ -310,7 +411,7 @@ def test_a_network_without_distances_is_not_said_to_be_in_the_noise():
     found = FIGURES["sc_fig22"].tabulate(transfer_runs(lost))
     assert not (found["panel"] == f"distance | training loss | {TWO}").any()
     drawn = draw("sc_fig22", found)
-    assert "in the noise" not in texts(drawn) and "a seed has diverged, died or not converged" in legend_texts(drawn)
+    assert "in the noise" not in texts(drawn) and STOPPED in legend_texts(drawn)
 
 
 # --- Figure 25 --------------------------------------------------------------------------------------------------------

@@ -183,20 +183,20 @@ def test_sharpness_along_training_is_that_of_the_runs(name, label):
 @pytest.mark.parametrize(
     ("name", "label", "series", "x", "claim"),
     [
-        ("sc_fig06", WARM, SHIFT, 0.0, "sc_fig6_transfer"),
+        ("sc_fig06", WARM, SHIFT, 8.0, "sc_fig6_transfer"),
         ("sc_fig06", COLD, INITIAL_EXPONENT, 0.0, "sc_fig6_initial"),
-        ("sc_fig07", COLD, SHIFT, 0.0, "sc_fig7_transfer"),
+        ("sc_fig07", COLD, SHIFT, 16.0, "sc_fig7_transfer"),
         ("sc_fig07", COLD, INITIAL_EXPONENT, 0.0, "sc_fig7_initial"),
-        ("sc_fig08", PLAIN, SHIFT, 0.0, "sc_fig8_plain"),
+        ("sc_fig08", PLAIN, SHIFT, 8.0, "sc_fig8_plain"),
         ("sc_fig08", PLAIN, SHARPNESS_EXPONENT, 0.25, "sc_fig8_sharpness"),
     ],
 )
 def test_numbers_of_the_claims_stand_in_the_tables_and_are_printed(name, label, series, x, claim):
     row = statistic(table(name), label, series, x)
     assert row[BOUNDS].tolist() == pytest.approx(claims().loc[claim, ["value", "ci_low", "ci_high"]].tolist())
-    symbol, sizes = SIZES[name]
+    symbol, _ = SIZES[name]
     printed = {
-        SHIFT: f"shift of best $\\eta_0$ for {sizes[-1] // sizes[0]} ${symbol}$, log$_2$: {estimate(row)}",
+        SHIFT: f"shift of best $\\eta_0$ for {x:g} ${symbol}$, log$_2$: {estimate(row)}",
         INITIAL_EXPONENT: f"exponent in ${symbol}$ {estimate(row)}",
         SHARPNESS_EXPONENT: f"exponent in ${symbol}$ {estimate(row)} at $\\eta_0={x:g}$",
     }
@@ -204,8 +204,11 @@ def test_numbers_of_the_claims_stand_in_the_tables_and_are_printed(name, label, 
 
 
 def test_differences_of_the_shifts_in_the_tables_are_those_of_the_claims():
-    for claim, name, label in (("sc_fig6_warmup", "sc_fig06", WARM), ("sc_fig7_warmup", "sc_fig07", LONG)):
-        cold, warm = (statistic(table(name), own, SHIFT)["y"] for own in (COLD, label))
+    for claim, name, label, ratio in (
+        ("sc_fig6_warmup", "sc_fig06", WARM, 8),
+        ("sc_fig7_warmup", "sc_fig07", LONG, 16),
+    ):
+        cold, warm = (statistic(table(name), own, SHIFT, ratio)["y"] for own in (COLD, label))
         assert claims().loc[claim, "value"] == pytest.approx(abs(cold) - abs(warm))
 
 
@@ -213,11 +216,33 @@ def test_differences_of_the_shifts_in_the_tables_are_those_of_the_claims():
 def test_best_rates_are_drawn_against_the_size(name):
     lower = figure(name).axes[-1]
     symbol, sizes = SIZES[name]
-    assert [line.get_label() for line in lower.lines] == list(NETWORKS[name])
-    for line, label in zip(lower.lines, NETWORKS[name], strict=True):
+    lines = [line for line in lower.lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in lines] == list(NETWORKS[name])
+    for line, label in zip(lines, NETWORKS[name], strict=True):
         expected = [values(table(name), f"best | {label}", f"{symbol}={size}", "x")[0] for size in sizes]
         assert line.get_xdata().tolist() == list(sizes) and line.get_ydata().tolist() == expected
     assert lower.get_xlabel() == {"L": "depth $L$", "N": "width $N$"}[symbol]
+
+
+def test_best_rates_at_the_edge_of_the_grid_are_hollow_against_the_size_too():
+    planted = table("sc_fig06")
+    at = (planted["panel"] == f"best | {WARM}") & (planted["series"] == "L=12")
+    drawn = draw("sc_fig06", planted.assign(flag=planted["flag"].where(~at, "grid edge")))
+    edges = {label: set(planted.loc[(planted["panel"] == f"best | {label}") & (planted["flag"] != ""), "series"])
+             for label in (COLD, WARM)}  # fmt: skip
+    edges[WARM].add("L=12")
+    hollow = [line for line in drawn.axes[-1].lines if line.get_markerfacecolor() == "white"]
+    found = sorted(x for line in hollow for x in line.get_xdata())
+    assert found == sorted(int(series[2:]) for own in edges.values() for series in own)
+
+
+@pytest.mark.parametrize(("rate", "side"), [(RATES[0], "left"), (RATES[-1], "right")])
+def test_the_words_at_the_edge_of_the_grid_run_into_the_panel(rate, side):
+    planted = table("sc_fig06")
+    own = planted["panel"] == f"best | {COLD}"
+    found = planted.assign(x=planted["x"].where(~own, rate), flag=planted["flag"].where(~own, "grid edge"))
+    words = [text for text in draw("sc_fig06", found).axes[1].texts if text.get_text() == "grid edge"]
+    assert [text.get_ha() for text in words] == [side]
 
 
 # --- the first steps --------------------------------------------------------------------------------------------------
@@ -304,7 +329,7 @@ def test_shares_over_all_rates_are_those_of_the_runs_and_are_drawn(label):
         expected = [float(rate > TOO_MUCH * best(label, depth, DEPTHS, 0)) for rate in RATES]
         assert values(table("sc_fig06"), f"share that failed | {label}", f"L={depth}") == expected
         assert line.get_xdata().tolist() == list(RATES) and line.get_ydata().tolist() == expected
-    assert ax.get_title(loc="left") == f"{label}: share that failed"
+    assert ax.get_title(loc="left") == f"{label}: share that failed" and ax.get_ylabel() == "share of seeds"
 
 
 def test_rates_at_which_networks_diverged_are_crosses_at_the_end_and_named():
@@ -340,6 +365,8 @@ def test_where_some_network_fails_at_every_measured_rate_the_smallest_is_drawn_u
     assert not any("left out" in text for text in legend_texts(drawn))
     hollow = [line for line in drawn.axes[3].lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     assert [line.get_xdata().tolist() for line in hollow] == [[40]]
+    assert drawn.axes[3].texts[0].get_text() == "no exponent: a seed failed"
+    assert "no exponent" not in texts(figure("sc_fig06"))
 
 
 # --- the initial sharpness --------------------------------------------------------------------------------------------

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from featurespeed.drawing.transfer_panels import RATE, draw_columns, network_names, panel, rate_of, size_colors
+from featurespeed.drawing.transfer_panels import (
+    RATE,
+    draw_columns,
+    network_names,
+    panel,
+    rate_of,
+    short_numbers,
+    size_colors,
+)
 from featurespeed.drawing.width_curves import headroom, legend_below, network_label
 from featurespeed.drawing.width_rows import series_of
 from featurespeed.papers.super_consistency.adam.spec import ADAM, ADAMW, COMMON, ONE, ONE_NO_ROOT, TWO, TWO_NO_ROOT
@@ -48,6 +56,7 @@ def _draw(table: pd.DataFrame, figure: Figure, order: Sequence[str]) -> np.ndarr
         for text in column[1].texts:
             text.set_text(with_powers(text.get_text()))
         headroom(column[1], above=0.12, below=0)  # the name of the threshold stands right under the numbers
+        short_numbers(column[1].yaxis)
         if panel(table, "transfer", name)["x"].min() < SMALL:
             column[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e-5:.4g}"))
             column[0].set_xlabel(f"{RATE} in $10^{{-5}}$")

@@ -15,13 +15,14 @@ from featurespeed.drawing.transfer_panels import (
     draw_loss,
     draw_sharpness,
     estimate,
+    name_line,
     network_names,
     panel,
     share_losses,
     size_colors,
 )
 from featurespeed.drawing.transfer_rows import STATISTICS
-from featurespeed.drawing.width_curves import GREY, HALO, headroom, left_out, legend, width_axis, write
+from featurespeed.drawing.width_curves import GREY, headroom, left_out, legend, width_axis, write
 from featurespeed.drawing.width_rows import STATISTIC
 from featurespeed.papers.super_consistency.batch_size.spec import AUGMENTED, PLAIN
 from featurespeed.papers.super_consistency.batch_size.tables import (
@@ -34,11 +35,14 @@ from featurespeed.papers.super_consistency.batch_size.tables import (
     RISES,
     TWICE_THE_EDGE,
 )
+from featurespeed.sweeps.dependence import NEVER
 
 ORDER = (PLAIN, AUGMENTED)
 KINDS = {FALLS: ("begins to fall", "D", "-"), RISES: ("rises to $0.9 \\cdot 2/\\eta_0$", "o", (0, (4, 2)))}
 SHIFTED = {FALLS: 1.03, RISES: 1 / 1.03}  # factors by which points of one width are moved apart
 STOPPED = "a seed has stopped or not converged"
+#: Means over three probe steps may be largest before the curve of the mean over seeds is.
+PEAK = "peak of the three-point mean, from which it falls (median step, mean height over seeds)"
 
 
 def draw_fig12(table: pd.DataFrame, figure: Figure) -> None:
@@ -53,12 +57,12 @@ def draw_fig12(table: pd.DataFrame, figure: Figure) -> None:
     for ax, text in zip(axes[-1], (STEP, STEP, "width $N$"), strict=True):
         ax.set_xlabel(text)
     hollow = STOPPED if (table["flag"] != "").any() else ""
-    fallen = "begins to fall (median over seeds)" if table["panel"].str.startswith("peak | ").any() else ""
+    fallen = PEAK if table["panel"].str.startswith("peak | ").any() else ""
     legend(figure, colors, band="range over seeds", end=fallen, hollow=hollow, left_out=left_out(table))
 
 
 def draw_fall(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object]) -> None:
-    """Sharpness against the step, with diamonds where it begins to fall, and how far it does."""
+    """Sharpness against the step, with diamonds at the peak from which it falls, and how far it does."""
     draw_sharpness(ax, table, name, colors, above=0.45)
     for row in panel(table, "peak", name).itertuples():
         ax.plot([row.x], [row.y], marker="D", markersize=6, color=colors[row.series], markeredgecolor="white",
@@ -78,6 +82,10 @@ def draw_onset(ax: Axes, table: pd.DataFrame, name: str) -> None:
         bars = [rows["y"] - rows["y_low"], rows["y_high"] - rows["y"]]
         ax.errorbar(rows["x"] * SHIFTED[series], rows["y"], yerr=bars, color=color, marker=marker, markersize=5,
                     linestyle=style, linewidth=1.2, elinewidth=0.8, label=text)  # fmt: skip
+        if series == FALLS:
+            late = rows[rows["x"].isin(_never_falling(table, name))]
+            ax.plot(late["x"] * SHIFTED[series], late["y"], color=color, marker=marker, markersize=5, linestyle="",
+                    markerfacecolor="white", zorder=5)  # fmt: skip
     ax.set_title(f"{name}: steps against width")
     ax.set_ylabel("training step")
     if own.empty:
@@ -92,6 +100,12 @@ def draw_onset(ax: Axes, table: pd.DataFrame, name: str) -> None:
     write(ax, "\n".join(_onset_texts(table, name)), x=0.97)
 
 
+def _never_falling(table: pd.DataFrame, name: str) -> pd.Series:
+    """Widths whose median onset is the last step because more than half of the seeds do not fall."""
+    never = panel(table, "never", name)
+    return never.loc[2 * never["y"] > never["n"], "x"]
+
+
 def _onset_texts(table: pd.DataFrame, name: str) -> list[str]:
     own, never = panel(table, STATISTICS, name), panel(table, "never", name).sort_values("x")
     exponents = own[own["series"] == ONSET_EXPONENT]
@@ -99,7 +113,10 @@ def _onset_texts(table: pd.DataFrame, name: str) -> list[str]:
     texts += [f"log(onset with / without): {text}" for text in _between(table, DELAY, name)]
     if never["y"].any():
         counts = ", ".join(f"{count:.0f}" for count in never["y"])
-        texts.append(f"do not fall by $N$: {counts} of {never['n'].iloc[0]:.0f} (at the last step)")
+        place = "hollow: last step" if len(_never_falling(table, name)) else "counted as the last step"
+        texts.append(f"do not fall by $N$: {counts} of {never['n'].iloc[0]:.0f} ({place})")
+        if exponents.empty and never["y"].sum() > NEVER * never["n"].sum():
+            texts.append("too many for an exponent of the onset")
     return texts
 
 
@@ -115,7 +132,7 @@ def draw_fig13(table: pd.DataFrame, figure: Figure) -> None:
     axes = draw_columns(table, figure, names)
     for ax, name in zip(axes[1], names, strict=True):
         draw_twice_the_edge(ax, panel(table, "sharpness", name))
-        headroom(ax, above=0.1, below=0)  # what is written above must not touch the name of the upper line
+        headroom(ax, above=0.1, below=0)  # what is written above must not touch the upper line
 
 
 def _size(name: str) -> int:
@@ -123,9 +140,7 @@ def _size(name: str) -> int:
 
 
 def draw_twice_the_edge(ax: Axes, own: pd.DataFrame) -> None:
-    """The line that the paper draws, 4 over the learning rate, dashed and named at its right end."""
+    """The line that the paper draws, 4 over the learning rate, dashed and named."""
     line = own[own["series"] == TWICE_THE_EDGE].sort_values("x")
     ax.plot(line["x"], line["y"], color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=5)
-    for place in line[["x", "y"]].tail(1).itertuples(index=False):
-        ax.annotate("$4/\\eta_0$", tuple(place), (0, 3), textcoords="offset points", ha="right", fontsize=9, color=GREY,
-                    path_effects=HALO, zorder=9)  # fmt: skip
+    name_line(ax, line, "$4/\\eta_0$")

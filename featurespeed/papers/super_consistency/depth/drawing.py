@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featurespeed.drawing.distance_panels import draw_distances, draw_exponents, rows_of
+from featurespeed.drawing.distance_panels import draw_distances, draw_exponents, hollow_points, rows_of
 from featurespeed.drawing.plotting import INK, UNORDERED
 from featurespeed.drawing.transfer_panels import draw_lines, size_colors
 from featurespeed.drawing.width_curves import (
@@ -47,12 +47,14 @@ def draw_fig22(table: pd.DataFrame, figure: Figure) -> None:
         from_zero(line[0], loss)
         line[0].set_title(f"{name}: training loss")
         line[0].set_xlabel("training step")
+        line[0].set_ylabel("training loss")
+        line[1].set_ylabel("distance")
         for ax, quantity in zip(line[1:3], DISTANCES, strict=True):
             draw_distances(ax, table, f"{quantity} | {name}", colors)
             ax.set_title(f"{quantity}: distance to ${_deepest(table, name, colors)}$")
         kinds = {f"{quantity} | {name}": UNORDERED[place] for place, quantity in enumerate(DISTANCES)}
         draw_exponents(line[3], table, kinds, "depth")
-    hollow = STOPPED if (table["flag"] != "").any() else ""
+    hollow = STOPPED if hollow_points(figure) else ""
     legend(
         figure, colors, proxy=proxy, band=f"{BAND}; bars: standard error", hollow=hollow,
         fit=f"fit $a\\,t^b$ above the floor, first {WARM_UP:.0%} of the steps left out",

@@ -22,6 +22,7 @@ from featurespeed.drawing.transfer_panels import (
     network_names,
     panel,
     share_losses,
+    short_numbers,
     size_colors,
     size_of,
 )
@@ -102,6 +103,7 @@ def draw_failed(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, o
     ax.set_xscale("log", base=2)
     name_rates(ax, sorted(own["x"].unique()))
     ax.set_ylim(-0.04, 1.04)
+    ax.set_ylabel("share of seeds")
     ax.set_title(f"{network_label(name)}: share that failed")
 
 
@@ -119,16 +121,20 @@ def draw_over_size(axes: Sequence[Axes], table: pd.DataFrame, names: Sequence[st
     for _, row in exponents[exponents["series"] == INITIAL_EXPONENT].iterrows():
         write(upper, f"exponent in ${SYMBOLS[kind]}$ {estimate(row)}")
     headroom(upper, ROOM)
+    short_numbers(upper.yaxis)
     upper.set_title("initial sharpness")
     if own.empty:
         write(upper, "not measured")
     for place, (name, color) in enumerate(kinds.items()):
         best = panel(table, "best", name)
-        x = best["series"].str.split("=").str[1].astype(float)
-        order = x.argsort()
+        best = best.assign(size=best["series"].str.split("=").str[1].astype(float)).sort_values("size")
         # Rates lie on a grid, so that lines often coincide: the later ones are thinner.
         style = {"markersize": 9 - 2.5 * place, "linewidth": 3.2 - place, "label": network_label(name)}
-        lower.plot(x.iloc[order], best["x"].iloc[order], color=color, marker="D", **style)
+        lower.plot(best["size"], best["x"], color=color, marker="D", **style)
+        edge = best[best["flag"] != ""]
+        if len(edge):
+            lower.plot(edge["size"], edge["x"], color=color, marker="D", markerfacecolor="white", linestyle="",
+                       markersize=style["markersize"] - 1)  # fmt: skip
     rates = pd.concat([panel(table, "best", name)["x"] for name in names])
     lower.set_yscale("log", base=2)
     if len(rates):
