@@ -23,6 +23,9 @@ $(if $(filter-out $(SCALES),$(SCALE)),$(error make variable SCALE = '$(SCALE)': 
 $(if $(filter-out $(ARTEFACTS),$(ARTEFACT)),$(error make variable ARTEFACT = '$(ARTEFACT)': unknown artefact, allowed: $(ARTEFACTS)))
 $(if $(filter-out all,$(CORES))$(if $(CORES),,empty),$(if $(NUMBER),,$(error make variable CORES = '$(CORES)': allowed: all or a number from 1)))
 $(if $(CONFIG),$(if $(wildcard $(CONFIG)),,$(error make variable CONFIG = '$(CONFIG)': no such file, allowed: a YAML file like config.yaml)))
+# Snakemake's own message about a file without settings does not say which one it is.
+settings = $(shell grep -m1 '^[[:space:]]*[^[:space:]#]' '$(subst ','"'"',$1)')
+$(foreach file,$(CONFIG),$(if $(call settings,$(file)),,$(error make variable CONFIG = '$(file)': holds no settings, allowed: a YAML file like config.yaml, or no CONFIG)))
 
 # --- environment ------------------------------------------------------------------------------------------------------
 VENV := .venv/bin/python

@@ -214,7 +214,7 @@ def test_a_layer_that_the_depth_does_not_count_knows_it_from_common_rates_only()
             "^layer_rates = 'common': .*SP has no gamma; use MUP or DEPTH_MUP, or",
         ),
         ("MUP", "sgd", {"layer_rates": "common"}, "^layer_rates = 'common': sgd has 'table' .*, or use adam or adamw$"),
-        ("MUP", "sgd", {"depth_rates": False}, "^depth_rates = False: no rate of sgd .*, or use adam or adamw$"),
+        ("MUP", "sgd", {"depth_rates": False}, "^depth_rates = false: no rate of sgd .*, or use adam or adamw$"),
     ],
 )
 def test_choices_of_rates_that_do_not_exist_are_refused_with_the_remedy(parameterization, optimizer, choice, message):

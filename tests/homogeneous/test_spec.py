@@ -25,7 +25,7 @@ NETWORK: dict[str, Any] = {"pattern": 2, "base_width": 4}
 @pytest.mark.parametrize(
     ("kind", "block", "path", "value", "message"),
     [
-        (NetworkSpec, NETWORK, "base_width", None, "parameters = None, base_width = None: give one of them"),
+        (NetworkSpec, NETWORK, "base_width", None, "parameters = null, base_width = null: give one of them"),
         (NetworkSpec, NETWORK, "parameters", 900, "parameters = 900, base_width = 4: give one of them"),
         (NetworkSpec, NETWORK, "pattern", -1, "greater than or equal to 0"),
         (NetworkSpec, NETWORK, "kind", "transformer", "'mlp' or 'convnet'"),

@@ -107,8 +107,9 @@ BAD = {
     "unknown artefact": ({"fsf_fig9": {"width": 3}}, ["fsf_fig9", '{"width": 3}', "fsf_fig1a"]),
     "unknown scale": ({"scale": "huge"}, ["scale = 'huge'", "smoke, laptop, gpu, paper"]),
     "misspelt scale": ({"scale": "smok"}, ["scale = 'smok'", "did you mean 'smoke'?"]),
-    "scale of a wrong type": ({"scale": ["smoke"]}, ["scale = ['smoke']", "smoke, laptop, gpu, paper"]),
-    "no scale": ({"scale": None}, ["scale = None", "smoke, laptop, gpu, paper"]),
+    "scale of a wrong type": ({"scale": ["smoke"]}, ['scale = ["smoke"]', "smoke, laptop, gpu, paper"]),
+    "no scale": ({"scale": None}, ["scale = null", "smoke, laptop, gpu, paper"]),
+    "scale that is a truth value": ({"scale": True}, ["scale = true", "smoke, laptop, gpu, paper"]),
     # wrong types
     "text for a width": ({"fsf_fig1a": {"width": "wide"}}, ["fsf_fig1a.width", '"wide"', "integer"]),
     "text that looks like a width": ({"fsf_fig1a": {"width": "64"}}, ["fsf_fig1a.width", '"64"', "integer"]),
@@ -121,12 +122,24 @@ BAD = {
     "nothing for a block": ({"fsf_fig1a": None}, ["fsf_fig1a = null", "block"]),
     "text for a step": ({"fsf_fig1a": {"finite_step": "small"}}, ["fsf_fig1a.finite_step", '"small"', "number"]),
     "truth value for a step": ({"fsf_fig1a": {"finite_step": True}}, ["fsf_fig1a.finite_step", "true", "number"]),
+    "text that looks like a step": ({"fsf_fig1a": {"finite_step": "0.1"}}, ["finite_step", '"0.1"', "a number"]),
+    "text for a learning rate": (
+        {"sc_fig04": {"networks": {"1 layer a block": {"learning_rates": ["0.1", 0.2, 0.4]}}}},
+        ["sc_fig04.networks.1 layer a block.learning_rates.0", '"0.1"', "a number"],
+    ),
+    "one number for several": (
+        {"sc_fig21": {"networks": {"Adam": {"optimizer": {"betas": 0.9}}}}},
+        ["sc_fig21.networks.Adam.optimizer.betas = 0.9", "must be a list"],
+    ),
     "truth value for a target": ({"fsf_fig2a": {"target": False}}, ["fsf_fig2a.target", "false", "number"]),
     "truth value in a grid": (
         {"fsf_fig1c": {"branch_scale_grid": {"high": True}}},
         ["fsf_fig1c.branch_scale_grid.high", "true", "number"],
     ),
-    "list for branch scales": ({"fsf_fig1a": {"branch_scales": [1]}}, ["fsf_fig1a.branch_scales", "[1]", "dictionary"]),
+    "list for branch scales": (
+        {"fsf_fig1a": {"branch_scales": [1]}},
+        ["fsf_fig1a.branch_scales", "[1]", "block of settings"],
+    ),
     "truth value for a branch scale": (
         {"fsf_fig1a": {"branch_scales": {"x": True}}},
         ["branch_scales.x", "true", "[0, 1]"],

@@ -115,6 +115,11 @@ def test_a_figure_has_what_it_shows(name, quantity):
 @pytest.mark.parametrize("name", OVER_DEPTH)
 def test_a_figure_over_the_depth_has_several_depths_and_one_width(name):
     label = first(SMOKE.params(name)["networks"])
+    model = SMOKE.params(name)["networks"][label]["model"]
+    none = (f"networks.{label}.depths = null", "over the depth", "at least 2")
+    assert_refused(
+        name, lambda params: params["networks"][label].update(depths=None, widths=[4, 8], model=model), *none
+    )
     one = (f"networks.{label}.depths = [3]", "over the depth", "at least 2")
     assert_refused(name, lambda params: params["networks"][label].update(depths=[3], widths=[4, 8]), *one)
     both = (f"networks.{label}.depths = [3, 6]", "widths = [4, 8]", "give one width or leave depths out")
@@ -136,11 +141,11 @@ DENIED = [
     ("sc_fig06", "no warm-up", "optimizer.warmup_steps", 5, "must be 0, as the label says"),
     ("sc_fig06", "warm-up", "optimizer.warmup_steps", 0, "must be longer than that of networks.no warm-up, 0"),
     ("sc_fig06", "warm-up", "optimizer.warmup_steps", 21, "at most steps = 20"),
-    ("sc_fig06", "warm-up", "depths", [3, 9], "must be that of networks.no warm-up"),
     ("sc_fig06", "warm-up", "parameterization", "DEPTH_MUP", "must be MUP, as the label says"),
     ("sc_fig07", "long warm-up", "optimizer.warmup_steps", 5, "must be longer than that of networks.short warm-up, 5"),
     ("sc_fig07", "long warm-up", "parameterization", "MUP", "must be SP, as the label says"),
-    ("sc_fig07", "short warm-up", "widths", [4, 16], "must be that of networks.no warm-up"),
+    ("sc_fig06", "warm-up", "depths", [3, 9], "depths = [3, 9]: must be that of networks.no warm-up, [3, 6]"),
+    ("sc_fig07", "short warm-up", "widths", [4, 16], "widths = [4, 16]: must be that of networks.no warm-up, null"),
     ("sc_fig07", "long warm-up", "optimizer.name", "adam", "must be that of networks.no warm-up"),
     ("sc_fig08", "no skips", "model.tau", 1, "must be 0, as the label says"),
     ("sc_fig20", "1 layer a block", "optimizer.depth_rates", False, "must be null or true, as the label says"),
@@ -184,6 +189,15 @@ def test_a_network_without_a_place_in_the_figure_is_not_trained():
         params["networks"]["one more"] = params["networks"]["no skips"]
 
     assert_refused("sc_fig08", edit, "networks.one more: has no place in the figure, allowed: no skips")
+
+
+def test_a_label_of_the_figure_may_be_meant():
+    def edit(params: dict) -> None:
+        params["networks"]["Warmup"] = params["networks"]["warm-up"]
+
+    assert_refused(
+        "sc_fig06", edit, "networks.Warmup: has no place", "allowed: no warm-up; warm-up; did you mean 'warm-up'"
+    )
 
 
 def test_losses_are_recorded_and_eigenvalues_exist():

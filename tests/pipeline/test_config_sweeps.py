@@ -76,6 +76,93 @@ def test_weights_are_kept_of_the_rates_at_which_some_artefact_measures():
     )
 
 
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+RATES = {"learning_rates": [0.1, 0.2]}
+WRONG_LABELS = {
+    "one letter too many": (
+        {"sc_fig04": {"networks": {"1 layers a block": RATES}}},
+        'config: sc_fig04.networks.1 layers a block = {"learning_rates": [0.1, 0.2]}: unknown label, without model,'
+        " parameterization, batch_size; known: 1 layer a block; 2 layers a block; did you mean '1 layer a block'?",
+    ),
+    "a model alone": (
+        {"sc_fig08": {"networks": {"no skip": {"model": {"tau": 0}}}}},
+        'config: sc_fig08.networks.no skip = {"model": {"tau": 0}}: unknown label, without parameterization,'
+        " learning_rates, batch_size; known: no skips; did you mean 'no skips'?",
+    ),
+    "no text": (
+        {"sc_fig04": {"networks": {1: RATES}}},
+        "config: sc_fig04.networks.1 = {",
+    ),
+    "small letters": (
+        {"sc_fig21": {"networks": {"Adamw": {"batch_size": 8}}}},
+        "known: Adam; AdamW; Adam, one rate for all layers; did you mean 'AdamW'?",
+    ),
+    "a room where others may be added": (
+        {"sc_fig01": {"networks": {"mup": {"measured": [0.7]}}}},
+        "without model, parameterization, learning_rates, batch_size; known: muP; NTP; did you mean 'muP'?",
+    ),
+    "a block like another": (
+        {"sc_bridge": {"networks": {"muP over deph": {"steps": 400}}}},
+        "Depth-muP over depth; muP over depth; did you mean 'muP over depth'?",
+    ),
+    "a run": (
+        {"sc_sharpness_methods": {"runs": {"ConvNets": {"width": 4}}}},
+        'config: sc_sharpness_methods.runs.ConvNets = {"width": 4}: unknown label, without model,',
+    ),
+    "nothing like it": (
+        {"sc_fig01": {"networks": {"third": {}}}},
+        "learning_rates, batch_size; known: muP; NTP (and",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LABELS)
+def test_a_label_that_is_written_wrong_is_told_from_those_that_are_known(case):
+    change, words = WRONG_LABELS[case]
+    with pytest.raises(ConfigError) as fault:
+        load(change)
+    line = str(fault.value)
+    assert words in line and "unknown label" in line and "\n" not in line, line
+
+
+def test_a_whole_network_with_a_fault_is_none_with_a_wrong_label():
+    """Nor is one of which a block inside lacks a value."""
+    model = {"kind": "convnet", "depth": 2}
+    network = {"model": model, "parameterization": "MUP", "learning_rates": [0.5, 1, 2], "batch_size": 16}
+    assert "third" in load({"sc_fig27": {"networks": {"third": network}}}).sc_fig27.networks
+    for change, words in (
+        ({"batch_size": 0}, "networks.third.batch_size = 0: "),
+        ({"model": {"kind": "convnet"}}, "networks.third.model.depth: missing"),
+    ):
+        with pytest.raises(ConfigError, match=f"^config: sc_fig27.{words}"):
+            load({"sc_fig27": {"networks": {"third": network | change}}})
+
+
+@pytest.mark.parametrize("value", [None, 3, [1]])
+@pytest.mark.parametrize(
+    ("artefact", "key", "label"),
+    [
+        ("sc_fig04", "networks", "1 layer a block"),
+        ("beos_fig1", "networks", "r = 0"),
+        ("sc_sharpness_methods", "runs", "MLP"),
+    ],
+)
+def test_a_network_is_a_block_of_settings(artefact, key, label, value):
+    with pytest.raises(ConfigError) as fault:
+        load({artefact: {key: {label: value}}})
+    given = "null" if value is None else value
+    assert str(fault.value).startswith(f"config: {artefact}.{key}.{label} = {given}: must be a block of settings")
+
+
+def test_a_label_of_the_settings_of_a_figure_may_be_meant():
+    """Of what is shown, or of the base of a network."""
+    with pytest.raises(ConfigError, match="shown = 'mup': unknown network, allowed: muP, NTP; did you mean 'muP'?"):
+        load({"sc_fig24": {"shown": {"mup": 0.7}}})
+    with pytest.raises(ConfigError, match="base.Convnet: unknown network 'Convnet', .*; did you mean 'ConvNet'?"):
+        load({"sc_conventions": {"base": {"Convnet": "SimpleConvNet"}}})
+
+
 # --- like -------------------------------------------------------------------------------------------------------------
 
 
@@ -89,13 +176,35 @@ def test_a_change_reaches_the_blocks_that_are_like_the_changed_one():
     ("change", "words"),
     [
         ({"like": "sc_fig99"}, ["sc_fig24.like = 'sc_fig99'", "did you mean"]),
-        ({"like": "sc_fig11"}, ["sc_fig24.like = 'sc_fig11'", "says like itself"]),
+        ({"like": "sc_fig11"}, ["sc_fig24.like = 'sc_fig11'", "is like sc_fig01 itself", "such as sc_fig01"]),
+        ({"like": True}, ["sc_fig24.like = true: unknown"]),
+        ({"like": ["sc_fig01"]}, ['sc_fig24.like = ["sc_fig01"]: unknown']),
     ],
 )
 def test_like_names_a_block_that_stands_by_itself(change, words):
     with pytest.raises(ConfigError) as fault:
         load({"sc_fig24": change})
     assert all(word in str(fault.value) for word in words)
+
+
+CIRCLES = {
+    "sc_fig22 -> sc_fig22": {"sc_fig22": {"like": "sc_fig22"}},
+    "sc_fig04 -> sc_fig22 -> sc_fig04": {"sc_fig04": {"like": "sc_fig22"}},
+    "sc_fig04 -> sc_bridge -> sc_fig25 -> sc_fig04": {
+        "sc_fig04": {"like": "sc_bridge"},
+        "sc_bridge": {"like": "sc_fig25"},
+    },
+}
+
+
+@pytest.mark.parametrize("circle", CIRCLES)
+def test_blocks_that_are_like_each_other_are_named(circle):
+    artefact, source = circle.split(" -> ")[:2]
+    with pytest.raises(ConfigError) as fault:
+        load(CIRCLES[circle])
+    assert str(fault.value) == (
+        f"config: {artefact}.like = '{source}': is in a circle, {circle}; name a block that is like no other"
+    )
 
 
 def test_a_block_may_stand_by_itself_at_another_scale():

@@ -55,7 +55,7 @@ REFUSED = {
         SweepSpec,
         {},
         {"model": {"kind": "convnet", "depth": 3, "convention": "authors"}, "depths": [3, 4]},
-        r"networks\.muP: depth = 4: blocks of 3 equal stages",
+        r"depths = \[3, 4\]: depth = 4: blocks of 3 equal stages, a multiple of 3",
     ),
     "strides that leave nothing": (
         SweepSpec,
@@ -82,6 +82,13 @@ REFUSED = {
         r"shown\.muP = 2: curvature is not measured there, allowed: \[1\.0\]",
     ),
     "nothing early": (EarlySpec, {"shown": {"muP": 1.0}, "early_steps": 5}, {}, r"early_steps = 5: fewer than 2 of"),
+    "early, beyond the end": (
+        EarlySpec,
+        {"shown": {"muP": 1.0}, "early_steps": 21},
+        {},
+        "early_steps = 21: at most steps = 20",
+    ),
+    "a rate that is text": (SweepSpec, {}, {"learning_rates": ["0.5", 1.0]}, "input should be a number"),
     "a step that is not reached": (
         SweepSpec,
         {"probe_steps": [0, 10, 21]},

@@ -270,7 +270,7 @@ def test_the_state_of_an_optimizer_holds_what_it_needs_and_no_more():
         ),
         (
             {"name": "sgd", "depth_rates": True},
-            "depth_rates = True: no rate of sgd carries the depth; leave it out, or",
+            "depth_rates = true: no rate of sgd carries the depth; leave it out, or",
         ),
         ({"name": "adam", "layer_rates": "authors"}, "'table' or 'common'"),
     ],

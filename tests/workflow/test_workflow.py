@@ -433,6 +433,18 @@ def run_make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("content", ["", "\n", "# sc_fig04: {seeds: 3}\n  # no more\n"])
+def test_a_file_without_settings_is_named(tmp_path, content):
+    """Snakemake would end in two lines that do not name it."""
+    file = tmp_path / "it's mine.yaml".replace(" ", "_")
+    file.write_text(content)
+    for files in (f"{file}", f"config.yaml {file}"):
+        done = run_make(f"CONFIG={files}")
+        assert_one_line(done, [f"CONFIG = '{file}': holds no settings, allowed: a YAML file like config.yaml"])
+        assert done.stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("variable", MAKE_BAD)
 def test_bad_make_variable_ends_in_one_line_before_any_job(variable):
     done = run_make(variable)

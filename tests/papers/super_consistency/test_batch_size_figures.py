@@ -321,25 +321,54 @@ def test_augmentation_is_where_the_figure_says():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("batch_size", 16), ("learning_rates", [0.25]), ("data", DIGITS | MOVED | {"examples": 100})]
+    ("key", "value", "text"),
+    [
+        ("batch_size", 16, "batch_size = 16"),
+        ("learning_rates", [0.25], "learning_rates = [0.25]"),
+        ("data", DIGITS | MOVED | {"examples": 100}, "data.examples = 100"),
+    ],
 )
-def test_networks_of_figure_12_differ_in_augmentation_only(key, value):
+def test_networks_of_figure_12_differ_in_augmentation_only(key, value, text):
     params = settings("sc_fig12")
     params["networks"][AUGMENTED][key] = value
-    assert f"networks.{AUGMENTED}.{key}: must differ from networks.{PLAIN} in crop" in refusal("sc_fig12", params)
+    found = refusal("sc_fig12", params)
+    assert f"networks.{AUGMENTED}.{text}: must be that of networks.{PLAIN}" in found
+    assert "; only crop, flip, rotation may differ" in found
 
 
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
         ("batch_size", 12, "networks.4B.batch_size = 12: must be 4 times that of networks.B, 4"),
-        ("batch_size", None, "networks.4B.batch_size = None: must be 4 times that of networks.B, 4"),
+        ("batch_size", None, "networks.4B.batch_size = null: must be 4 times that of networks.B, 4"),
         ("steps", 10, "networks.4B.steps = 10: must be 5, as many epochs as networks.B has"),
-        ("parameterization", "NTP", "networks.4B.parameterization: must be that of networks.B"),
-        ("widths", [4, 16], "networks.4B.widths: must be that of networks.B"),
+        ("parameterization", "NTP", "networks.4B.parameterization = NTP: must be that of networks.B, MUP"),
+        ("widths", [4, 16], "networks.4B.widths = [4, 16]: must be that of networks.B, null"),
     ],
 )
 def test_batch_sizes_have_equal_epochs_and_nothing_else_differs(key, value, text):
     params = settings("sc_fig14")
     params["networks"]["4B"][key] = value
     assert text in refusal("sc_fig14", params)
+
+
+@pytest.mark.parametrize(
+    ("steps", "own", "text"),
+    [
+        (21, None, "steps = 21: must be a multiple of 4, or networks.2B would need 10.5 steps for as many epochs"),
+        (22, None, "steps = 22: must be a multiple of 4, or networks.4B would need 5.5 steps for as many epochs"),
+        (24, 22, "networks.B.steps = 22: must be a multiple of 4, or networks.4B would need 5.5 steps"),
+        (24, None, "networks.2B.steps = 10: must be 12, as many epochs as networks.B has"),
+    ],
+)
+def test_larger_batches_have_as_many_epochs_in_whole_steps(steps, own, text):
+    params = settings("sc_fig13")
+    params["steps"], params["networks"]["B"]["steps"] = steps, own
+    assert text in refusal("sc_fig13", params)
+
+
+def test_batch_sizes_are_numbers():
+    params = settings("sc_fig14")
+    for network in params["networks"].values():
+        network["batch_size"] = None
+    assert "networks.B.batch_size = null: must be a number" in refusal("sc_fig14", params)

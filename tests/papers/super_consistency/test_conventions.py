@@ -47,7 +47,7 @@ def model(label: str, **choices) -> Callable[[dict], object]:
 REFUSED = {
     "a base that is not there": (
         lambda settings: settings["base"].update({POOLED: "ConvNets"}),
-        [f"base.{POOLED}: unknown network 'ConvNets'", "allowed: 2-layer ConvNet, ours, "],
+        [f"base.{POOLED}: unknown network 'ConvNets'", "allowed: 2-layer ConvNet, ours; ", "did you mean 'ConvNet'?"],
     ),
     "a variant that is not there": (
         lambda settings: settings["base"].update({"ConvNet, gain 1": "ConvNet"}),
@@ -85,6 +85,11 @@ REFUSED = {
         network(POOLED, batch_size=16),
         [f"networks.{POOLED}.batch_size = 16: must be that of its base 'ConvNet', 8; only the model and its"],
     ),
+    "another warm-up": (
+        network(POOLED, optimizer={"warmup_steps": 5}),
+        [f"networks.{POOLED}.optimizer.warmup_steps = 5: must be that of its base 'ConvNet', 0; only the model"],
+    ),
+    "the full batch": (network(POOLED, batch_size=None), ["batch_size = null: must be that of its base 'ConvNet', 8"]),
     "other widths": (network(POOLED, widths=[4, 16]), [f"networks.{POOLED}.widths = [4, 16]: must be that"]),
     "no step 0": (
         lambda settings: settings.update(probe_steps=[5, 10]),

@@ -53,9 +53,7 @@ class BatchSpec(TransferSpec):
         self._check_that_steps_divide()
         first = self.networks["B"]
         if first.batch_size is None:
-            raise ValueError(
-                "networks.B.batch_size = null: must be a number, twice and four times which the others are"
-            )
+            raise ValueError("networks.B.batch_size = null: must be a number, of which the others are multiples")
         for label, times in BATCHES.items():
             own = self.networks[label]
             check_alike(self, "B", label, *RATES, "batch_size", "steps")
