@@ -75,10 +75,10 @@ def total(parts: Sequence[Ranges]) -> Ranges:
 
 
 def is_bounded(found: Optima) -> bool:
-    """Whether every seed has a best rate at every size, and at most a fifth of them lie at an end of the whole grid,
-    where nothing bounds them.
+    """Whether every seed has a best rate at every size, and at no size more than a fifth of them lie at an end of the
+    whole grid, where nothing bounds them.
     """
-    return bool(np.isfinite(found.log2_rates).all() and found.open.mean() <= CENSORED)
+    return bool(np.isfinite(found.log2_rates).all() and (found.open.mean(0) <= CENSORED).all())
 
 
 def best(found: Optima) -> list[Ranges]:
@@ -99,15 +99,15 @@ def shifts(found: Optima, span: float) -> Ranges:
 def largest_stable(losses: Losses) -> Optima:
     """The largest learning rate up to which the networks of a seed train, of every seed and size.
 
-    It lies between the last rate of the grid before the first that fails and that one; where none does, or the smallest
-    of the grid does, it is open.
+    Rates below the smallest at which it trains are too small to learn. The largest lies between the last one before the
+    first that fails beyond that, and this one; where there is none, or it trains nowhere, it is open.
     """
-    steps = np.log2(losses.rates)
-    trains = np.logical_and.accumulate(np.isfinite(losses.values), axis=-1).sum(-1)  # rates before the first that fails
-    last = np.maximum(trains - 1, 0)
-    found = steps[last].astype(float)
-    unbounded = (trains == 0) | (trains == len(steps))
-    high = np.where(unbounded, found, steps[np.minimum(trains, len(steps) - 1)])
+    steps, trained = np.log2(losses.rates), np.isfinite(losses.values)
+    begun = np.logical_or.accumulate(trained, axis=-1)
+    before = np.logical_and.accumulate(trained | ~begun, axis=-1).sum(-1)  # rates before the first that fails
+    unbounded = (before == len(steps)) | ~trained.any(-1)
+    found = steps[np.maximum(before - 1, 0)].astype(float)
+    high = np.where(unbounded, found, steps[np.minimum(before, len(steps) - 1)])
     failed = np.zeros((len(losses.sizes), len(steps)), dtype=bool)
     return Optima(losses.sizes, losses.rates, found, unbounded, failed, low=found, high=high, open=unbounded)
 

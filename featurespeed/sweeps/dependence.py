@@ -200,9 +200,9 @@ class Optima:
             one may lie beyond: it is an end of the grid, or its neighbour has failed, for all seeds of that size or in
             that seed. A rate that has failed at a size is dropped, and the grid that is left there ends next to it.
         failed: ``[S, R]``, whether more than a fifth of the seeds of that size failed at that rate.
-        low, high: ``[seeds, S]``, bounds of ``log2_rates``. Next to a rate that failed the best one lies between that
-            one and the middle between the least loss and its other neighbour (:func:`_bounds`).
-        open: ``[seeds, S]``, whether the least loss lies at an end of the whole grid: nothing bounds the best rate.
+        low, high: ``[seeds, S]``, bounds of ``log2_rates``: of a censored rate those that the seed's own losses give
+            (:func:`_bounds`), else the rate itself.
+        open: ``[seeds, S]``, whether nothing bounds the best rate: the least loss lies at an end of the whole grid.
     """
 
     sizes: np.ndarray
@@ -279,7 +279,10 @@ def optima(losses: Losses) -> Optima:
             found[place] = steps[k] if censored[place] else _vertex(steps, logs[place], k)
             low[place] = high[place] = found[place]
             if censored[place] and not at_end[place]:
-                low[place], high[place] = _bounds(steps, logs[place], k)
+                low[place], high[place] = _bounds(steps, np.log(losses.values[place]), k)
+                at_end[place] = not np.isfinite([low[place], high[place]]).all()
+                if at_end[place]:
+                    low[place] = high[place] = found[place]
     return Optima(losses.sizes, losses.rates, found, censored, failed, low, high, at_end)
 
 
@@ -293,15 +296,25 @@ def _is_inside(logs: np.ndarray, k: int) -> bool:
     return 0 < k < len(logs) - 1 and bool(np.isfinite(logs[[k - 1, k + 1]]).all())
 
 
-def _bounds(steps: np.ndarray, logs: np.ndarray, k: int) -> tuple[float, float]:
-    """Between which rates the lowest point lies if point ``k`` is the lowest and a neighbour failed.
+def _bounds(steps: np.ndarray, own: np.ndarray, k: int) -> tuple[float, float]:
+    """Between which rates the best one of a seed lies if point ``k`` is the lowest of those that are left.
 
-    A neighbour that trained is higher, so that a curve with one lowest point, symmetric about it, has it on this side
-    of the middle between both.
+    A rate that is left out because other seeds failed there bounds nothing in a seed that trained at it: the bounds are
+    those around ``k`` and around the lowest point of all its own losses. On either side of a lowest point it is the
+    neighbour, if that failed; if not, the middle between both, because a curve with one lowest point, symmetric about
+    it, has it on this side; infinite at an end of the grid.
     """
-    trained = np.isfinite(logs[[k - 1, k + 1]])
-    low, high = np.where(trained, (steps[k] + steps[[k - 1, k + 1]]) / 2, steps[[k - 1, k + 1]])
-    return float(low), float(high)
+    lowest = int(own.argmin())
+    first, last = min(k, lowest), max(k, lowest)
+    return _towards(steps, own, first, -1), _towards(steps, own, last, 1)
+
+
+def _towards(steps: np.ndarray, own: np.ndarray, k: int, side: int) -> float:
+    """Bound of the lowest point on one side of point ``k``, -1 or 1."""
+    if not 0 <= k + side < len(steps):
+        return side * np.inf
+    beyond = steps[k + side]
+    return float((steps[k] + beyond) / 2 if np.isfinite(own[k + side]) else beyond)
 
 
 def _vertex(steps: np.ndarray, logs: np.ndarray, k: int) -> float:

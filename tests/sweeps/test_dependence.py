@@ -22,6 +22,8 @@ from featurespeed.sweeps.dependence import (
     optima,
     ordered_difference,
     shift_interval,
+    slope_weights,
+    slopes,
     start_levels,
     steeper,
     transfer_costs,
@@ -53,6 +55,12 @@ def level(rate: float, values: list[float]) -> Curves:
 def test_every_seed_has_its_own_exponent():
     values = np.stack([3.0 * SIZES**power for power in (-0.5, 0.0, 1.2)])
     assert exponents(SIZES, values) == pytest.approx([-0.5, 0.0, 1.2])
+
+
+def test_a_slope_is_a_weighted_sum_of_the_values():
+    x, y = np.array([0.0, 1.0, 3.0, 4.0]), np.random.default_rng(0).normal(size=(5, 4))
+    assert y @ slope_weights(x) == pytest.approx([np.polyfit(x, row, 1)[0] for row in y])
+    assert y @ slope_weights(x) == pytest.approx(slopes(x, y))
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
@@ -193,11 +201,73 @@ def test_a_rate_that_fails_in_more_than_a_fifth_of_the_seeds_is_left_out_for_all
     assert (dropped.log2_rates[:, 1] != 0).all() and dropped.log2_rates[:, 0] == pytest.approx([0.0] * 5)
 
 
+def test_optima_with_two_neighbours_are_known():
+    found = optima(losses((0.3, 0.8, 1.2)))
+    assert not found.open.any() and (found.low == found.log2_rates).all() and (found.high == found.log2_rates).all()
+    assert found.bounded_note() == "8: 1.23, 16: 1.74, 32: 2.3"
+
+
+@pytest.mark.parametrize(
+    ("lost", "low", "high"),
+    [((1.0,), -0.5, 1.0), ((-1.0,), -1.0, 0.5), ((-1.0, 1.0), -1.0, 1.0), ((1.0, 2.0, 3.0), -0.5, 1.0)],
+    ids=["above", "below", "both", "all above"],
+)
+def test_optima_next_to_a_rate_that_failed_have_bounds(lost, low, high):
+    """They lie between that rate and the middle to the other neighbour, which trained and is worse."""
+    whole = losses((0.0, 0.0, 0.0))
+    values = whole.values.copy()
+    values[:, 1, np.isin(np.log2(RATES), lost)] = math.inf
+    found = optima(Losses(whole.sizes, RATES, values))
+    assert (found.low[0, 1], found.high[0, 1]) == (low, high) and not found.open.any()
+    assert (found.low == found.high).tolist() == [[True, False, True]]
+    assert found.log2_rates[0, 1] == 0 and found.bounded_note().startswith(f"8: 1, 16: {2**low:.3g} to {2**high:.3g}, ")
+
+
+def test_bounds_hold_the_lowest_point_of_what_is_symmetric_or_steeper_towards_the_failure():
+    """Whatever the grid would have shown at the rate that failed."""
+    for centre in np.linspace(-0.45, 0.95, 15):
+        for factor in (1.0, 4.0):
+            away = np.log2(RATES) - centre
+            logs = 0.1 * away**2 * np.where(away > 0, factor, 1.0)
+            logs[RATES > 1] = math.inf
+            found = optima(Losses(SIZES[:1], RATES, np.exp(logs)[None, None]))
+            if found.log2_rates[0, 0] == 0:  # else the least loss is at a smaller rate
+                assert found.low[0, 0] <= centre <= found.high[0, 0]
+            else:
+                assert centre < 0 and factor > 1
+
+
+def test_one_seed_that_failed_has_bounds_alone_and_a_rate_that_is_left_out_bounds_all():
+    whole = losses(*[(0.0, 0.0, 0.0)] * 5)
+    for failing, bounded in ((1, 1), (2, 5)):
+        values = whole.values.copy()
+        values[:failing, 1, 4] = math.inf
+        found = optima(Losses(whole.sizes, RATES, values))
+        assert (found.low < found.high)[:, 1].tolist() == [True] * bounded + [False] * (5 - bounded)
+        assert found.high[0, 1] == 1.0 and not found.open.any()
+
+
+@pytest.mark.parametrize(("centre", "place"), [(-5.0, -3.0), (5.0, 3.0)])
+def test_optima_at_an_end_of_the_grid_are_open_and_named(centre, place):
+    found = optima(losses((0.0, 1.0, centre), (0.0, 1.0, 0.0)))
+    assert found.open.tolist() == [[False, False, True], [False, False, False]]
+    assert found.low[0, 2] == found.high[0, 2] == place
+    assert found.bounded_note().endswith("; 17% at an end of the grid 0.125 to 8, of 32")
+
+
+def test_an_end_of_the_grid_is_open_even_next_to_a_failure():
+    """The smallest rate trains, the next fails: nothing bounds the best rate from below."""
+    values = losses((0.0, 0.0, -3.0)).values.copy()
+    values[:, 2, 1:] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert found.open.tolist() == [[False, False, True]]
+
+
 def test_a_size_without_a_rate_is_named():
     values = losses((0.0, 0.0, 0.0)).values
     values[:, 1] = math.inf
     found = optima(Losses(SIZES[:3], RATES, values))
-    assert not found.usable and "no rate is left at 16" in found.note()
+    assert not found.usable and all("no rate is left at 16" in note for note in (found.note(), found.bounded_note()))
 
 
 def test_cost_of_a_transferred_rate_is_measured_by_what_size_brings():

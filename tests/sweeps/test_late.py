@@ -96,4 +96,9 @@ def test_networks_are_compared_seed_by_seed():
     later, earlier = known([80, 40, math.inf], [40, 20, 10]), known([40, 20, 50], [40, 20, 5])
     assert delays(later, earlier) == pytest.approx([np.log(2), np.log(2) / 3])
     assert shallower(later, earlier) == pytest.approx([np.log(0.9 / 0.5) / 3, 0])
-    assert known([80, 40, 10], [20, 20, 20]).widening() == pytest.approx([-1.5 * np.log(2), 0])
+
+
+def test_halves_of_the_seeds_are_compared_pair_by_pair():
+    found = known([80, 40, 10], [20, 20, 20], [40, 40, 10], [20, 40, 40], [1, 1, 1])
+    assert found.between_halves() == pytest.approx([-np.log(2) / 3, 2 * np.log(2) / 3])
+    assert not known([80, 40, 10]).between_halves().size

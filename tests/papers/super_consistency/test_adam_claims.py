@@ -22,16 +22,25 @@ from tests.papers.super_consistency.adam_cases import (
     sharpness,
     width_table,
 )
+from tests.papers.super_consistency.depth_cases import DEPTHS as no_limit_depths
+from tests.papers.super_consistency.no_limit_cases import bowl, no_limit_tables, no_scaling
 
 ROOM = "sc_adam"
 CRITERIA = criteria_of(ROOM)
+#: A control about gradient descent, whose room has it.
+UNSCALED = "shift of the best learning rate for 8 times the depth, no 1/sqrt(L)"
 
 
 def judged(*claims: str, **changed: pd.DataFrame) -> pd.DataFrame:
     """The ledger of the planted tables, some of them replaced; of some claims, or of all."""
     criteria = [c for c in CRITERIA if not claims or c.claim_id in claims]
-    found, _ = ledger(criteria, adam_tables(**changed), "planted")
+    found, _ = ledger(criteria, tables(**changed), "planted")
     return found.set_index("claim_id")
+
+
+def tables(**changed: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The planted tables and that of gradient descent over the depth, some of them replaced."""
+    return adam_tables(sc_fig06=no_limit_tables()["sc_fig06"]) | changed
 
 
 def judge(claim: str, **changed: pd.DataFrame) -> pd.Series:
@@ -39,14 +48,14 @@ def judge(claim: str, **changed: pd.DataFrame) -> pd.Series:
 
 
 def test_statistics_and_criteria_name_each_other():
-    assert used_by(CRITERIA) == statistics_of(ROOM)
+    assert used_by(CRITERIA) - {UNSCALED} == statistics_of(ROOM)
 
 
 def test_runs_as_claimed_confirm_every_claim_and_every_control_fails():
     found = judged()
     assert len(found) == 9 and set(found["verdict"]) == {Verdict.CONFIRMED}, found["note"]
     assert found["control"].str.endswith("fails, as it must").all()
-    assert faults(CRITERIA, adam_tables()) == []
+    assert faults(CRITERIA, tables()) == []
 
 
 # --- Figure 20 --------------------------------------------------------------------------------------------------------
@@ -66,6 +75,18 @@ def test_a_spread_as_large_with_one_layer_a_block_contradicts():
 
     row = judge("sc_fig20_adam", sc_fig20=depth_table(loss, alike))
     assert row["verdict"] == Verdict.CONTRADICTED and row["value"] == pytest.approx(-0.2, abs=0.01)
+
+
+@pytest.mark.parametrize(("one", "two"), [(0.0, 0.0), (0.01, 0.04), (-0.01, 0.04)])
+def test_two_flat_networks_do_not_spread_however_much_one_does_more(one, two):
+    """Four times next to nothing is next to nothing."""
+
+    def flat(label, depth, rate, step, seed):
+        own = sharpness(ADAM, 64, rate, step, seed) * (1 + 0.001 * math.sin(seed + depth))
+        return own * depth ** (two if label == TWO else one)
+
+    row = judge("sc_fig20_adam", sc_fig20=depth_table(loss, flat))
+    assert row["verdict"] == Verdict.CONTRADICTED and row["value"] == pytest.approx(two - 0.1, abs=0.005)
 
 
 def failing_at_one_depth(label, size, rate, step, seed):
@@ -133,6 +154,44 @@ def test_a_grid_that_ends_too_early_decides_nothing():
     assert row["verdict"] == Verdict.INCONCLUSIVE and f"{ONE_NO_ROOT}: best rates by depth" in row["note"]
 
 
+def failing_beyond(largest, labels, sizes=DEPTHS):
+    """These networks diverge at larger rates."""
+
+    def changed(label, size, rate, step, seed):
+        failed = label in labels and size in sizes and rate > largest and step >= 50
+        return math.inf if failed else loss(label, size, rate, step, seed)
+
+    return changed
+
+
+def test_best_rates_next_to_a_rate_that_failed_are_known_within_wide_bounds():
+    """At every depth between the middle of 0.25 and 0.5 and 1: 1.2 times 1.5 steps either way."""
+    table = depth_table(failing_beyond(0.5, {ONE, TWO}))
+    found = judged("sc_fig20_transfer", "sc_fig20_rates", sc_fig20=table)
+    numbers = ["value", "ci_low", "ci_high"]
+    assert found.loc["sc_fig20_transfer", numbers].tolist() == pytest.approx([0, -1.8, 1.8], abs=0.01)
+    assert found.loc["sc_fig20_rates", numbers].tolist() == pytest.approx([-1.5, -3.3, 0.3], abs=0.15)
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE} and found["note"].str.contains("3: 0.354 to 1").all()
+    assert "0 [-3.6, 3.6], does not fail" in found.loc["sc_fig20_rates", "control"]
+
+
+def test_one_depth_next_to_a_rate_that_failed_leaves_the_shift_decidable():
+    row = judge("sc_fig20_transfer", sc_fig20=depth_table(failing_beyond(0.5, {ONE}, {12})))
+    assert row["verdict"] == Verdict.CONFIRMED and "12: 0.354 to 1" in row["note"]
+    known = judge("sc_fig20_transfer")
+    width, without = (one["ci_high"] - one["ci_low"] for one in (row, known))
+    assert width == pytest.approx(0.3 * 1.5 + without, abs=0.03)
+
+
+def test_gradient_descent_without_scaling_that_transfers_takes_the_control_away():
+    def transferring(label, depth, rate, step, seed):
+        return bowl(label, 3, no_limit_depths, rate, step, seed)
+
+    row = judge("sc_fig20_transfer", sc_fig06=no_scaling(transferring, rates=(0.25, 0.5, 1.0, 2.0)))
+    assert row["verdict"] == Verdict.INCONCLUSIVE and "does not fail: it is confirmed" in row["note"]
+    assert row["control"].startswith("gradient descent on networks without 1/sqrt(L) (Fig. 6): 0 [")
+
+
 # --- Figure 21 --------------------------------------------------------------------------------------------------------
 
 
@@ -150,7 +209,8 @@ def test_one_rate_for_all_layers_that_transfers_takes_the_control_away():
 
     found = judged(sc_fig21=width_table(alike))
     assert found.loc["sc_fig21_common", "verdict"] == Verdict.CONTRADICTED
-    for claim in ("sc_fig20_transfer", "sc_fig21_adam", "sc_fig21_adamw"):
+    assert found.loc["sc_fig20_transfer", "verdict"] == Verdict.CONFIRMED  # its control is over the depth
+    for claim in ("sc_fig21_adam", "sc_fig21_adamw"):
         assert found.loc[claim, "verdict"] == Verdict.INCONCLUSIVE and "does not fail" in found.loc[claim, "note"]
 
 
@@ -178,6 +238,15 @@ def test_the_largest_distance_over_the_common_widths_decides():
     row = judge("sc_fig21_published", sc_fig21=width_table(further))
     assert row["verdict"] == Verdict.CONTRADICTED
     assert row["value"] == pytest.approx(math.log2(3 * 1.2), abs=0.1) and "theirs 64: 0.0009, 128: " in row["note"]
+
+
+def test_a_distance_from_the_authors_is_known_within_bounds_next_to_a_rate_that_failed():
+    """Ours at the smallest width lies between 0.9 and 2.56 in 1000, theirs is 0.9: up to 1.5 steps apart."""
+    table = width_table(failing_beyond(1.5e-3, {COMMON}, {16}))
+    row = judge("sc_fig21_published", sc_fig21=table)
+    assert row["verdict"] == Verdict.INCONCLUSIVE and row["note"].startswith("the interval straddles the threshold")
+    assert row["ci_high"] == pytest.approx(math.log2(2.56 / 0.9), abs=0.01) and row["value"] < 0.6
+    assert "by width 64: 0.000905 to 0.00256, 128: " in row["note"]
 
 
 @pytest.mark.parametrize(

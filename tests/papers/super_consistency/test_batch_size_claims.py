@@ -100,7 +100,25 @@ def test_a_fall_that_begins_later_in_wider_networks_is_contradicted():
 
     found = judged(sc_fig12=late_runs(late_loss, later))
     assert found.loc["sc_fig12_late", "verdict"] == Verdict.CONTRADICTED
-    assert not found.loc["sc_fig12_augmentation", "control"].endswith("fails, as it must")
+    assert found.loc["sc_fig12_augmentation", "control"].endswith("fails, as it must")  # it is about seeds
+
+
+def test_halves_of_the_seeds_that_fall_at_other_times_take_the_control_of_the_delay_away():
+    """The second half falls as the narrowest network does, the first as the widest: a delay without augmentation."""
+
+    def uneven(label, width, rate, step, seed):
+        return late_sharpness(label, 8 if seed >= SEEDS // 2 else 64, rate, step, seed)
+
+    found = judged(sc_fig12=late_runs(late_loss, uneven)).loc["sc_fig12_augmentation"]
+    assert found["verdict"] == Verdict.INCONCLUSIVE and "does not fail: it is confirmed" in found["note"]
+    assert found["control"].startswith("one half of the seeds in place of augmentation")
+    control = STATISTICS["delay of the fall in one half of the seeds against the other, no augmentation"]
+    assert control({"sc_fig12": late_runs(late_loss, uneven)}).n == SEEDS // 2
+
+
+def test_a_single_pair_of_seeds_is_no_control():
+    found = judged(sc_fig12=late_runs(seeds=3)).loc["sc_fig12_augmentation", "control"]
+    assert "not computed (1 seed, at least 2 are needed for an interval)" in found
 
 
 def test_a_few_that_never_fall_count_with_the_last_step():
@@ -185,6 +203,41 @@ def test_a_best_rate_at_the_end_of_its_grid_cannot_decide():
     narrow = {"B": (0.5, 1.0, 2.0), "2B": (0.25, 0.5, 1.0), "4B": (0.5, 1.0, 2.0)}
     with pytest.raises(Undecidable, match="B: best rates by width .* 100% at an end"):
         STATISTICS[GROWTH]({"sc_fig13": batch_runs(True, rates=narrow)})
+
+
+def failing_next_to(best_rates: dict[str, float]):
+    """Every batch size trains best at its rate of these, and fails at the next larger one."""
+
+    def changed(label, width, rate, step, seed):
+        late = 0.3 - 0.02 * octaves(width) + 0.1 / (1 + rate) + 0.001 * wobble(seed, label, width)
+        return math.inf if rate > best_rates[label] and step > 50 else late + 1.5 * math.exp(-step / 10)
+
+    return changed
+
+
+def test_best_rates_next_to_a_rate_that_failed_are_known_within_wide_bounds():
+    """Those of B and 4B between -0.5 and 1 steps of theirs; the growth between them is one of 1.5 steps either way."""
+    found = judged(sc_fig13=batch_runs(True, failing_next_to({"B": 0.25, "2B": 0.5, "4B": 1.0})))
+    row = found.loc["sc_fig13_batch"]
+    assert row[["value", "ci_low", "ci_high"]].tolist() == pytest.approx([2, 0.5, 3.5])
+    assert "B by width 8: 0.177 to 0.5" in row["note"]
+    # over a factor 16 in the width four steps: 4 * 0.4 * 1.5, of each batch size
+    row = found.loc["sc_fig13_width"]
+    assert row[["value", "ci_low", "ci_high"]].tolist() == pytest.approx([0, 0, 2.4], abs=1e-9)
+    assert row["verdict"] == Verdict.INCONCLUSIVE
+    name = "shift of the best learning rate for 4 times the width at B, Fig. 13"
+    own = STATISTICS[name]({"sc_fig13": batch_runs(True, failing_next_to({"B": 0.5, "2B": 0.5, "4B": 1.0}))})
+    assert (own.ci_low, own.ci_high) == pytest.approx((-1.2, 1.2))
+
+
+def test_failures_at_the_largest_batch_alone_bound_the_growth_on_their_side():
+    def changed(label, width, rate, step, seed):
+        failed = label == "4B" and rate > 1 and step > 50
+        return math.inf if failed else batch_loss(True)(label, width, rate, step, seed)
+
+    own = STATISTICS[GROWTH]({"sc_fig13": batch_runs(True, changed)})
+    smallest = sum(math.log2(best("B", width, seed, True)) for width in (8, 16, 32, 64) for seed in range(SEEDS)) / 24
+    assert (own.value, own.ci_low, own.ci_high) == pytest.approx((-smallest, -smallest - 0.5, -smallest + 1), abs=0.15)
 
 
 def test_planted_best_rates_do_not_depend_on_the_width():

@@ -66,6 +66,35 @@ def test_what_cannot_be_told_is_inconclusive(options, reason):
     assert found["note"].str.contains(reason).all(), found["note"].tolist()
 
 
+def failing(records: pd.DataFrame, label: str, depths: tuple[int, ...], largest: float) -> pd.DataFrame:
+    """The same runs, but one network ends at chance at larger rates, at these depths."""
+    edited = records.copy()
+    edited.attrs = records.attrs
+    lost = (edited["series"] == label) & edited["depth"].isin(depths) & (edited["learning_rate"] > largest)
+    edited.loc[lost & (edited["quantity"] == "training_loss"), "value"] = 3.0
+    return edited
+
+
+def test_best_rates_next_to_a_rate_that_failed_are_known_within_bounds(records):
+    """The deepest network of one kind fails at 2, its best rate is 1: the shift is known within 0.45 and 0.9 steps."""
+    plain, found = judged(records), judged(failing(records, OVER_DEPTH[0], (24,), 1.0))
+    errors = [f"sc_bridge_depth_shift_{name}" for name in ("angle", "sensitivity", "sharpness")]
+    assert set(found["verdict"]) == {Verdict.CONFIRMED}, found[["ci_low", "ci_high", "verdict", "note"]].to_dict()
+    assert found.loc[errors, "ci_high"].tolist() == pytest.approx([0.9] * 3, abs=0.1)
+    assert (plain.loc[errors, "ci_high"] < 0.3).all()
+    # the law of this network is the least of all, so that its shift takes away from all three pairs of it
+    order = "sc_bridge_depth_angle"
+    assert found.loc[order, "ci_low"] < plain.loc[order, "ci_low"] - 0.9 / 3 * 3 / 6 + 0.03
+    assert found.loc[order, "value"] == pytest.approx(plain.loc[order, "value"], abs=0.02)
+
+
+def test_best_rates_that_all_lie_next_to_a_rate_that_failed_decide_nothing_of_one_step(records):
+    found = judged(failing(records, OVER_DEPTH[0], (3, 6, 12, 24), 1.0))
+    errors = found.loc[[f"sc_bridge_depth_shift_{name}" for name in ("angle", "sensitivity", "sharpness")]]
+    assert set(errors["verdict"]) == {Verdict.INCONCLUSIVE} and (errors["ci_low"] < 0.2).all()
+    assert errors["ci_high"].tolist() == pytest.approx([1.8] * 3, abs=0.1)
+
+
 def test_a_missing_network_is_named(records):
     found = judged(records[records["series"] != OVER_DEPTH[3]])
     assert found["note"].str.startswith(f"this run has no measurements of {OVER_DEPTH[3]}").all()

@@ -98,8 +98,8 @@ def _two_layers(tables: Tables) -> Estimate:
 
 
 def _smaller_rate(tables: Tables) -> Estimate:
-    best, below = below_the_best(tables, -1)
-    return _more_spread(below, best, (ONE, ONE), "")
+    best, smaller = below_the_best(tables, -1)
+    return _more_spread(smaller, best, (ONE, ONE), "")
 
 
 def from_the_threshold(tables: Tables, found: Curves, note: str = "") -> Estimate:

@@ -7,7 +7,6 @@ rate; how many do is counted, with Clopper-Pearson intervals.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -142,13 +141,14 @@ def _deepest(tables: Tables) -> int:
     return int(network(tables, NO_SCALING, COLD, "depth")["depth"].max())
 
 
+def _stable(place: Place) -> Callable[[Tables], Estimate]:
+    return lambda tables: stable_shift(tables, *place, DEPTHS, "depth")
+
+
 register("share of seeds of which the deepest network fails, no 1/sqrt(L)", _fail_at((NO_SCALING, COLD), _deepest))
 register("share of seeds of which a network as deep fails, Depth-muP", _fail_at(SCALED, _deepest))
 for _name, _place in (("no 1/sqrt(L)", (NO_SCALING, COLD)), ("Depth-muP", SCALED)):
-    register(
-        f"shift of the largest stable learning rate for 8 times the depth, {_name}",
-        partial(stable_shift, artefact=_place[0], label=_place[1], span=DEPTHS, size="depth"),
-    )
+    register(f"shift of the largest stable learning rate for 8 times the depth, {_name}", _stable(_place))
 
 
 # --- the sharpness without 1/sqrt(L) ----------------------------------------------------------------------------------
