@@ -144,7 +144,7 @@ def shift_of(losses: Losses, span: float, bounded: bool = True) -> Interval:
     too early to tell it.
     """
     found = optima(losses)
-    if bounded and brackets.is_bounded(found):
+    if bounded and brackets.is_known(found):
         return brackets.shifts(found, span).interval()
     if found.usable and not bounded:
         return shift_interval(found, span)

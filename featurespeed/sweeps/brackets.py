@@ -3,7 +3,7 @@
 Where the loss falls with the learning rate until training fails, the lowest point of the loss has no neighbour beyond
 it, but it has a bound: the rate that failed. A statistic is then formed twice, of the least and of the greatest numbers
 that the bounds of its seeds and sizes allow, and its interval reaches from the lower end of the one's t interval to the
-upper end of the other's.
+upper end of the other's. Beyond an end of the grid there is no bound: the interval is infinite on that side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurespeed.statistics import Interval, mean_interval
-from featurespeed.sweeps.dependence import CENSORED, Optima, slope_weights
+from featurespeed.sweeps.dependence import Optima, slope_weights
 from featurespeed.sweeps.transfer import Losses
 
 
@@ -46,7 +46,9 @@ class Ranges:
         return self + -other
 
     def __mul__(self, factor: float) -> Ranges:
-        scaled = self if factor >= 0 else -self
+        if factor == 0:  # of an infinite bound, too
+            return Ranges.of(np.zeros_like(self.value))
+        scaled = self if factor > 0 else -self
         return Ranges(*(abs(factor) * bound for bound in (scaled.value, scaled.low, scaled.high)))
 
     def beyond(self, stated: float) -> Ranges:
@@ -64,9 +66,10 @@ class Ranges:
 
     def interval(self, level: float = 0.95) -> Interval:
         """Mean over seeds; t intervals of the bounds, the lower end of one and the upper end of the other."""
-        low, high = mean_interval(self.low, level), mean_interval(self.high, level)
+        low = mean_interval(self.low, level).low if np.isfinite(self.low).all() else -np.inf
+        high = mean_interval(self.high, level).high if np.isfinite(self.high).all() else np.inf
         value = mean_interval(self.value, level)
-        return Interval(value.value, low.low, high.high, value.n, "mean between bounds, t intervals", value.sample)
+        return Interval(value.value, low, high, value.n, "mean between bounds, t intervals", value.sample)
 
 
 def total(parts: Sequence[Ranges]) -> Ranges:
@@ -74,11 +77,9 @@ def total(parts: Sequence[Ranges]) -> Ranges:
     return sum(parts[1:], parts[0])
 
 
-def is_bounded(found: Optima) -> bool:
-    """Whether every seed has a best rate at every size, and at no size more than a fifth of them lie at an end of the
-    whole grid, where nothing bounds them.
-    """
-    return bool(np.isfinite(found.log2_rates).all() and (found.open.mean(0) <= CENSORED).all())
+def is_known(found: Optima) -> bool:
+    """Whether every seed has a best rate at every size: some may have bounds only, but none fails everywhere."""
+    return bool(np.isfinite(found.log2_rates).all())
 
 
 def best(found: Optima) -> list[Ranges]:
@@ -100,16 +101,20 @@ def largest_stable(losses: Losses) -> Optima:
     """The largest learning rate up to which the networks of a seed train, of every seed and size.
 
     Rates below the smallest at which it trains are too small to learn. The largest lies between the last one before the
-    first that fails beyond that, and this one; where there is none, or it trains nowhere, it is open.
+    first that fails beyond that, and this one; where there is none, nothing bounds it above.
+
+    Raises:
+        ValueError: the networks of a seed and size train nowhere.
     """
     steps, trained = np.log2(losses.rates), np.isfinite(losses.values)
     begun = np.logical_or.accumulate(trained, axis=-1)
     before = np.logical_and.accumulate(trained | ~begun, axis=-1).sum(-1)  # rates before the first that fails
-    unbounded = (before == len(steps)) | ~trained.any(-1)
-    found = steps[np.maximum(before - 1, 0)].astype(float)
-    high = np.where(unbounded, found, steps[np.minimum(before, len(steps) - 1)])
+    nowhere = losses.sizes[~trained.any(-1).all(0)]
+    if len(nowhere):
+        raise ValueError(f"networks of a seed fail at every learning rate, of size {', '.join(map(str, nowhere))}")
+    found, high = steps[before - 1], np.append(steps, np.inf)[before]
     failed = np.zeros((len(losses.sizes), len(steps)), dtype=bool)
-    return Optima(losses.sizes, losses.rates, found, unbounded, failed, low=found, high=high, open=unbounded)
+    return Optima(losses.sizes, losses.rates, found, np.isinf(high), failed, low=found, high=high)
 
 
 def ordered_difference(first: np.ndarray, second: Sequence[Ranges]) -> Ranges:

@@ -201,8 +201,7 @@ class Optima:
             that seed. A rate that has failed at a size is dropped, and the grid that is left there ends next to it.
         failed: ``[S, R]``, whether more than a fifth of the seeds of that size failed at that rate.
         low, high: ``[seeds, S]``, bounds of ``log2_rates``: of a censored rate those that the seed's own losses give
-            (:func:`_bounds`), else the rate itself.
-        open: ``[seeds, S]``, whether nothing bounds the best rate: the least loss lies at an end of the whole grid.
+            (:func:`_bounds`), infinite beyond an end of the grid; else the rate itself.
     """
 
     sizes: np.ndarray
@@ -212,7 +211,6 @@ class Optima:
     failed: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    open: np.ndarray
 
     @property
     def usable(self) -> bool:
@@ -242,20 +240,20 @@ class Optima:
     def bounded_note(self) -> str:
         """Bounds of the best rate of every size, geometric means over seeds; one number where they are equal."""
         ends = zip(self.sizes, *(2 ** bound.mean(0) for bound in (self.low, self.high)), strict=True)
-        text = ", ".join(
-            f"{size}: {low:.3g}" if np.isclose(low, high) else f"{size}: {low:.3g} to {high:.3g}"
-            for size, low, high in ends
-        )
-        text += self._without_a_rate()
-        if self.open.any():
-            grid = f"{self.rates[0]:g} to {self.rates[-1]:g}"
-            text += f"; {self.open.mean():.0%} at an end of the grid {grid}, of "
-            text += ", ".join(map(str, self.sizes[self.open.any(0)]))
-        return text
+        return ", ".join(f"{size}: {_between_rates(low, high)}" for size, low, high in ends) + self._without_a_rate()
 
     def _without_a_rate(self) -> str:
         nothing = self.sizes[np.isnan(self.log2_rates).any(0)]
         return f"; no rate is left at {', '.join(map(str, nothing))}" if len(nothing) else ""
+
+
+def _between_rates(low: float, high: float) -> str:
+    """Two bounds of a learning rate as a reader would say them; 0 and infinity are none."""
+    if low == 0:
+        return "not bounded" if np.isinf(high) else f"up to {high:.3g}"
+    if np.isinf(high):
+        return f"{low:.3g} or more"
+    return f"{low:.3g}" if np.isclose(low, high) else f"{low:.3g} to {high:.3g}"
 
 
 def optima(losses: Losses) -> Optima:
@@ -271,19 +269,15 @@ def optima(losses: Losses) -> Optima:
     steps = np.log2(losses.rates)
     lowest = logs.argmin(-1)
     found, censored = np.full(lowest.shape, np.nan), np.zeros(lowest.shape, dtype=bool)
-    low, high, at_end = found.copy(), found.copy(), censored.copy()
+    low, high = found.copy(), found.copy()
     for place in np.ndindex(*lowest.shape):
         k = int(lowest[place])
         if np.isfinite(logs[place]).any():
-            censored[place], at_end[place] = not _is_inside(logs[place], k), k in (0, len(steps) - 1)
-            found[place] = steps[k] if censored[place] else _vertex(steps, logs[place], k)
-            low[place] = high[place] = found[place]
-            if censored[place] and not at_end[place]:
+            censored[place] = not _is_inside(logs[place], k)
+            found[place] = low[place] = high[place] = steps[k] if censored[place] else _vertex(steps, logs[place], k)
+            if censored[place]:
                 low[place], high[place] = _bounds(steps, np.log(losses.values[place]), k)
-                at_end[place] = not np.isfinite([low[place], high[place]]).all()
-                if at_end[place]:
-                    low[place] = high[place] = found[place]
-    return Optima(losses.sizes, losses.rates, found, censored, failed, low, high, at_end)
+    return Optima(losses.sizes, losses.rates, found, censored, failed, low, high)
 
 
 def _kept(losses: Losses, failed: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from featurespeed.ledger.engine import Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, enough_seeds, largest_estimate, mean_estimate
-from featurespeed.papers.super_consistency.shared import late_losses, network, numbers
+from featurespeed.papers.super_consistency.shared import decidable, late_losses, network, numbers
 from featurespeed.sweeps import brackets, dependence
 from featurespeed.sweeps.brackets import Ranges
 from featurespeed.sweeps.dependence import Optima
@@ -82,8 +82,8 @@ def bounded_rates(tables: Tables, artefact: str, label: str, size: str = "width"
 
 
 def bounded(found: Optima, label: str, size: str = "width") -> Optima:
-    """The same learning rates, if all but a fifth of them have bounds."""
-    if not brackets.is_bounded(found):
+    """The same learning rates, if there is one of every seed and size; some may have bounds only."""
+    if not brackets.is_known(found):
         raise Undecidable(f"{label}: best rates by {size} {found.bounded_note()}")
     return found
 
@@ -114,9 +114,8 @@ def bounded_difference(
 
 def stable_shift(tables: Tables, artefact: str, label: str, span: float, size: str = "width") -> Estimate:
     """Shift of the largest learning rate up to which networks train, over a factor ``span`` in the size."""
-    found = brackets.largest_stable(losses_of(tables, artefact, label, size))
-    if not brackets.is_bounded(found):
-        raise Undecidable(f"{label}: largest stable rates by {size} {found.bounded_note()}")
+    with decidable(label):
+        found = brackets.largest_stable(losses_of(tables, artefact, label, size))
     return ranges_estimate(brackets.shifts(found, span), f"{label}: from {found.bounded_note()} on networks fail")
 
 

@@ -14,7 +14,7 @@ from featurespeed.papers.super_consistency.bridge import analysis
 from featurespeed.papers.super_consistency.bridge.analysis import QUANTITIES, Network
 from featurespeed.papers.super_consistency.bridge.spec import OVER_DEPTH
 from featurespeed.statistics import Interval, mean_interval
-from featurespeed.sweeps.brackets import is_bounded, largest
+from featurespeed.sweeps.brackets import largest
 
 BEST, OBSERVED = "best learning rate", "observed shift"
 BEFORE, ERROR = "predicted from ", "largest error, "
@@ -67,8 +67,6 @@ def _shift(own: Network, place: int) -> pd.DataFrame:
     found = _if_any(lambda: own.bounded_shifts().interval())
     if found is None:
         return row_table([])
-    if not is_bounded(own.optima):
-        found = Interval(found.value, np.nan, np.nan, found.n, "")
     return row_table([interval_row(OBSERVED, own.label, float(place), found) | {"order": place}])
 
 
@@ -81,12 +79,10 @@ def _predicted(own: Network, name: str, place: int) -> pd.DataFrame:
 
 
 def _largest_error(networks: list[Network], name: str) -> pd.DataFrame:
-    """Of the predicted shifts; without bounds where best rates of a network lie at an end of what did not fail."""
+    """Of the predicted shifts; with an infinite bound where best rates of a network lie at an end of the grid."""
     found = _if_any(lambda: largest(analysis.bounded_errors(networks, name)))
     if found is None:
         return row_table([])
-    if not all(is_bounded(own.optima) for own in networks):
-        found = Interval(found.value, np.nan, np.nan, found.n, "")
     return row_table([interval_row("statistic", f"{ERROR}{name}", 0.0, found)])
 
 
