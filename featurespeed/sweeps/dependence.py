@@ -52,8 +52,9 @@ def slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def slope_weights(x: np.ndarray) -> np.ndarray:
-    """Weights ``[S]`` of the values at ``x`` in their least-squares slope."""
-    return slopes(x, np.eye(len(x)))
+    """Weights ``[S]`` of the values at ``x`` in their least-squares slope; that of a middle one is 0, not rounding."""
+    weights = slopes(x, np.eye(len(x)))
+    return np.where(np.abs(weights) > FLAT * np.abs(weights).max(), weights, 0.0)
 
 
 def early_exponents(found: Curves) -> np.ndarray:
@@ -240,7 +241,8 @@ class Optima:
     def bounded_note(self) -> str:
         """Bounds of the best rate of every size, geometric means over seeds; one number where they are equal."""
         ends = zip(self.sizes, *(2 ** bound.mean(0) for bound in (self.low, self.high)), strict=True)
-        return ", ".join(f"{size}: {_between_rates(low, high)}" for size, low, high in ends) + self._without_a_rate()
+        told = (f"{size}: {_between_rates(low, high)}" for size, low, high in ends if not np.isnan(low))
+        return ", ".join(told) + self._without_a_rate()
 
     def _without_a_rate(self) -> str:
         nothing = self.sizes[np.isnan(self.log2_rates).any(0)]

@@ -148,6 +148,9 @@ class SweepSpec(Spec):
         beyond = [step for step in self.probe_steps if step > self.steps]
         if beyond:
             raise ValueError(f"probe_steps = {beyond[0]}: beyond the last step, steps = {self.steps}")
+        unknown = [step for step in self.curvature.steps or [] if step not in self.probe_steps]
+        if unknown:
+            raise ValueError(f"curvature.steps = {unknown[0]}: not one of probe_steps = {self.probe_steps}")
         for label, network in self.networks.items():
             own = [step for step in self.curvature.at(self.probe_steps) if step <= (network.steps or self.steps)]
             if len(own) < 2:

@@ -181,7 +181,50 @@ def test_a_network_is_what_its_label_says(name, label, key, value, words):
     ],
 )
 def test_curvature_is_measured_from_the_first_step_to_the_last(name, steps, words):
-    assert_refused(name, lambda params: params.update(probe_steps=steps), "probe_steps = [", words)
+    def edit(params: dict) -> None:
+        params["probe_steps"], params["curvature"]["steps"] = steps, None
+
+    assert_refused(name, edit, "probe_steps = [", words)
+
+
+def at_steps(steps: list[int] | None, probe_steps: tuple[int, ...] = (0, 5, 10, 15, 20)) -> Callable[[dict], None]:
+    """An edit: curvature is measured at some of the probe steps of training that takes 20."""
+
+    def edit(params: dict) -> None:
+        params["probe_steps"] = list(probe_steps)
+        params["curvature"]["steps"] = steps
+
+    return edit
+
+
+@pytest.mark.parametrize("name", [*OVER_DEPTH, "sc_fig07", "sc_fig21", "sc_fig12"])
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([0, 7, 20], "curvature.steps = 7: not one of probe_steps = [0, 5, 10, 15, 20]"),
+        ([0, 20], "curvature.steps = [0, 20]: with steps = 20; 1 of them after step 0, at least 2 are needed"),
+        ([20], "steps = 20: holds 1 of curvature.steps = [20], at least 2 are needed"),
+        ([5, 10, 20], "curvature.steps = [5, 10, 20]: with steps = 20; must hold 0, where the figure begins"),
+        ([0, 5, 15], "curvature.steps = [0, 5, 15]: with steps = 20; the last is 15, must be in the last tenth"),
+    ],
+)
+def test_steps_at_which_curvature_is_measured_are_probe_steps_from_the_first_to_the_last(name, steps, words):
+    assert changed(name, at_steps([0, 10, 20])).curvature.steps == [0, 10, 20]
+    assert_refused(name, at_steps(steps), words)
+
+
+@pytest.mark.parametrize("name", ["sc_fig25", "sc_fig04"])
+def test_a_step_beyond_the_last_one_is_refused(name):
+    assert_refused(name, at_steps([0, 10, 20, 30]), "curvature.steps = 30")
+
+
+def test_figures_that_share_a_training_job_may_measure_at_other_steps():
+    """Fewer ones leave the job as it is; its measurement is another one."""
+    whole, some = (changed("sc_fig25", at_steps(steps)) for steps in (None, [0, 10, 20]))
+    assert list(whole.training_runs) == list(some.training_runs)
+    assert {tuple(job.probe_steps) for job in some.training_runs.values()} == {(0, 5, 10, 15, 20)}
+    assert [found.steps for found in some.measurements] == [[0, 10, 20]] * len(some.measurements)
+    assert not {found.name for found in whole.measurements} & {found.name for found in some.measurements}
 
 
 def test_a_network_without_a_place_in_the_figure_is_not_trained():

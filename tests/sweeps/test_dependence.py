@@ -203,7 +203,7 @@ def test_a_rate_that_fails_in_more_than_a_fifth_of_the_seeds_is_left_out_for_all
 
 def test_optima_with_two_neighbours_are_known():
     found = optima(losses((0.3, 0.8, 1.2)))
-    assert not found.open.any() and (found.low == found.log2_rates).all() and (found.high == found.log2_rates).all()
+    assert (found.low == found.log2_rates).all() and (found.high == found.log2_rates).all()
     assert found.bounded_note() == "8: 1.23, 16: 1.74, 32: 2.3"
 
 
@@ -218,7 +218,7 @@ def test_optima_next_to_a_rate_that_failed_have_bounds(lost, low, high):
     values = whole.values.copy()
     values[:, 1, np.isin(np.log2(RATES), lost)] = math.inf
     found = optima(Losses(whole.sizes, RATES, values))
-    assert (found.low[0, 1], found.high[0, 1]) == (low, high) and not found.open.any()
+    assert (found.low[0, 1], found.high[0, 1]) == (low, high)
     assert (found.low == found.high).tolist() == [[True, False, True]]
     assert found.log2_rates[0, 1] == 0 and found.bounded_note().startswith(f"8: 1, 16: {2**low:.3g} to {2**high:.3g}, ")
 
@@ -237,30 +237,87 @@ def test_bounds_hold_the_lowest_point_of_what_is_symmetric_or_steeper_towards_th
                 assert centre < 0 and factor > 1
 
 
-def test_one_seed_that_failed_has_bounds_alone_and_a_rate_that_is_left_out_bounds_all():
-    whole = losses(*[(0.0, 0.0, 0.0)] * 5)
-    for failing, bounded in ((1, 1), (2, 5)):
-        values = whole.values.copy()
-        values[:failing, 1, 4] = math.inf
-        found = optima(Losses(whole.sizes, RATES, values))
-        assert (found.low < found.high)[:, 1].tolist() == [True] * bounded + [False] * (5 - bounded)
-        assert found.high[0, 1] == 1.0 and not found.open.any()
-
-
-@pytest.mark.parametrize(("centre", "place"), [(-5.0, -3.0), (5.0, 3.0)])
-def test_optima_at_an_end_of_the_grid_are_open_and_named(centre, place):
-    found = optima(losses((0.0, 1.0, centre), (0.0, 1.0, 0.0)))
-    assert found.open.tolist() == [[False, False, True], [False, False, False]]
-    assert found.low[0, 2] == found.high[0, 2] == place
-    assert found.bounded_note().endswith("; 17% at an end of the grid 0.125 to 8, of 32")
-
-
-def test_an_end_of_the_grid_is_open_even_next_to_a_failure():
-    """The smallest rate trains, the next fails: nothing bounds the best rate from below."""
-    values = losses((0.0, 0.0, -3.0)).values.copy()
-    values[:, 2, 1:] = math.inf
+def test_one_seed_that_failed_has_bounds_alone():
+    values = losses(*[(0.0, 0.0, 0.0)] * 5).values.copy()
+    values[0, 1, 4] = math.inf
     found = optima(Losses(SIZES[:3], RATES, values))
-    assert found.open.tolist() == [[False, False, True]]
+    assert (found.low < found.high).tolist() == [[False, True, False], *[[False] * 3] * 4]
+    assert (found.low[0, 1], found.high[0, 1]) == (-0.5, 1.0)
+
+
+def test_a_rate_that_is_left_out_bounds_only_the_seeds_that_failed_at_it():
+    """All others trained there, too, and have a middle to the next rate."""
+    values = losses(*[(0.0, 0.0, 0.0)] * 5).values.copy()
+    values[:2, 1, 4] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert found.failed[1].tolist() == [False] * 4 + [True] + [False] * 2
+    assert (found.low < found.high)[:, 1].all() and (found.low == found.high)[:, [0, 2]].all()
+    assert found.low[:, 1].tolist() == [-0.5] * 5 and found.high[:, 1].tolist() == [1.0] * 2 + [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    ("centre", "high"), [(1.0, 1.5), (2.0, 2.5), (2.4, 2.5), (3.0, math.inf), (5.0, math.inf)], ids=str
+)
+def test_a_seed_whose_own_losses_go_on_falling_at_rates_that_are_left_out_is_bounded_there(centre, high):
+    """Two of five seeds fail beyond 1; the others train there, and their lowest point is further up."""
+    values = losses(*[(0.0, centre, 0.0)] * 5).values.copy()
+    values[:2, 1, 4:] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert found.log2_rates[:, 1].tolist() == [0.0] * 5 and found.censored[:, 1].all()
+    assert found.low[:, 1].tolist() == [-0.5] * 5 and found.high[:, 1].tolist() == [1.0] * 2 + [high] * 3
+
+
+def test_a_seed_whose_own_losses_are_lowest_below_a_rate_that_is_left_out_is_bounded_below():
+    values = losses(*[(0.0, -2.0, 0.0)] * 5).values.copy()
+    values[:2, 1, :3] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert found.low[:, 1].tolist() == [-1.0] * 2 + [-2.5] * 3 and found.high[:, 1].tolist() == [0.5] * 5
+
+
+def test_the_first_failure_beyond_the_lowest_point_of_a_seed_bounds_it():
+    """Seeds fail at other rates each: 2 is left out, and each is bounded by the one at which it fails itself."""
+    values = losses(*[(0.0, 5.0, 0.0)] * 5).values.copy()
+    for seed, first in enumerate((4, 4, 5, 6)):
+        values[seed, 1, first:] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert found.log2_rates[:, 1].tolist() == [0.0] * 5
+    assert found.high[:, 1].tolist() == [1.0, 1.0, 2.0, 3.0, math.inf] and found.low[:, 1].tolist() == [-0.5] * 5
+
+
+@pytest.mark.parametrize(
+    ("centre", "low", "high", "note"),
+    [(-5.0, -math.inf, -2.5, "32: up to 0.177"), (5.0, 2.5, math.inf, "32: 5.66 or more")],
+    ids=["below", "above"],
+)
+def test_beyond_an_end_of_the_grid_nothing_bounds_a_best_rate(centre, low, high, note):
+    """On its other side its neighbour does, which trained and is worse."""
+    found = optima(losses((0.0, 1.0, centre), (0.0, 1.0, centre)))
+    assert found.low[:, 2].tolist() == [low] * 2 and found.high[:, 2].tolist() == [high] * 2
+    assert found.log2_rates[0, 2] == np.sign(centre) * 3 and found.censored[0].tolist() == [False, False, True]
+    assert found.bounded_note() == f"8: 1, 16: 2, {note}"
+
+
+def test_one_seed_at_an_end_of_the_grid_leaves_the_geometric_mean_without_a_bound():
+    found = optima(losses((0.0, 1.0, 0.0), (0.0, 1.0, 5.0)))
+    assert found.high[:, 2].tolist() == pytest.approx([0.0, math.inf])
+    assert found.bounded_note().endswith(", 32: 2.38 or more")  # the middle of 0 and 2.5
+    both = optima(losses((0.0, 1.0, -5.0), (0.0, 1.0, 5.0)))
+    assert both.bounded_note().endswith(", 32: not bounded")
+
+
+@pytest.mark.parametrize(("end", "low", "high"), [(0, -math.inf, -2.0), (-1, 2.0, math.inf)])
+def test_an_end_of_the_grid_next_to_a_failure_is_bounded_by_this_alone(end, low, high):
+    """The last rate trains, the next one fails: nothing bounds the best rate on the other side."""
+    values = losses((0.0, 0.0, 0.0)).values.copy()
+    values[:, 2, np.arange(len(RATES)) != range(len(RATES))[end]] = math.inf
+    found = optima(Losses(SIZES[:3], RATES, values))
+    assert (found.low[0, 2], found.high[0, 2]) == (low, high)
+
+
+def test_a_grid_of_one_rate_that_trains_bounds_nothing():
+    found = optima(Losses(SIZES[:2], np.array([1.0]), np.ones((3, 2, 1))))
+    assert (found.low == -math.inf).all() and (found.high == math.inf).all() and not found.usable
+    assert found.bounded_note() == "8: not bounded, 16: not bounded"
 
 
 def test_a_size_without_a_rate_is_named():

@@ -513,7 +513,29 @@ def test_only_the_chosen_networks_are_measured(digits, tmp_path):
     assert set(zip(rows["learning_rate"], rows["seed"], strict=True)) == {run.members[1], run.members[3]}
 
 
+@pytest.mark.parametrize("steps", [[20, 0], [10]], ids=str)
+def test_only_the_chosen_steps_are_measured_with_the_values_that_they_have_among_all(digits, job, steps):
+    run, records, folder, whole = job
+    quantities = ["sharpness", "ntk_eigenvalue", "directional_sharpness"]
+    found = measured(run, digits, records, folder, quantities=quantities, steps=steps)
+    same = whole[whole["quantity"].isin(quantities) & whole["step"].isin(steps)]
+    keys = ["learning_rate", "seed", "step", "quantity", "index"]
+    found, same = (table.sort_values(keys).reset_index(drop=True) for table in (found, same))
+    assert sorted(set(found["step"])) == sorted(steps) and found[keys].equals(same[keys])
+    np.testing.assert_allclose(found["value"], same["value"], rtol=1e-6, atol=1e-12)
+
+
+def test_the_script_measures_at_the_chosen_steps(digits, smoke_run, tmp_path, monkeypatch):
+    changes = {"seeds": 1, **MLP}
+    inputs = script_inputs(digits, smoke_run, tmp_path, **changes)
+    run_script(monkeypatch, tmp_path, inputs, spec_of(changes, quantities=["sharpness"], tol=1e-3, steps=[20, 0]))
+    found = read_table(tmp_path / "table.parquet")
+    assert list(dict.fromkeys(found["step"])) == [0, 20]
+    assert found.groupby("learning_rate").size().to_dict() == {0.3: 4, 1.0: 4}  # two eigenvalues at either step
+
+
 WRONG = {
+    "a step that was not kept": ({"steps": [0, 15]}, "curvature.steps = 15: not one of probe_steps = [0, 10, 20]"),
     "an unknown quantity": ({"quantities": ["sharpnes"]}, "quantities.0"),
     "no quantity": ({"quantities": []}, "quantities"),
     "more images than there are": ({"images": 100_000}, "images = 100000"),

@@ -43,6 +43,45 @@ def test_products_follow_the_warm_and_cold_starts_of_the_tracker():
     assert operations.gradients_of(trace) == (0, 6 * 20 * 2)
 
 
+def test_only_the_steps_at_which_it_is_measured_cost():
+    """Three of six: the first one cold, two warm, too few for a check by a cold one."""
+    warm, cold = operations.WARM_PRODUCTS, operations.WARM_PRODUCTS + operations.MORE_PRODUCTS_COLD
+    assert operations.gradients_of(measured(steps=[0, 20, 50])) == ((2 * warm + cold) * 2, 0)
+    trace = measured(quantities=["hessian_trace"], trace_vectors=20, steps=[50, 0, 20])
+    assert operations.gradients_of(trace) == (0, 3 * 20 * 2)
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_steps_that_are_not_given_are_all_and_leave_names_as_they_were():
+    whole, none = measured(), measured(steps=None)
+    assert whole.name == none.name and whole == none and whole.steps == none.steps == [0, 10, 20, 30, 40, 50]
+    assert "steps" not in whole.curvature.model_dump() and "steps" not in none.model_dump(mode="json")["curvature"]
+    some = measured(steps=[50, 0, 20])
+    assert some.name != whole.name and some.steps == [0, 20, 50]
+    assert some.model_dump(mode="json")["curvature"]["steps"] == [50, 0, 20]
+    assert SharpnessSpec.model_validate(some.model_dump(mode="json")) == some
+
+
+def test_the_name_without_steps_is_that_of_measurements_before_there_were_any():
+    assert measured().name == "job_59aa2868"
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([0, 15], r"curvature\.steps = 15: not one of probe_steps = \[0, 10, 20, 30, 40, 50\]"),
+        ([0, 10, 10], "values must not repeat"),
+        ([-10, 0], "greater than or equal to 0"),
+        ([], "at least 1 item"),
+    ],
+)
+def test_steps_that_a_job_does_not_keep_are_refused(steps, message):
+    with pytest.raises(ValueError, match=message):
+        measured(steps=steps)
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 

@@ -59,18 +59,11 @@ def largest_shift(tables: Tables, places: Sequence[Place], span: float, size: st
     return largest_estimate(np.column_stack([own.shifts(span) for own in found]), note=_notes(places, found))
 
 
-def shift_difference(
-    tables: Tables, first: Place, second: Place, span: float, size: str = "width", absolute: bool = False
-) -> Estimate:
-    """Shift of one network minus that of another, paired by seed.
-
-    Args:
-        absolute: without their signs, which are those of the means over seeds.
-    """
+def shift_difference(tables: Tables, first: Place, second: Place, span: float, size: str = "width") -> Estimate:
+    """Shift of one network minus that of another, paired by seed."""
     found = [best_rates(tables, *place, size) for place in (first, second)]
-    shifts = [own.shifts(span) for own in found]
-    values = dependence.steeper(*shifts) if absolute else shifts[0] - shifts[1]
-    return mean_estimate(values, _notes((first, second), found))
+    one, other = (own.shifts(span) for own in found)
+    return mean_estimate(one - other, _notes((first, second), found))
 
 
 # --- within bounds ----------------------------------------------------------------------------------------------------
@@ -104,7 +97,11 @@ def largest_bounded_shift(tables: Tables, places: Sequence[Place], span: float, 
 def bounded_difference(
     tables: Tables, first: Place, second: Place, span: float, size: str = "width", absolute: bool = False
 ) -> Estimate:
-    """:func:`shift_difference` of best learning rates that are known within bounds."""
+    """:func:`shift_difference` of best learning rates that are known within bounds.
+
+    Args:
+        absolute: of the shifts without their signs, which are those of the means over seeds.
+    """
     found = [bounded_rates(tables, *place, size) for place in (first, second)]
     one, other = (brackets.shifts(own, span) for own in found)
     if absolute:

@@ -146,12 +146,28 @@ def test_a_rate_without_the_depth_in_it_that_transfers_as_well_contradicts():
     assert row["verdict"] == Verdict.CONTRADICTED and row["value"] == pytest.approx(0.15, abs=0.05)
 
 
-def test_a_grid_that_ends_too_early_decides_nothing():
+def grid_from(smallest: float, label: str) -> pd.DataFrame:
+    """The planted runs, of one network without those at smaller rates."""
     table = depth_table()
-    edited = table[(table["series"] != ONE_NO_ROOT) | (table["learning_rate"] > 0.4)]
+    edited = table[(table["series"] != label) | (table["learning_rate"] >= smallest)]
     edited.attrs |= table.attrs
-    row = judge("sc_fig20_rates", sc_fig20=edited)
-    assert row["verdict"] == Verdict.INCONCLUSIVE and f"{ONE_NO_ROOT}: best rates by depth" in row["note"]
+    return edited
+
+
+def test_a_grid_that_ends_too_early_decides_nothing():
+    """Of three of four depths best rates may lie below it, on either side of the middle of all."""
+    row = judge("sc_fig20_rates", sc_fig20=grid_from(0.5, ONE_NO_ROOT))
+    assert row["verdict"] == Verdict.INCONCLUSIVE and row["note"].startswith("the interval straddles the threshold")
+    assert (row["ci_low"], row["ci_high"]) == (-math.inf, math.inf)
+    assert f"{ONE_NO_ROOT} 3: 0.766, 6: up to 0.707, 12: up to 0.707, 24: up to 0.707" in row["note"]
+
+
+def test_a_grid_that_ends_above_the_best_rate_of_the_deepest_networks_tells_a_least_fall():
+    """From 0.76 to 0.35 or less, by 1.14 steps or more: half a step is claimed."""
+    row = judge("sc_fig20_rates", sc_fig20=grid_from(0.25, ONE_NO_ROOT))
+    assert row["ci_low"] == -math.inf and row["ci_high"] == pytest.approx(-1.14, abs=0.05)
+    assert row["verdict"] == Verdict.CONFIRMED and row["control"].endswith("fails, as it must")
+    assert f"24: up to {0.25 * 2**0.5:.3g}" in row["note"]
 
 
 def failing_beyond(largest, labels, sizes=DEPTHS):

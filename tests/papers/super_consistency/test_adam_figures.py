@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from featurespeed.drawing.published_rates import AUTHORS, PUBLISHED
 from featurespeed.drawing.tabulate import read_csv, write_csv
 from featurespeed.drawing.transfer_rows import ADAM_EDGE, RATE_SHOWN, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.ledger.engine import ledger
@@ -27,7 +28,7 @@ from featurespeed.papers.super_consistency.adam.spec import (
     AdamDepthSpec,
     AdamWidthSpec,
 )
-from featurespeed.papers.super_consistency.adam.tables import AUTHORS, PUBLISHED, tabulate_fig20, tabulate_fig21
+from featurespeed.papers.super_consistency.adam.tables import tabulate_fig20, tabulate_fig21
 from tests.papers.cases import criteria_of
 from tests.papers.super_consistency.adam_cases import (
     OVER_DEPTH,
@@ -40,6 +41,7 @@ from tests.papers.super_consistency.adam_cases import (
     width_table,
 )
 from tests.papers.super_consistency.figure_cases import assert_made, draw, legend_texts, texts, values
+from tests.papers.super_consistency.no_limit_cases import no_limit_tables
 
 FIGURES = {"sc_fig20": tabulate_fig20, "sc_fig21": tabulate_fig21}
 MARKED = "best rate of the authors' sweep"
@@ -109,7 +111,8 @@ def test_columns_stand_in_the_order_of_the_room_under_titles_that_fit():
     ],
 )
 def test_numbers_of_the_claims_stand_in_the_tables(name, label, series, rate, claim):
-    judged, _ = ledger([c for c in criteria_of("sc_adam") if c.claim_id == claim], adam_tables(), "planted")
+    tables = adam_tables(sc_fig06=no_limit_tables()["sc_fig06"])  # of gradient descent, a control
+    judged, _ = ledger([c for c in criteria_of("sc_adam") if c.claim_id == claim], tables, "planted")
     table = made(name)
     own = table[(table["panel"] == f"statistic | {label}") & (table["series"] == series)].set_index("x")
     expected = judged[["value", "ci_low", "ci_high"]].iloc[0].tolist()

@@ -199,10 +199,26 @@ def test_one_batch_size_whose_best_rate_follows_the_width_contradicts_transfer()
     assert row["value"] == pytest.approx(4 * 0.64, abs=0.1) and row["verdict"] == Verdict.CONTRADICTED
 
 
-def test_a_best_rate_at_the_end_of_its_grid_cannot_decide():
-    narrow = {"B": (0.5, 1.0, 2.0), "2B": (0.25, 0.5, 1.0), "4B": (0.5, 1.0, 2.0)}
-    with pytest.raises(Undecidable, match="B: best rates by width .* 100% at an end"):
-        STATISTICS[GROWTH]({"sc_fig13": batch_runs(True, rates=narrow)})
+def test_a_best_rate_at_the_end_of_its_grid_bounds_the_growth_on_one_side():
+    """That of B lies at 0.5, the smallest of its grid, or below: the growth is what it is from there, or more."""
+    narrow = {"B": (0.5, 1.0, 2.0), "2B": (0.5, 1.0, 2.0), "4B": (0.5, 1.0, 2.0, 4.0)}
+    found = judged(sc_fig13=batch_runs(True, rates=narrow))
+    row = found.loc["sc_fig13_batch"]
+    assert row["ci_low"] == pytest.approx(math.log2(1.2 / 0.5**0.5), abs=0.15) and row["ci_high"] == math.inf
+    # nor is anything known of its shift over the width, which is that row's control
+    assert row["control"].endswith("[-inf, inf], does not fail (inconclusive)")
+    assert row["verdict"] == Verdict.INCONCLUSIVE and "B by width 8: up to 0.707, 16: up to 0.707" in row["note"]
+    assert found.loc["sc_fig13_width", "verdict"] == Verdict.INCONCLUSIVE
+    assert found.loc["sc_fig13_width", "ci_high"] == math.inf
+
+
+def test_best_rates_at_opposite_ends_of_their_grids_cannot_decide():
+    """That of B may be below 0.5, that of 4B below 2: the growth between them may be anything."""
+    narrow = {"B": (0.5, 1.0, 2.0), "2B": (0.25, 0.5, 1.0), "4B": (2.0, 4.0, 8.0)}
+    own = STATISTICS[GROWTH]({"sc_fig13": batch_runs(True, rates=narrow)})
+    assert (own.ci_low, own.ci_high) == (-math.inf, math.inf) and own.value == 2
+    row = judged(sc_fig13=batch_runs(True, rates=narrow)).loc["sc_fig13_batch"]
+    assert row["verdict"] == Verdict.INCONCLUSIVE and row["note"].startswith("the interval straddles the threshold")
 
 
 def failing_next_to(best_rates: dict[str, float]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -50,14 +51,16 @@ def test_best_rates_that_follow_no_law_of_the_angle_contradict():
     assert found.loc["sc_bridge_depth_shift_angle", "verdict"] == Verdict.CONTRADICTED
 
 
+def without_a_start(label: str) -> float:
+    """Nothing was measured before training of one network."""
+    return math.nan if label == OVER_DEPTH[2] else law(label)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"rates": (0.25, 0.5)}, "best rates by depth"),
-        (
-            {"start": lambda label: math.nan if label == OVER_DEPTH[2] else law(label)},
-            "this run has no measurements of",
-        ),
+        ({"rates": (0.25, 0.5)}, "the interval straddles the threshold"),
+        ({"start": without_a_start}, "this run has no measurements of"),
     ],
 )
 def test_what_cannot_be_told_is_inconclusive(options, reason):
@@ -73,6 +76,13 @@ def failing(records: pd.DataFrame, label: str, depths: tuple[int, ...], largest:
     lost = (edited["series"] == label) & edited["depth"].isin(depths) & (edited["learning_rate"] > largest)
     edited.loc[lost & (edited["quantity"] == "training_loss"), "value"] = 3.0
     return edited
+
+
+def test_a_depth_at_which_every_rate_fails_is_named(records):
+    found = judged(failing(records, OVER_DEPTH[0], (24,), 0.0))
+    assert set(found["verdict"]) == {Verdict.INCONCLUSIVE}
+    assert found["note"].str.startswith(f"{OVER_DEPTH[0]}: best rates by depth").all()
+    assert found["note"].str.endswith("no rate is left at 24").all()
 
 
 def test_best_rates_next_to_a_rate_that_failed_are_known_within_bounds(records):
@@ -178,17 +188,26 @@ def test_best_rates_within_a_decade_have_enough_numbers(table):
     assert len([tick for tick in ax.get_yticks() if low <= tick <= high]) >= 3
 
 
-def test_best_rates_at_an_end_of_the_grid_leave_errors_without_bounds():
-    errors = DRAWING.tabulate(depth_bridge_table(rates=(0.25, 0.5, 1.0)))
-    errors = errors[errors["panel"] == "statistic"]
-    assert len(errors) == 4 and errors["y_low"].isna().all() and errors["y_high"].isna().all()
+def test_best_rates_at_an_end_of_the_grid_leave_shifts_and_errors_open(table):
+    """At rates up to 1: best ones of all shallow networks may lie above; those of one kind fall to 1/4, and below."""
+    found = DRAWING.tabulate(depth_bridge_table(rates=(0.25, 0.5, 1.0)))
+    errors = found[found["panel"] == "statistic"]
+    assert len(errors) == 4 and np.isposinf(errors["y_high"]).all() and (errors["y_low"] == 0).all()
+    observed = found[found["panel"] == OBSERVED].set_index("series")[["y_low", "y_high"]]
+    rising, falling = observed.loc[OVER_DEPTH[1]], observed.loc[OVER_DEPTH[2]]
+    assert (rising["y_low"], rising["y_high"]) == (-math.inf, math.inf)
+    assert falling["y_low"] == -math.inf and 3 * LAWS[OVER_DEPTH[2]] < falling["y_high"] < -1
+    assert np.isfinite(table.loc[table["panel"].isin([OBSERVED, "statistic"]), ["y_low", "y_high"]]).all(axis=None)
+    ax = drawn(found)[1]
+    left, right = (round(float(end), 6) for end in ax.get_xlim())
+    for label, low, high in ((OVER_DEPTH[1], left, right), (OVER_DEPTH[2], left, round(falling["y_high"], 6))):
+        own = (found["panel"] == f"{BEFORE}angle") & (found["series"] == label)
+        height = round(float(found.loc[own, "y"].iloc[0]), 6)
+        assert (low, height, high, height) in bars(ax)
 
 
 def test_networks_that_diverge_are_left_out_of_the_drawing_and_told():
-    def loss_of_depth(label: str) -> float:
-        return math.nan if label == OVER_DEPTH[2] else law(label)
-
-    found = DRAWING.tabulate(depth_bridge_table(start=loss_of_depth))
+    found = DRAWING.tabulate(depth_bridge_table(start=without_a_start))
     assert OVER_DEPTH[2] not in set(found.loc[found["panel"] == "angle", "series"])
     figure = new_figure(STYLE, *DRAWING.size)
     DRAWING.draw(found, figure)

@@ -11,11 +11,13 @@ import pytest
 
 from featurespeed.drawing.distance_panels import draw_distances
 from featurespeed.drawing.plotting import new_figure
+from featurespeed.drawing.published_rates import PUBLISHED
 from featurespeed.drawing.transfer_panels import estimate, number, plain_ticks, short_numbers
 from featurespeed.drawing.transfer_rows import CHANCE, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.drawing.width_curves import shown
 from featurespeed.drawing.width_rows import EDGE
 from featurespeed.ledger.engine import ledger
+from featurespeed.papers.super_consistency.depth import published
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.statistics import jackknife_interval, mean_interval
 from featurespeed.sweeps.convergence import curves, distances
@@ -189,19 +191,17 @@ def test_exponents_at_every_measured_rate_are_tabulated_and_printed(label):
 
 
 @cache
-def claims() -> pd.DataFrame:
-    return ledger(criteria_of("sc_depth"), TABLES, "planted")[0].set_index("claim_id")
-
-
 def judged(claim: str) -> list[float]:
     """Value and bounds of a claim about the planted tables."""
-    return claims().loc[claim, ["value", "ci_low", "ci_high"]].tolist()
+    criteria = [criterion for criterion in criteria_of("sc_depth") if criterion.claim_id == claim]
+    (found,) = ledger(criteria, TABLES, "planted")[0][["value", "ci_low", "ci_high"]].to_numpy(dtype=float).tolist()
+    return found
 
 
 @pytest.mark.parametrize(("label", "claim"), [(ONE, "sc_fig4a_transfer"), (TWO, "sc_fig4b_transfer")])
 def test_shifts_are_those_of_the_claims(label, claim):
     own = table("sc_fig04")[table("sc_fig04")["panel"] == f"statistic | {label}"].set_index("series").loc[SHIFT]
-    assert own[BOUNDS].tolist() == pytest.approx(judged(claim))
+    assert own["x"] == 8 and own[BOUNDS].tolist() == pytest.approx(judged(claim))
     assert f"shift of best $\\eta_0$ for 8 $L$, log$_2$: {estimate(own)}" in texts(figure("sc_fig04"))
 
 
@@ -494,3 +494,20 @@ def test_exponents_without_the_seeds_that_failed_are_those_of_the_others():
         expected = mean_interval(late_slopes(ONE, rate, (0, 1, 3, 4, 5)))
         found = own.loc[rate, BOUNDS].tolist()
         assert found == pytest.approx([expected.value, expected.low, expected.high])
+
+
+def test_best_rates_of_the_authors_stand_on_the_axis_of_runs_that_are_long_enough(monkeypatch):
+    short = table("sc_fig04")
+    assert not short["panel"].str.startswith(PUBLISHED).any()
+    monkeypatch.setattr(published, "LENGTH", 0.0)
+    long = FIGURES["sc_fig04"].tabulate(stage("sc_fig04"))
+    for name, rates in published.BEST_RATES.items():
+        rows = long[long["panel"] == f"{PUBLISHED} | {name}"]
+        assert dict(zip(rows["x"], rows["y"], strict=True)) == rates
+    before, after = figure("sc_fig04"), draw("sc_fig04", long)
+    extra = [len(new.lines) - len(old.lines) for old, new in zip(before.axes, after.axes, strict=True)]
+    shared = [[rate for depth, rate in published.BEST_RATES[name].items() if depth in DEPTHS] for name in (ONE, TWO)]
+    assert [count for count in extra if count] == [len(rates) for rates in shared]
+    drawn = [line.get_xdata()[0] for ax in after.axes for line in ax.lines if line.get_marker() == "d"]
+    assert drawn == [rate for rates in shared for rate in rates]
+    assert "best rate of the authors' sweep" in legend_texts(after)

@@ -248,8 +248,24 @@ def test_best_rates_at_the_end_of_the_grid_decide_nothing():
     """At all but the smallest rate networks diverge: nothing is known below it."""
     found = rows(sc_fig06=no_scaling(failing_beyond(0.0625)))
     for claim in ("sc_fig6_transfer", "sc_fig6_warmup"):
-        assert found.loc[claim, "verdict"] == Verdict.INCONCLUSIVE
-        assert "100% at an end of the grid 0.0625 to 2" in found.loc[claim, "note"]
+        own = found.loc[claim]
+        assert own["verdict"] == Verdict.INCONCLUSIVE and (own["ci_low"], own["ci_high"]) == (-math.inf, math.inf)
+        assert own["note"].startswith("the interval straddles the threshold")
+        assert "3: up to 0.125, 6: up to 0.125, 12: up to 0.125, 24: up to 0.125" in own["note"]
+
+
+def test_a_best_rate_that_falls_below_the_grid_falls_by_two_steps_or_more():
+    """Deep networks train best at the smallest rate of the grid, 0.5, or below it, and shallow ones at 4."""
+    whole = rows("sc_fig6_transfer").loc["sc_fig6_transfer"]
+    found = row("sc_fig6_transfer", sc_fig06=unscaled(falling_from_four, rates=RATES[3:]))
+    assert found["ci_low"] == -math.inf and found["ci_high"] == pytest.approx(0.9 * (-0.5 - 2) + 0.3 * -1, abs=0.1)
+    assert found["verdict"] == whole["verdict"] == Verdict.CONFIRMED and "24: up to 0.707" in found["note"]
+
+
+def falling_from_four(label, depth, rate, step, seed):
+    """Best rates 4, 2, 1, 0.5, which are the lowest points of parabolas, but for a little."""
+    optimum = 4 * 2 ** (-1.02 * depth_cases.octaves(depth) + 0.01 * depth_cases.wobble(seed, depth))
+    return 0.3 + 0.05 * math.log2(rate / optimum) ** 2
 
 
 def test_a_best_rate_that_falls_by_more_than_its_bounds_is_confirmed():
@@ -309,18 +325,57 @@ def test_a_stable_rate_has_to_fall_by_two_steps_whatever_the_best_one_does(power
     assert row("sc_fig6_stable", sc_fig06=unscaled(to))["verdict"] == verdict
 
 
-def test_a_depth_that_trains_at_every_rate_has_no_largest_stable_one():
+def test_a_shallow_network_that_trains_at_every_rate_leaves_the_fall_without_a_lower_bound(planted):
+    """Its largest stable rate is 8 or more: that of the others, less than it, falls by as much as is known, or more."""
     found = row("sc_fig6_stable", sc_fig06=unscaled(rates=RATES[:-1]))
+    assert (found["ci_low"], found["ci_high"]) == (-math.inf, planted.loc["sc_fig6_stable", "ci_high"])
+    assert found["verdict"] == Verdict.CONFIRMED and found["control"].endswith("fails, as it must")
+    assert f"{COLD}: from 3: 8 or more, 6: 4 to 8, 12: 1 to 2, 24: 0.5 to 1 on networks fail" in found["note"]
+
+
+def test_a_deep_network_that_trains_at_every_rate_contradicts_a_fall():
+    """All others fail at 16, the deepest one nowhere: whatever its largest stable rate, it is no smaller one."""
+
+    def to(label, depth, rate, step, seed):
+        return to_the_edge(label, 3, rate, step, seed) if depth < 24 or rate < 10 else 0.3
+
+    found = row("sc_fig6_stable", sc_fig06=unscaled(to))
+    assert found["verdict"] == Verdict.CONTRADICTED and found["ci_high"] == math.inf
+    assert "24: 16 or more on networks fail" in found["note"]
+
+
+def test_a_grid_that_ends_too_early_has_no_largest_stable_rate():
+    """Up to 1 networks train but the deepest ones: the rates of the others may be any larger ones."""
+    found = row("sc_fig6_stable", sc_fig06=unscaled(rates=RATES[:5]))
+    assert found["verdict"] == Verdict.INCONCLUSIVE and (found["ci_low"], found["ci_high"]) == (-math.inf, math.inf)
+    assert "from 3: 1 or more, 6: 1 or more, 12: 1 or more, 24: 0.5 to 1 on networks fail" in found["note"]
+
+
+def test_a_depth_that_trains_at_no_rate_is_named():
+    def nowhere(label, depth, rate, step, seed):
+        lost = (label, depth, seed) == (COLD, 12, 1) and step >= 20
+        return math.inf if lost else to_the_edge(label, depth, rate, step, seed)
+
+    found = row("sc_fig6_stable", sc_fig06=unscaled(nowhere))
     assert found["verdict"] == Verdict.INCONCLUSIVE
-    assert f"{COLD}: largest stable rates by depth 3: 8, 6: 4 to 8" in found["note"]
-    assert "25% at an end of the grid 0.0625 to 8, of 3" in found["note"]
-    assert row("sc_fig6_transfer", sc_fig06=unscaled(rates=RATES[:-1]))["verdict"] == Verdict.CONFIRMED
+    assert found["note"].startswith(f"{COLD}: networks of a seed fail at every learning rate, of size 12")
+
+
+def test_rates_too_small_to_learn_at_are_no_end_of_stability(planted):
+    """At the smallest one networks stay at chance, whatever their depth."""
+
+    def slow(label, depth, rate, step, seed):
+        return 3.0 if rate < 0.1 else to_the_edge(label, depth, rate, step, seed)
+
+    found = row("sc_fig6_stable", sc_fig06=unscaled(slow))
+    numbers = ["value", "ci_low", "ci_high", "verdict"]
+    assert found[numbers].tolist() == planted.loc["sc_fig6_stable", numbers].tolist()
 
 
 def test_scaled_networks_of_which_none_fails_are_no_control_of_the_stable_rate():
     found = row("sc_fig6_stable", sc_fig04=all_tables()["sc_fig04"])
     assert found["verdict"] == Verdict.INCONCLUSIVE
-    assert f"not computed ({ONE}: largest stable rates by depth" in found["control"]
+    assert found["control"] == "Depth-muP (Fig. 4a): 0 [-inf, inf], does not fail (inconclusive)"
     assert STATISTICS[STABLE.format("Depth-muP")](TABLES).value == pytest.approx(0, abs=0.1)
 
 

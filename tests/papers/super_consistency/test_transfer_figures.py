@@ -157,8 +157,8 @@ def test_exponent_is_printed_at_every_measured_rate_at_which_all_train():
     ("name", "label", "series", "rate", "claim"),
     [
         ("fig01", "NTP", SHARPNESS_EXPONENT, MATCHED, "sc_fig1_sharpness_ntp"),
-        ("fig01", "muP", SHIFT, 0.0, "sc_fig1_transfer_mup"),
-        ("fig01", "NTP", SHIFT, 0.0, "sc_fig1_transfer_ntp"),
+        ("fig01", "muP", SHIFT, 16.0, "sc_fig1_transfer_mup"),
+        ("fig01", "NTP", SHIFT, 16.0, "sc_fig1_transfer_ntp"),
         ("fig24", "muP", SHARPNESS_EXPONENT, SHOWN["muP"], "sc_fig24_sharpness"),
         ("fig24", "muP", ARRIVAL_EXPONENT, SHOWN["muP"], "sc_fig24_edge_mup"),
         ("fig24", "NTP", ARRIVAL_EXPONENT, SHOWN["NTP"], "sc_fig24_edge_ntp"),

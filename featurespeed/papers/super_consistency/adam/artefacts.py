@@ -16,7 +16,7 @@ _CURVATURE = (
 _TRANSFER = (
     "training loss over the last tenth of the steps against the base learning rate; diamonds mark the best one of "
     "every {size}, crosses rates at which a seed diverged, died or ended at chance, and the number is the shift of the "
-    "best rate from the {smallest} network to the {largest} in steps of a factor 2."
+    "best rate over a factor {span} in the {size}, in steps of a factor 2."
 )
 _SHARPNESS = (
     "the largest eigenvalue of the preconditioned Hessian along training, at the best rate of those where it was "
@@ -43,7 +43,7 @@ ARTEFACTS = (
             "Does the best learning rate of a shallow residual network suit a deep one with Adam, too? Residual "
             "branches are multiplied with 1/√L; the learning rate of their layers has another 1/√L in the two columns "
             "on the left, as in the table of the paper, and none in those on the right. Above: "
-            + _TRANSFER.format(size="depth", smallest="shallowest", largest="deepest")
+            + _TRANSFER.format(size="depth", span=8)
             + " Below: "
             + _SHARPNESS.format(size="depth", symbol="L")
         ),
@@ -95,7 +95,7 @@ ARTEFACTS = (
             "Transfer over the width with Adam and AdamW under μP, each layer at its own rate as in the table of the "
             "paper; on the right with one rate η₀γ² for all layers, as in the authors' code, whose own best rates "
             "(hollow, on the axis) stand beside if network and data are theirs. Above: "
-            + _TRANSFER.format(size="width", smallest="narrowest", largest="widest")
+            + _TRANSFER.format(size="width", span=16)
             + " Below: "
             + _SHARPNESS.format(size="width", symbol="N")
         ),

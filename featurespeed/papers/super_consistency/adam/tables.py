@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from featurespeed.drawing.published_rates import published_rows
 from featurespeed.drawing.tabulate import artefact_table
 from featurespeed.drawing.transfer_rows import row_table, transfer_parts
-from featurespeed.drawing.width_rows import interval_row
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES, STEP, comparable
 from featurespeed.papers.super_consistency.adam.spec import COMMON, PRECONDITIONED
-from featurespeed.statistics import Interval
 from featurespeed.sweeps.transfer import settings
-
-PUBLISHED = "published best"
-AUTHORS = "the authors' sweep"
 
 
 def tabulate_fig20(records: pd.DataFrame) -> pd.DataFrame:
@@ -31,26 +27,15 @@ def tabulate_fig21(records: pd.DataFrame) -> pd.DataFrame:
     and the data are theirs.
     """
     parts = list(transfer_parts(records, PRECONDITIONED, leave_out=True))
-    return _without_losses(artefact_table(*parts, published_rows(records)))
+    return _without_losses(artefact_table(*parts, published(records)))
 
 
-def published_rows(records: pd.DataFrame) -> pd.DataFrame:
-    """Best learning rate (y) of the authors' sweep against ``N`` (x), between half a step of their grid to either side;
-    none for another network or other data.
-    """
+def published(records: pd.DataFrame) -> pd.DataFrame:
+    """Best learning rates of the authors' sweep against ``N``; none for another network or other data."""
     told = settings(records)
     if COMMON not in told["networks"] or not comparable(told, COMMON):
         return row_table([])
-    half = STEP**0.5
-    return row_table(
-        [
-            interval_row(
-                f"{PUBLISHED} | {COMMON}", AUTHORS, size, Interval(rate, rate / half, rate * half, 1, ""), "published"
-            )
-            | {"flag": ""}
-            for size, rate in BEST_RATES.items()
-        ]
-    )
+    return published_rows(COMMON, BEST_RATES, STEP)
 
 
 def _without_losses(table: pd.DataFrame) -> pd.DataFrame:

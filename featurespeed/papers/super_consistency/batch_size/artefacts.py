@@ -40,8 +40,8 @@ _TRANSFER = (
     "Does the best learning rate grow with the batch size, and does it transfer over the width at each of them? A "
     "column a batch size, for equally many epochs. Above: training loss over the last tenth of the steps against the "
     "base learning rate; diamonds mark the best one of every width, crosses rates at which a seed diverged, died or "
-    "ended at chance, and the number is the shift of the best rate from the smallest width to the largest in steps "
-    "of a factor 2. Below: sharpness along training at the best rate of those where it was measured, with 2/η₀ "
+    "ended at chance, and the number is the shift of the best rate over a factor 16 in the width, in steps of a "
+    "factor 2. Below: sharpness along training at the best rate of those where it was measured, with 2/η₀ "
     "(dotted) and the line 4/η₀ that the paper draws (dashed); the numbers are the exponents in N of its mean over the "
     "second half of training, there and at the next smaller rate. "
 )

@@ -12,7 +12,8 @@ from matplotlib.ticker import LogLocator
 
 from featurespeed.drawing.distance_panels import rows_of
 from featurespeed.drawing.plotting import GUIDE, UNORDERED, draw_flagged
-from featurespeed.drawing.width_curves import GREY, headroom, logarithmic, numbers, width_axis, write
+from featurespeed.drawing.transfer_panels import estimate
+from featurespeed.drawing.width_curves import GREY, headroom, logarithmic, width_axis, write
 from featurespeed.papers.super_consistency.bridge.analysis import QUANTITIES
 from featurespeed.papers.super_consistency.bridge.depth_tables import BEFORE, BEST, ERROR, OBSERVED
 from featurespeed.papers.super_consistency.bridge.spec import OVER_DEPTH
@@ -105,7 +106,7 @@ def draw_shifts(ax: Axes, table: pd.DataFrame) -> None:
     texts = []
     for name in MARKERS:
         found = table[table["series"] == f"{ERROR}{name}"]
-        texts.append(f"{name}: {numbers(found.iloc[0])}" if len(found) else f"{name}: cannot be told")
+        texts.append(f"{name}: {estimate(found.iloc[0])}" if len(found) else f"{name}: cannot be told")
     write(ax, "largest error, in steps of 2\n" + "\n".join(texts))
     headroom(ax, above=0.55)
     handles = {name: _grey(marker) for name, marker in MARKERS.items()}

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from featurespeed.drawing.distance_panels import draw_distances, draw_exponents, hollow_points, rows_of
 from featurespeed.drawing.plotting import INK, UNORDERED
+from featurespeed.drawing.published_rates import draw_published_rates
 from featurespeed.drawing.transfer_panels import draw_lines, size_colors
 from featurespeed.drawing.width_curves import (
     draw_edge,
@@ -30,8 +31,12 @@ STOPPED = "a seed has diverged, died or not converged"
 
 
 def draw_fig04(table: pd.DataFrame, figure: Figure) -> None:
-    """A line a network: transfer of the learning rate, sharpness and loss along training, one curve a depth."""
-    draw_lines(table, figure, ORDER)
+    """A line a network: transfer of the learning rate, sharpness and loss along training, one curve a depth.
+
+    On the axes of the learning rates stand the best ones of the authors' own sweeps.
+    """
+    axes = draw_lines(table, figure, ORDER)
+    draw_published_rates(table, figure, axes[:, 0], ORDER, "depth")
 
 
 def draw_fig22(table: pd.DataFrame, figure: Figure) -> None:

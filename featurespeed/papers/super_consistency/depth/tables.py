@@ -12,11 +12,14 @@ from functools import partial
 import pandas as pd
 
 from featurespeed.drawing.distance_rows import distance_parts
+from featurespeed.drawing.published_rates import published_rows
 from featurespeed.drawing.tabulate import artefact_table
 from featurespeed.drawing.transfer_rows import networks, row_table, transfer_parts
 from featurespeed.drawing.width_rows import curve_rows, edge_rows, exponent_row, trained_rows
+from featurespeed.papers.super_consistency.depth.published import BEST_RATES, STEPS, comparable
 from featurespeed.sweeps.convergence import curves, distances
 from featurespeed.sweeps.dependence import late_exponents
+from featurespeed.sweeps.transfer import settings
 
 HESSIAN, LOSS, NTK = "sharpness", "training_loss", "ntk_eigenvalue"
 #: Quantities whose distances to the deepest network are fitted: name in the table -> quantity of the stage table.
@@ -25,8 +28,17 @@ LATE = "exponent in the depth, second half"
 
 
 def tabulate_fig04(records: pd.DataFrame) -> pd.DataFrame:
-    """Learning-rate transfer, sharpness and loss of every network over its depth, in panels ``<kind> | <network>``."""
-    return artefact_table(*transfer_parts(records, leave_out=True))
+    """Learning-rate transfer, sharpness and loss of every network over its depth, in panels ``<kind> | <network>``;
+    beside them the best rates of the authors' own sweeps, if network, data and length are theirs.
+    """
+    return artefact_table(*transfer_parts(records, leave_out=True), *_published(records))
+
+
+def _published(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    told = settings(records)
+    for name, rates in BEST_RATES.items():
+        if name in told["networks"] and comparable(told, name):
+            yield published_rows(name, rates, STEPS[name])
 
 
 def tabulate_fig22(records: pd.DataFrame) -> pd.DataFrame:

@@ -16,8 +16,9 @@ _MEASURED = (
 _TRANSFER = (
     "training loss over the last tenth of the steps against the base learning rate; diamonds mark the best one of each "
     "{size}, crosses rates at which a seed diverged, died or ended at chance, and the number is the shift of the best "
-    "rate over all {size}s in steps of a factor 2"
+    "rate over a factor {span} in the {size}, in steps of a factor 2, within bounds where it lies next to a failure"
 )
+_DEPTHS, _WIDTHS = _TRANSFER.format(size="depth", span=8), _TRANSFER.format(size="width", span=16)
 
 ARTEFACTS = (
     Artefact(
@@ -35,7 +36,7 @@ ARTEFACTS = (
         reading=(
             "What happens without the 1/√L of Depth-μP? The initial sharpness grows with the depth, so that deep "
             "networks diverge at rates at which shallow ones train best, unless the learning rate warms up. A line a "
-            f"network. From the left: {_TRANSFER.format(size='depth')} at the end; the share of seeds that failed; "
+            f"network. From the left: {_DEPTHS} at the end; the share of seeds that failed; "
             "sharpness along training with 2/η₀ (dotted), at the best of the measured rates or, where at each some "
             "depth fails, at the smallest. Right: initial sharpness (with warm-up it is the same) and best learning "
             "rate against the depth. Blocks have the gain 1: with √2, as in the authors' last version, networks of the "
@@ -69,7 +70,7 @@ ARTEFACTS = (
         groups=("sc_convnets",),
         reading=(
             "The standard parameterization: variances 1/fan-in, one learning rate. A column a warm-up. Above: "
-            f"{_TRANSFER.format(size='width')}. Below: sharpness along training at the best of the measured rates, "
+            f"{_WIDTHS}. Below: sharpness along training at the best of the measured rates, "
             "with 2/η₀ (dotted). Right: initial sharpness, which should grow with the width, and best learning rate "
             "against the width, which should fall, less so after a long warm-up."
         ),
@@ -98,7 +99,7 @@ ARTEFACTS = (
         gpu=False,
         groups=("sc_convnets",),
         reading=(
-            f"Deep networks without skip connections. From the left: {_TRANSFER.format(size='depth')}; the share of "
+            f"Deep networks without skip connections. From the left: {_DEPTHS}; the share of "
             "seeds that failed; sharpness along training with 2/η₀ (dotted) and training loss, at the best of the "
             "measured rates, without the seeds of which a network failed there, up to a fifth of those of a depth. A "
             "network that ends at chance is a failure of its learning rate, not one of low sharpness."

@@ -48,7 +48,7 @@ ARTEFACTS = (
             "Does the best learning rate of a narrow network suit a wide one? Left: training loss over the last "
             "tenth of the steps against the base learning rate; diamonds mark the best one of every width, crosses "
             "rates at which a seed diverged, died or ended at chance, and the number is the shift of the best rate "
-            "from the smallest width to the largest in steps of a factor 2, each seed's best rate being the lowest "
+            "over a factor 16 in the width, in steps of a factor 2, each seed's best rate being the lowest "
             "point of a parabola. Middle: sharpness along training at the best rate of those where it was measured; "
             "under μP the widths should lie on each other near 2/η₀ (dotted), under NTP they spread. The number is the "
             "exponent in N of its mean over the second half of training, there and at the next smaller rate. Right: "
