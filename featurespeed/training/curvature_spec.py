@@ -57,7 +57,13 @@ class CurvatureSpec(Spec):
     trace_vectors: Replicates = 30
     steps: Annotated[list[Steps], Field(min_length=1)] | None = None
 
-    _distinct = field_validator("quantities", "steps")(lambda values: values and distinct(values))
+    _distinct = field_validator("quantities")(distinct)
+
+    @field_validator("steps")
+    @classmethod
+    def _each_step_once(cls, steps: list[int] | None) -> list[int] | None:
+        """In one order, so that one measurement has one name."""
+        return steps and sorted(distinct(steps))
 
     @model_serializer(mode="wrap")
     def _as_it_was(self, known: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_steps_that_are_not_given_are_all_and_leave_names_as_they_were():
     assert "steps" not in whole.curvature.model_dump() and "steps" not in none.model_dump(mode="json")["curvature"]
     some = measured(steps=[50, 0, 20])
     assert some.name != whole.name and some.steps == [0, 20, 50]
-    assert some.model_dump(mode="json")["curvature"]["steps"] == [50, 0, 20]
+    assert some.name == measured(steps=[0, 20, 50]).name  # one measurement, one name
     assert SharpnessSpec.model_validate(some.model_dump(mode="json")) == some
 
 
