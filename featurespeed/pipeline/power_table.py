@@ -46,8 +46,13 @@ def _rows(criterion: Criterion, base: Path) -> Iterator[str]:
             continue
         with path.open(encoding="utf-8", newline="") as file:
             found = [row for row in csv.DictReader(file) if row["claim_id"] == criterion.claim_id and row["ci_low"]]
-        if found and found[0]["threshold"] == str(criterion.threshold):
+        if found and found[0]["threshold"] == str(criterion.threshold) and _is_finite(found[0]):
             yield _row(criterion, scale, found[0])
+
+
+def _is_finite(row: Mapping[str, str]) -> bool:
+    """Whether an interval has two ends: of one that is open nobody can say how far seeds are apart."""
+    return math.isfinite(float(row["ci_low"])) and math.isfinite(float(row["ci_high"]))
 
 
 def _row(criterion: Criterion, scale: str, row: Mapping[str, str]) -> str:
@@ -63,7 +68,7 @@ def _row(criterion: Criterion, scale: str, row: Mapping[str, str]) -> str:
 
     holds, fails = rates(true.holds, seeds)[Verdict.CONFIRMED], rates(true.fails, seeds)[Verdict.CONTRADICTED]
     needed = power.seeds_needed(rates, threshold)
-    shown = "of counts" if is_share else f"{spread:.2g}" if math.isfinite(spread) else "unknown"
+    shown = "of counts" if is_share else f"{spread:.2g}"
     cells = [
         f"`{criterion.claim_id}`", str(threshold), scale, seeds, shown, f"{true.holds:.3g}", f"{holds:.0%}",
         f"{true.fails:.3g}", f"{fails:.0%}", needed or "over 200",
