@@ -1,4 +1,4 @@
-"""Best learning rates of the authors' own sweeps beside ours: rows of an artefact table, and marks on the axis."""
+"""What was read off the authors' own plots, beside ours: best learning rates on the axis, points along training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw_published_rates(
     for ax, name in zip(panels, network_names(table, order), strict=True):
         drawn |= _draw(ax, panel(table, PUBLISHED, name), colors, size)
     if drawn:
-        _add_to_legend(figure, "best rate of the authors' sweep", Line2D([], [], markeredgecolor="#666666", **MARK))
+        add_to_legend(figure, "best rate of the authors' sweep")
 
 
 def _draw(ax: Axes, published: pd.DataFrame, colors: Mapping[str, object], size: str) -> bool:
@@ -65,9 +65,17 @@ def _draw(ax: Axes, published: pd.DataFrame, colors: Mapping[str, object], size:
     return bool(shown)
 
 
-def _add_to_legend(figure: Figure, text: str, handle: Line2D) -> None:
-    """One more entry in the legend below the panels."""
-    old = figure.legends[-1]
+def draw_points(ax: Axes, points: pd.DataFrame, colors: Mapping[str, object]) -> bool:
+    """Points of the authors' curves as hollow diamonds, of the sizes that both have; False without any."""
+    shown = points[points["series"].isin(list(colors))]
+    for row in shown.itertuples():
+        ax.plot([row.x], [row.y], zorder=11, markeredgecolor=colors[row.series], **MARK)
+    return bool(len(shown))
+
+
+def add_to_legend(figure: Figure, text: str) -> None:
+    """One more entry in the legend below the panels, with the mark of what the authors have."""
+    old, handle = figure.legends[-1], Line2D([], [], markeredgecolor="#666666", **MARK)
     entries = list(zip((entry.get_text() for entry in old.get_texts()), old.legend_handles, strict=True))
     old.remove()
     legend_below(figure, [*entries, (text, handle)])

@@ -147,8 +147,8 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 
 def number(value: float | str) -> str:
-    """A measured number with three significant digits; nothing for a missing one."""
-    return "" if value == "" or pd.isna(value) else f"{float(value):.3g}".replace("-", "−")
+    """A measured number with three significant digits; nothing for a missing one, ∞ for a bound that is none."""
+    return "" if value == "" or pd.isna(value) else f"{float(value):.3g}".replace("-", "−").replace("inf", "∞")
 
 
 def duration(seconds: float) -> str:

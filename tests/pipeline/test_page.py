@@ -299,6 +299,7 @@ def test_a_misspelt_name_in_the_template_raises():
 
 def test_numbers_and_times_read_well():
     assert [number(v) for v in (0.12345, -1e-13, 200.0, "", float("nan"))] == ["0.123", "−1e−13", "200", "", ""]
+    assert [number(v) for v in (float("inf"), "-inf")] == ["∞", "−∞"]
     assert [duration(s) for s in (1.25, 59, 180, 10_000)] == ["1.2 s", "59 s", "3.0 min", "2.8 h"]
     assert compact([0.001, 0.5]) == "0.001, 0.5"
 

@@ -113,6 +113,7 @@ CONVERSIONS: Mapping[tuple[str, str], Conversion] = MappingProxyType(
 _FIT = "the exponent of a fit over other steps than ours, not a point of a curve"
 _FOUR_TIMES = "final losses after 80 epochs, more than the runs here have; their best rates are compared with ours"
 _BATCH = "two layers a block along 80 epochs at a batch size, and in part at a learning rate, that is not printed"
+_BY_EPOCHS = f"{_BATCH}: beside ours by epochs, where drawn, and not compared"
 _ADAM = "Adam at one rate for all layers, without its factors of muP: no such run here"
 _TRANSFORMER = "a vision transformer: there is none here"
 _DRAFT_FIG11 = "a draft with a residual ConvNet, branches times 3, no gain in blocks; Figure 11 here has another net"
@@ -139,11 +140,11 @@ NOT_COMPARED: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("23", "exponent of the relative loss gap in width against record"): _PROXIES,
         ("23", "relative loss gap to the widest net against width"): _PROXIES,
         ("23", _KERNEL_GAP, "record 20"): "so early the gap is as small as the noise, and its sign is not known",
-        ("25", "10th Hessian eigenvalue over depth 2 layers/block"): _BATCH,
-        ("25", "3rd Hessian eigenvalue over depth 2 layers/block"): _BATCH,
-        ("25", "NTK lambda_1 (not times N) over depth 2 layers/block"): _BATCH,
-        ("25", "NTK lambda_10 (not times N) over depth 2 layers/block"): _BATCH,
-        ("25", "NTK lambda_5 (not times N) over depth 2 layers/block"): _BATCH,
+        ("25", "10th Hessian eigenvalue over depth 2 layers/block"): _BY_EPOCHS,
+        ("25", "3rd Hessian eigenvalue over depth 2 layers/block"): _BY_EPOCHS,
+        ("25", "NTK lambda_1 (not times N) over depth 2 layers/block"): _BY_EPOCHS,
+        ("25", "NTK lambda_10 (not times N) over depth 2 layers/block"): _BY_EPOCHS,
+        ("25", "NTK lambda_5 (not times N) over depth 2 layers/block"): _BY_EPOCHS,
         ("27", "directional sharpness (raw) against record"): "three numbers of a network whose depth is not printed",
         ("draft:plot_results:2", "SimpleConvNet muP LR sweep"): "2 and 29 channels: narrower than any network here",
         (

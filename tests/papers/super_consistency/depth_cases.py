@@ -95,7 +95,11 @@ def broken(case: str, formula: Formula, smallest: int) -> Formula:
 
 def transfer_runs(change_loss: Formula = loss, change_sharpness: Formula = sharpness, **options) -> pd.DataFrame:
     """The runs of Figures 4 and 22; functions of a label may be changed for tests."""
-    table = _runs(change_loss, {"sharpness": change_sharpness}, **({"data": CIFAR10} | options))
+    return _of_the_authors(_runs(change_loss, {"sharpness": change_sharpness}, **({"data": CIFAR10} | options)))
+
+
+def _of_the_authors(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table, of their networks."""
     for label, network in table.attrs["provenance"]["spec"]["networks"].items():
         network["model"] = MODELS[label]
     return table
@@ -105,9 +109,8 @@ def spectrum_runs(change_loss: Formula = loss, **options) -> pd.DataFrame:
     """The runs of Figure 25, measured at one rate; formulas of quantities may be changed for tests."""
     changed = {name: options.pop(name) for name in ("sharpness", "ntk_eigenvalue") if name in options}
     curvature = {"sharpness": spectrum, "ntk_eigenvalue": ntk} | changed
-    return _runs(
-        change_loss, curvature, **({"measured": dict.fromkeys((ONE, TWO), (SHOWN,)), "rates": RATES[1:4]} | options)
-    )
+    own = {"measured": dict.fromkeys((ONE, TWO), (SHOWN,)), "rates": RATES[1:4], "data": CIFAR10}
+    return _of_the_authors(_runs(change_loss, curvature, **(own | options)))
 
 
 def _runs(change_loss: Formula, curvature: dict[str, Formula], **options) -> pd.DataFrame:

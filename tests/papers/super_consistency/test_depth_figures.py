@@ -17,8 +17,9 @@ from featurespeed.drawing.transfer_rows import CHANCE, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.drawing.width_curves import shown
 from featurespeed.drawing.width_rows import EDGE
 from featurespeed.ledger.engine import ledger
-from featurespeed.papers.super_consistency.depth import published
+from featurespeed.papers.super_consistency.depth import published, tables
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
+from featurespeed.papers.super_consistency.depth.tables import PUBLISHED_POINTS
 from featurespeed.statistics import jackknife_interval, mean_interval
 from featurespeed.sweeps.convergence import curves, distances
 from featurespeed.sweeps.transfer import of_network
@@ -511,3 +512,31 @@ def test_best_rates_of_the_authors_stand_on_the_axis_of_runs_that_are_long_enoug
     drawn = [line.get_xdata()[0] for ax in after.axes for line in ax.lines if line.get_marker() == "d"]
     assert drawn == [rate for rates in shared for rate in rates]
     assert "best rate of the authors' sweep" in legend_texts(after)
+
+
+def test_points_of_the_authors_stand_beside_eigenvalues_at_their_rate(monkeypatch):
+    plain = table("sc_fig25")
+    assert not plain["panel"].str.startswith(PUBLISHED_POINTS).any()  # too short, and at another rate
+    monkeypatch.setattr(published, "LENGTH", 0.0)
+    assert not FIGURES["sc_fig25"].tabulate(stage("sc_fig25"))["panel"].str.startswith(PUBLISHED_POINTS).any()
+    monkeypatch.setattr(tables, "RATE", SHOWN)
+    points = published.eigenvalues_read()
+    monkeypatch.setattr(tables, "eigenvalues_read", lambda: points.assign(epoch=points["epoch"] / 1e5))  # in our steps
+    found = FIGURES["sc_fig25"].tabulate(stage("sc_fig25"))
+    shared = points[points["depth"].isin(DEPTHS)]
+    for kind, own in shared.groupby("kind"):
+        rows = found[found["panel"] == f"{PUBLISHED_POINTS} | {kind} | {TWO}"]
+        read = sorted(zip((f"L={depth}" for depth in own["depth"]), own["y"].round(4), strict=True))
+        assert sorted(zip(rows["series"], rows["y"].round(4), strict=True)) == read
+    before, after = figure("sc_fig25"), draw("sc_fig25", found)
+    extra = sum(len(new.lines) - len(old.lines) for old, new in zip(before.axes, after.axes, strict=True))
+    assert extra == len(shared) > 10
+    assert "the authors' run, by epochs" in legend_texts(after) and "the authors' run" not in str(legend_texts(before))
+
+
+def test_published_eigenvalues_are_in_our_units():
+    points = published.eigenvalues_read().set_index(["kind", "depth", "epoch"])
+    assert points.loc[("eigenvalue 3", 3, 19.5), "y"] == pytest.approx(0.03173 * 64)
+    assert points.loc[("NTK eigenvalue 1", 3, 9.5), "y"] == pytest.approx(848.8 * 64 / 1024)
+    assert {kind for kind, _, _ in points.index} == {"eigenvalue 3", "eigenvalue 10", "NTK eigenvalue 1"}
+    assert pytest.approx(1.2217, abs=1e-4) == published.RATE

@@ -109,7 +109,8 @@ ARTEFACTS = (
             "Eigenvalues of γ²H and the top eigenvalue of the NTK along training, one line a depth: above with one "
             "layer a block, below with two. The numbers are the exponents in L of the means over the second half of "
             "training; with two layers a block the eigenvalues should spread over the depth. Lines are means over "
-            f"seeds, bands their range. {_LEFT_OUT}"
+            "seeds, bands their range. Diamonds, where our network, data and rate are theirs: the authors' run, whose "
+            f"batch size is not known, by epochs. {_LEFT_OUT}"
         ),
         settings=(
             *_NETWORKS,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from featurespeed.drawing.distance_panels import draw_distances, draw_exponents, hollow_points, rows_of
 from featurespeed.drawing.plotting import INK, UNORDERED
-from featurespeed.drawing.published_rates import draw_published_rates
+from featurespeed.drawing.published_rates import add_to_legend, draw_points, draw_published_rates
 from featurespeed.drawing.transfer_panels import draw_lines, size_colors
 from featurespeed.drawing.width_curves import (
     draw_edge,
@@ -22,7 +22,7 @@ from featurespeed.drawing.width_curves import (
     write,
 )
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
-from featurespeed.papers.super_consistency.depth.tables import DISTANCES, LATE
+from featurespeed.papers.super_consistency.depth.tables import DISTANCES, LATE, PUBLISHED_POINTS
 from featurespeed.sweeps.convergence import WARM_UP
 
 ORDER = (ONE, TWO)
@@ -76,7 +76,7 @@ def _deepest(table: pd.DataFrame, name: str, colors: dict[str, object]) -> str:
 def draw_fig25(table: pd.DataFrame, figure: Figure) -> None:
     """A line a network, a column an eigenvalue along training, one curve a depth."""
     colors = size_colors(table)
-    panels = [panel for panel in table["panel"].unique() if "eigenvalue" in panel]
+    panels = [panel for panel in table["panel"].unique() if "eigenvalue" in panel.split(" | ")[0]]
     kinds = sorted({panel.split(" | ")[0] for panel in panels}, key=_place)
     names = [name for name in ORDER if f"{kinds[0]} | {name}" in panels]
     grid = figure.subplots(len(names), len(kinds), squeeze=False, sharey="col")
@@ -90,6 +90,13 @@ def draw_fig25(table: pd.DataFrame, figure: Figure) -> None:
         ax.set_title(_title(kind))
     hollow = STOPPED if (table["flag"] != "").any() else ""
     legend(figure, colors, band=BAND, edge="$2/\\eta_0$", hollow=hollow, left_out=left_out(table))
+    theirs = [
+        draw_points(ax, rows_of(table, f"{PUBLISHED_POINTS} | {kind} | {name}"), colors)
+        for line, name in zip(grid, names, strict=True)
+        for ax, kind in zip(line, kinds, strict=True)
+    ]
+    if any(theirs):
+        add_to_legend(figure, "the authors' run, by epochs")
 
 
 def _place(kind: str) -> tuple[bool, int]:
