@@ -19,6 +19,7 @@ MUP, NTP = "muP", "NTP"
 HESSIAN, LOSS = "sharpness", "training_loss"
 OVER_WIDTH = "sc_fig01"  # whose runs of muP and NTP other figures are compared with
 OVER_DEPTH = ("sc_fig04", "1 layer a block")  # the same over the depth: Depth-muP
+WITHOUT_SKIPS = ("sc_fig08", "no skips")  # networks of which deep ones do not train at rates that suit shallow ones
 #: Criteria of several rooms have this control: a network that trained, and whose curvature depends on the width.
 NTP_CONTROL = "slope of the late sharpness in the width, NTP at a matched rate, Fig. 1"
 #: The same for criteria that bound an absolute slope.

@@ -18,10 +18,10 @@ from featurespeed.papers.super_consistency.best_rates import Place, bounded_shif
 from featurespeed.papers.super_consistency.depth.published import BEST_RATES, comparable
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.papers.super_consistency.distances import exponent_gap, told_distances
-from featurespeed.papers.super_consistency.no_limit.spec import PLAIN
 from featurespeed.papers.super_consistency.shared import (
     HESSIAN,
     LOSS,
+    WITHOUT_SKIPS,
     best_measured,
     decidable,
     failed_seeds,
@@ -128,7 +128,7 @@ for _label in (ONE, TWO):
     )
     register(
         f"largest distance of the best learning rates from those of the authors' sweep, no skips for {_label}",
-        _from_published(_label, ("sc_fig08", PLAIN)),
+        _from_published(_label, WITHOUT_SKIPS),
     )
 register("largest slope of the late sharpness in the depth, 1 layer a block, two rates", _two_rates)
 register("what 2 layers a block add to the dependence of the sharpness on the depth", _more_with_two)
