@@ -14,13 +14,15 @@ MEMORY_SHARE = 0.4  # of a GPU's free memory: looks at the losses and probes run
 # On a CPU a batched product beats one network after the other while a layer has so little to do that the cost of
 # calling it dominates: weights x batch up to this (benchmarks/training.py). All else runs one by one.
 CPU_BATCHED_WORK = 2**23
-# The same for a grouped convolution, in FLOP forward on the batch. 15 networks on 64 images of 8 x 8 pixels: width 32
-# (21 MFLOP) trains 2.5 times as fast side by side, width 64 (77 MFLOP) 0.8 times.
-CPU_GROUPED_WORK = 2**25
+# The same for grouped convolutions, in FLOP forward on the batch, of the layer that has most to do: deep networks are
+# slow layer by layer, whatever the sum. On images of 8 x 8 pixels, training and products of the Hessian alike: width 16
+# (9 MFLOP) is 2.3 to 2.7 times as fast side by side at depth 3 and 12, width 24 (21) 1.5 times, width 32 of a network
+# that pools nothing (59) and SimpleConvNets (38) 0.8 times, and 0.6 times at 23.
+CPU_GROUPED_WORK = 2.2e7
 # On a GPU one grouped convolution for all networks beats one network after the other while these leave it idle. With
-# 128 images of CIFAR-10 five networks of width 64 (3 GFLOP forward) are measured 2.1 times as fast side by side, of
-# width 128 (11) 1.1 times, of width 256 (40) 0.9 times, of width 512 (157) 0.8 times as fast on an H200.
-GPU_GROUPED_WORK = 2e10
+# 128 images of CIFAR-10 five networks of width 64 (2 GFLOP) are measured 2.1 times as fast side by side, of width 128
+# (10) 1.1 times, of width 256 (39) 0.9 times, of width 512 (155) 0.8 times as fast on an H200.
+GPU_GROUPED_WORK = 1.2e10
 
 OutOfMemory = torch.cuda.OutOfMemoryError
 
@@ -55,8 +57,8 @@ def side_by_side(spec: TrainingSpec, images: int, device: torch.device, members:
     if not cpu and is_strided_chain(plan_network(spec.model, spec.width, spec.data.shape, classes=1)):
         together = True
     elif spec.model.convolutional:
-        forward = images * sum(layer.forward for layer in layers_of_job(spec))
-        together = forward <= (CPU_GROUPED_WORK if cpu else GPU_GROUPED_WORK)
+        largest = images * max(layer.forward for layer in layers_of_job(spec))
+        together = largest <= (CPU_GROUPED_WORK if cpu else GPU_GROUPED_WORK)
     else:
         together = not cpu or spec.width**2 * images <= CPU_BATCHED_WORK
     return [list(members)] if together else [[member] for member in members]

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from featurespeed.training import progress as progress_module
-from featurespeed.training.groups import chunks, plan_groups, side_by_side
+from featurespeed.training.groups import (
+    CPU_GROUPED_WORK,
+    GPU_GROUPED_WORK,
+    chunks,
+    plan_groups,
+    side_by_side,
+)
+from featurespeed.training.operations import layers_of_job
 from featurespeed.training.trainer import Trainer
 from tests.training.cases import (
     CONVNET,
@@ -280,6 +287,17 @@ def test_on_a_gpu_convolutions_that_fill_it_are_measured_one_by_one():
     assert side_by_side(job(width=256), 128, gpu, [0, 2, 3]) == alone
     assert side_by_side(job(width=256), 32, gpu, [0, 2, 3]) == together
     assert side_by_side(make_spec(width=4096), 128, gpu, [0, 2, 3]) == together
+
+
+@pytest.mark.parametrize(
+    ("device", "data", "strides", "width", "images", "most"),
+    [("cpu", "digits", [1], 16, 64, CPU_GROUPED_WORK), ("cuda", "cifar10", None, 64, 512, GPU_GROUPED_WORK)],
+)
+def test_what_one_layer_has_to_do_counts_and_not_how_many_layers_there_are(device, data, strides, width, images, most):
+    model = {"kind": "convnet", "depth": 48, "tau": 1.0, "convention": "authors", "strides": strides}
+    deep = make_spec(model=model, data={"name": data}, width=width)
+    assert images * sum(layer.forward for layer in layers_of_job(deep)) > most
+    assert side_by_side(deep, images, torch.device(device), [0, 2, 3]) == [[0, 2, 3]]
 
 
 @pytest.mark.parametrize(
