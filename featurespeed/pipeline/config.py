@@ -43,8 +43,8 @@ class TrainingSettings(Spec):
             trains, or measures, one after the other: a process takes seconds to start, and small networks not many more
             to train. Of the longer jobs of scaled descent half as many. A killed process does all of them again, and a
             change of the number repeats what it regroups.
-        whole_rooms: together go the jobs that a room is the first to need, not those of one artefact: for runs that are
-            over in seconds. Whoever asks for one figure then waits for those beside it.
+        together: whose jobs these are: those that one artefact is the first to need, one room or one paper. The latter
+            are for runs that are over in seconds: whoever asks for one figure then waits for those beside it.
         pflop_per_measurement: a measurement along training of more operations than this, in 10^15, is several jobs, of
             some seeds each, for as many GPUs, where sizes_per_process is 1; None keeps all seeds together. A change
             repeats what it divides otherwise, training included, of artefacts that are not there yet.
@@ -55,7 +55,7 @@ class TrainingSettings(Spec):
     cuda_graph: bool
     jobs_per_gpu: Count
     sizes_per_process: Count
-    whole_rooms: bool
+    together: Literal["artefact", "room", "paper"]
     pflop_per_measurement: Positive | None
 
 
@@ -338,10 +338,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def owners_of(jobs: Iterable[str], users: Mapping[str, Iterable[str]], whole_rooms: bool) -> dict[str, str]:
-    """Name of a job -> whose jobs go together with it: the first artefact that needs it, or the room of that one."""
+def owners_of(jobs: Iterable[str], users: Mapping[str, Iterable[str]], together: str) -> dict[str, str]:
+    """Name of a job -> whose jobs go with it: the first artefact that needs it, or the room or paper of that one."""
     first = first_users(users)
-    return {name: ROOM_OF[first[name]].name if whole_rooms else first[name] for name in jobs}
+    of = {
+        "artefact": lambda artefact: artefact,
+        "room": lambda artefact: ROOM_OF[artefact].name,
+        "paper": lambda artefact: ROOM_OF[artefact].paper.group,
+    }[together]
+    return {name: of(first[name]) for name in jobs}
 
 
 def first_users(users: Mapping[str, Iterable[str]]) -> dict[str, str]:

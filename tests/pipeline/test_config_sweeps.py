@@ -39,10 +39,11 @@ def test_a_job_belongs_to_the_first_artefact_that_needs_it():
     assert first_users(users) == {"a": "early", "b": "early", "c": "late"}
 
 
-def test_jobs_go_together_by_artefact_or_by_room():
-    users = {"sc_fig01": ["a"], "sc_fig02": ["b", "a"], "sc_fig26": ["c"]}
-    assert owners_of("abc", users, whole_rooms=False) == {"a": "sc_fig01", "b": "sc_fig02", "c": "sc_fig26"}
-    assert owners_of("abc", users, whole_rooms=True) == {"a": "sc_transfer", "b": "sc_spectra", "c": "sc_transfer"}
+def test_jobs_go_together_by_artefact_room_or_paper():
+    users = {"sc_fig01": ["a"], "sc_fig02": ["b", "a"], "sc_fig26": ["c"], "beos_fig1": ["d"]}
+    assert owners_of("abcd", users, "artefact") == {"a": "sc_fig01", "b": "sc_fig02", "c": "sc_fig26", "d": "beos_fig1"}
+    assert owners_of("abc", users, "room") == {"a": "sc_transfer", "b": "sc_spectra", "c": "sc_transfer"}
+    assert owners_of("abcd", users, "paper") == {"a": "sc", "b": "sc", "c": "sc", "d": "beos"}
 
 
 def test_figures_that_share_runs_train_them_once():

@@ -153,9 +153,9 @@ TARGETS = ("fsf_fig1a", "sc_fig28", "sc_fig01")
 
 
 def processes(jobs_of: Callable, data_of: Callable, training: TrainingSettings) -> int:
-    """How many processes do the jobs of Figure 1: together are those that its room needs first, by their data."""
+    """How many processes do the jobs of Figure 1: together are those that its paper needs first, by their data."""
     jobs = jobs_of()
-    owners = owners_of(jobs, {name: jobs_of(name) for name in ARTEFACTS}, training.whole_rooms)
+    owners = owners_of(jobs, {name: jobs_of(name) for name in ARTEFACTS}, training.together)
     together = {name: (owners[name], data_of(job)) for name, job in jobs.items()}
     groups = jobs_together(together, training.sizes_per_process)
     return sum(bool(set(names) & set(jobs_of("sc_fig01"))) for names in groups)

@@ -105,10 +105,10 @@ def by_process(jobs_of, data_of, most):
     """Names of jobs that one process does, one after the other; ``jobs_of`` an artefact, ``data_of`` a job.
 
     Together are jobs on the same data that the same artefact is the first to need: whoever asks for that artefact alone
-    has no others to wait for. With `whole_rooms`, those that the same room is the first to need.
+    has no others to wait for. `training.together` may put a room or a paper in the place of the artefact.
     """
     jobs = jobs_of()
-    owners = owners_of(jobs, {artefact: jobs_of(artefact) for artefact in ARTEFACTS}, CONFIG.training.whole_rooms)
+    owners = owners_of(jobs, {artefact: jobs_of(artefact) for artefact in ARTEFACTS}, CONFIG.training.together)
     return jobs_together({name: (owners[name], data_of(job)) for name, job in jobs.items()}, most)
 
 
