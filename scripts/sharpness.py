@@ -22,7 +22,7 @@ import pandas as pd
 from featurespeed.data.store import ImageData, load_dataset
 from featurespeed.machine.device import acquire_device
 from featurespeed.pipeline.provenance import canonical_json, table_metadata
-from featurespeed.pipeline.stage import Task, progress, run_stage
+from featurespeed.pipeline.stage import Counter, Task, run_stage
 from featurespeed.records import frame, read_table
 from featurespeed.training.curvature import Part, curvature_rows
 from featurespeed.training.curvature_spec import SharpnessSpec
@@ -53,11 +53,14 @@ def all_rows(spec: SharpnessSpec, data: ImageData, task: Task, kept: Resumable) 
     """The rows of all members; those that the checkpoint has are not measured again."""
     measured, records = Measured(kept), read_table(task.inputs["records"])
     with acquire_device() as device, fast_kernels(allow_tf32=False):
-        parts = curvature_rows(
-            spec.training, spec.curvature, data, records, task.inputs["weights"], device, spec.members, measured.members
-        )
-        for part in progress(parts, f"{spec.name}, curvature"):
-            measured.add(part)
+        steps = len(spec.curvature.at(spec.training.probe_steps))
+        with Counter(f"{spec.name}, curvature", (len(spec.members) - len(measured.members)) * steps) as counter:
+            parts = curvature_rows(
+                spec.training, spec.curvature, data, records, task.inputs["weights"], device, spec.members,
+                measured.members, counter.count,
+            )  # fmt: skip
+            for part in parts:
+                measured.add(part)
     return measured.rows
 
 

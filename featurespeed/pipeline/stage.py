@@ -157,21 +157,48 @@ def run_task(main: Callable[[Task], None], argv: Sequence[str] | None = None) ->
                 main(Task(task.inputs, _Named("--output {}=PATH", parts), task.params))
 
 
-def progress(items: Iterable[Any], desc: str, total: int | None = None) -> Iterator[Any]:
-    """Pass `items` through and show how far it is: a tqdm bar on a terminal, a line every 30 s in a log file."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+class Counter:
+    """How far a task is: a tqdm bar on a terminal, a line every 30 s in a log file; a context manager.
 
-        yield from tqdm(items, desc=desc, total=total)
-        return
-    total = len(items) if total is None and hasattr(items, "__len__") else total
-    start = last = time.monotonic()
-    for done, item in enumerate(items):
+    Args:
+        desc: what is counted.
+        total: how many there are; None where that is not known.
+    """
+
+    def __init__(self, desc: str, total: int | None = None):
+        self.desc, self.total, self.done, self._bar = desc, total, 0, None
+        self._start = self._last = time.monotonic()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=desc, total=total)
+
+    def count(self, more: int = 1) -> None:
+        """So many more are done; fewer than none, if they are to be done again."""
+        self.done += more
         now = time.monotonic()
-        if now - last >= LOG_SECONDS:
-            print(f"{desc}: {done}/{total or '?'} after {now - start:.0f} s", file=sys.stderr, flush=True)
-            last = now
-        yield item
+        if self._bar is not None:
+            self._bar.update(more)
+        elif now - self._last >= LOG_SECONDS:
+            text = f"{self.desc}: {self.done}/{self.total or '?'} after {now - self._start:.0f} s"
+            print(text, file=sys.stderr, flush=True)
+            self._last = now
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def progress(items: Iterable[Any], desc: str, total: int | None = None) -> Iterator[Any]:
+    """Pass `items` through and show how far it is, as :class:`Counter` does."""
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    with Counter(desc, total) as counter:
+        for item in items:
+            yield item
+            counter.count()
 
 
 def _snakemake_job() -> Any | None:

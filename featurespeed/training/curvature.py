@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -286,6 +287,7 @@ def curvature_rows(
     device: torch.device,
     measured: Sequence[int] | None = None,
     done: Collection[int] = (),
+    told: Callable[[int], object] = lambda measured: None,
 ) -> Iterator[Part]:
     """Rows of the members of a job, as soon as some are measured; those of a network end where it was frozen.
 
@@ -297,6 +299,8 @@ def curvature_rows(
         device: where to measure.
         measured: places of the members to measure; None is all of them.
         done: those of them that an interrupted call has measured; the others are grouped as they would have been.
+        told: called with how many more networks are measured, or past their end, at one more probe step; with less than
+            none where a group starts again in halves.
     """
     stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
     end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
@@ -313,12 +317,31 @@ def curvature_rows(
 
     def follow(members: list[int], micro_batch: int | None) -> list[Row]:
         measurement = Measurement(run, spec)
-        return _rows_of_group(measurement, members, last, (batch, augmented), load, folder, micro_batch)
+        with _telling(told, len(members) * len(spec.at(run.probe_steps))) as at_step:
+            return _rows_of_group(measurement, members, last, (batch, augmented), load, folder, micro_batch, at_step)
 
     members = range(len(run.members)) if measured is None else measured
     done = frozenset(done)
     for group in side_by_side(run, spec.images, device, members):
         yield from _with_less_at_a_time(follow, group, spec.images, done)
+
+
+@contextmanager
+def _telling(told: Callable[[int], object], whole: int) -> Iterator[Callable[[int], None]]:
+    """What counts the steps of a group: in the end it has told of the whole group, or of nothing if that failed."""
+    count = 0
+
+    def more(networks: int) -> None:
+        nonlocal count
+        count += networks
+        told(networks)
+
+    try:
+        yield more
+    except BaseException:
+        told(-count)
+        raise
+    told(whole - count)
 
 
 def _rows_of_group(
@@ -329,6 +352,7 @@ def _rows_of_group(
     load: Callable[[list[int], int], Network],
     folder: Path,
     micro_batch: int | None,
+    at_step: Callable[[int], None],
 ) -> list[Row]:
     """All probe steps of some members. One alone ends at the step where its derivatives overflow, which is recorded."""
     run, rows = measurement.run, []
@@ -348,6 +372,7 @@ def _rows_of_group(
             rows.append({"learning_rate": rate, "seed": seed, "step": step} | row)
         if found and found[-1][1]["quantity"] == "overflow_step":
             break
+        at_step(len(members))
     return rows
 
 

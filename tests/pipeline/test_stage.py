@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from featurespeed.pipeline import stage
-from featurespeed.pipeline.stage import progress
+from featurespeed.pipeline.stage import Counter, progress
 from featurespeed.records import read_table
 from tests import forked
 from tests.conftest import REPOSITORY
@@ -247,4 +247,12 @@ def test_progress_passes_all_items_and_is_quiet_in_a_log(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(stage, "LOG_SECONDS", 0.0)
     assert list(progress(iter("ab"), "work", total=2)) == ["a", "b"]
-    assert "work: 1/2 after 0 s" in capsys.readouterr().err
+    assert capsys.readouterr().err == "work: 1/2 after 0 s\nwork: 2/2 after 0 s\n"
+
+
+def test_a_counter_takes_back_what_is_done_again(capsys, monkeypatch):
+    monkeypatch.setattr(stage, "LOG_SECONDS", 0.0)
+    with Counter("work", 5) as counter:
+        for more in (3, -3, 2, 3):
+            counter.count(more)
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["3/5", "0/5", "2/5", "5/5"]

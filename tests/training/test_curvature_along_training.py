@@ -513,6 +513,30 @@ def test_only_the_chosen_networks_are_measured(digits, tmp_path):
     assert set(zip(rows["learning_rate"], rows["seed"], strict=True)) == {run.members[1], run.members[3]}
 
 
+def told(run: TrainingSpec, data, records: pd.DataFrame, folder: Path, **changes) -> list[int]:
+    """What is told while networks are measured."""
+    spec, found = CurvatureSpec.model_validate({"quantities": ["sharpness"], "images": 24} | changes), []
+    for _ in curvature_rows(run, spec, data, records, folder, CPU, told=found.append):
+        pass
+    return found
+
+
+def test_every_network_is_told_of_at_every_step(digits, job):
+    run, records, folder, _ = job
+    assert told(run, digits, records, folder) == [4, 4, 4, 0]
+    stopped = {"learning_rate": 1.0, "seed": 1, "step": 10, "quantity": "diverged_step"}
+    assert told(run, digits, pd.DataFrame([stopped]), folder) == [4, 4, 4, 0]
+    assert told(run, digits, pd.DataFrame([stopped | {"seed": seed} for seed in (0, 1)]), folder, steps=[20]) == [4, 0]
+
+
+def test_what_starts_again_in_halves_is_taken_back(digits, tmp_path):
+    run, records = trained(digits, tmp_path, **MLP)
+    overflow(tmp_path, run, member=1, step=20)
+    found = told(run, digits, records, tmp_path)
+    assert found[:3] == [4, 4, -8]
+    assert sum(found) == 4 * 3
+
+
 @pytest.mark.parametrize("steps", [[20, 0], [10]], ids=str)
 def test_only_the_chosen_steps_are_measured_with_the_values_that_they_have_among_all(digits, job, steps):
     run, records, folder, whole = job
