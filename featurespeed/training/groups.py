@@ -15,9 +15,9 @@ MEMORY_SHARE = 0.4  # of a GPU's free memory: looks at the losses and probes run
 # calling it dominates: weights x batch up to this (benchmarks/training.py). All else runs one by one.
 CPU_BATCHED_WORK = 2**23
 # The same for grouped convolutions, in FLOP forward on the batch, of the layer that has most to do: deep networks are
-# slow layer by layer, whatever the sum. On images of 8 x 8 pixels, training and products of the Hessian alike: width 16
-# (9 MFLOP) is 2.3 to 2.7 times as fast side by side at depth 3 and 12, width 24 (21) 1.5 times, width 32 of a network
-# that pools nothing (59) and SimpleConvNets (38) 0.8 times, and 0.6 times at 23.
+# slow layer by layer, whatever the sum. Training and products of the Hessian alike, ten and six networks on images of
+# 8 x 8 pixels: 9 MFLOP are 2.3 to 2.7 times as fast side by side at depth 3 and at depth 12, 21 MFLOP 1.5 times, five
+# networks of 23 to 75 MFLOP 0.6 to 0.9 times.
 CPU_GROUPED_WORK = 2.2e7
 # On a GPU one grouped convolution for all networks beats one network after the other while these leave it idle. With
 # 128 images of CIFAR-10 five networks of width 64 (2 GFLOP) are measured 2.1 times as fast side by side, of width 128
