@@ -24,7 +24,7 @@ from featurespeed.drawing.width_rows import SYMBOLS
 
 SHORT = {"training loss": "loss", "NTK eigenvalue": "NTK"}
 BESIDE = 1.12  # factor between points of several quantities at one size
-MANY = 40  # points of a line from which on their bars are fainter, in proportion: they would hide the points
+TEXT = 54  # letters that a panel is wide, those of formulas included
 
 
 def rows_of(table: pd.DataFrame, panel: str) -> pd.DataFrame:
@@ -60,10 +60,8 @@ def draw_distances(
 
 def _draw_distance(ax: Axes, line: pd.DataFrame, color: object) -> None:
     """Points of one size above their bars, those of all sizes."""
-    faint = min(1.0, MANY / max(len(line), 1))
-    width, size = (0.9, 3.4) if faint == 1 else (0.6, 2.4)
-    ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=width, alpha=0.3 * faint, zorder=1.5)
-    ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=size, zorder=4)
+    ax.vlines(line["x"], line["y_low"], line["y_high"], color=color, linewidth=0.9, alpha=0.3, zorder=1.5)
+    ax.plot(line["x"], line["y"], color=color, linestyle="", marker="o", markersize=3.4, zorder=4)
 
 
 def _flagged(line: pd.DataFrame, curves: pd.DataFrame, series: str) -> pd.DataFrame:
@@ -106,7 +104,8 @@ def draw_exponents(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], 
     else:
         ax.set_axis_off()
     if missing:
-        write(ax, f"in the noise: {'; '.join(missing)}", y=0.84)
+        between = "; " if len("; ".join(missing)) + len("in the noise: ") <= TEXT else ";\n"
+        write(ax, f"in the noise: {between.join(missing)}", y=0.84)
     ax.set_title("exponent $b$ in time")
 
 

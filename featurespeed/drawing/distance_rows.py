@@ -19,16 +19,19 @@ from featurespeed.sweeps.convergence import Distances, Statistic
 TIME_EXPONENT, SIZE_EXPONENT = "exponent in time", {"width": "exponent in the width", "depth": "exponent in the depth"}
 OVER_SIZE = {"width": "distance over the width", "depth": "distance over the depth"}
 FLOOR = "noise floor"
+MOST_STEPS = 40  # of a panel: more points hide each other, the noise floor and the fits
 
 
 def distance_parts(name: str, found: Distances, size: str = "width") -> Iterator[pd.DataFrame]:
     """Everything about the distances of one quantity, in panels ``distance | <name>``, ``noise floor | <name>``,
     ``law | <name>``, in those of the exponents, and over the size.
+
+    The first two have the steps of :func:`shown_steps`; laws and exponents are those of all steps.
     """
     yield pd.DataFrame(_distance_rows(name, found, size), columns=list(ARTEFACT_COLUMNS))
-    steps = found.steps.astype(float)
+    steps, few = found.steps.astype(float), shown_steps(found.steps)
     for (a, b), width, floor, used in zip(found.laws(), found.sizes, found.floor(), found.used, strict=True):
-        yield guide_rows(f"{FLOOR} | {name}", series_of(width, size), zip(steps, floor, strict=True))
+        yield guide_rows(f"{FLOOR} | {name}", series_of(width, size), zip(steps[few], floor[few], strict=True))
         if np.isfinite(b):
             ends = [(step, float(a * step**b)) for step in steps[used][[0, -1]]]
             yield guide_rows(f"law | {name}", series_of(width, size), ends)
@@ -49,13 +52,28 @@ def distance_parts(name: str, found: Distances, size: str = "width") -> Iterator
     yield pd.DataFrame(rows, columns=list(ARTEFACT_COLUMNS))
 
 
+def shown_steps(steps: np.ndarray) -> np.ndarray:
+    """Places of at most ``MOST_STEPS`` of ascending ``steps``, evenly spaced in their logarithm, whatever is there.
+
+    Step 0, which has no logarithm, stays.
+    """
+    if len(steps) <= MOST_STEPS:
+        return np.arange(len(steps))
+    known = np.flatnonzero(steps > 0)
+    logs = np.log(steps[known])
+    wanted = np.linspace(logs[0], logs[-1], MOST_STEPS - (len(steps) - len(known)))
+    nearest = np.abs(logs[None, :] - wanted[:, None]).argmin(axis=1)
+    return np.unique(np.concatenate([np.flatnonzero(steps <= 0), known[nearest]]))
+
+
 def _distance_rows(name: str, found: Distances, size: str) -> Iterator[dict[str, object]]:
     values, floors = found.values(), found.floor()
     for place, width in enumerate(found.sizes):
-        for step, value, floor in zip(found.steps, values[place], floors[place], strict=True):
+        for step in shown_steps(found.steps):
+            value, floor = values[place][step], floors[place][step]
             if np.isfinite(value):
                 at = Interval(value, max(value - floor, 0.0), value + floor, len(found.gaps), "")
-                yield interval_row(f"distance | {name}", series_of(width, size), float(step), at)
+                yield interval_row(f"distance | {name}", series_of(width, size), float(found.steps[step]), at)
 
 
 def _jackknife(found: Distances, statistic: Statistic) -> Interval:

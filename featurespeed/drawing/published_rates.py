@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from featurespeed.statistics import Interval
 
 PUBLISHED = "published best"
 AUTHORS = "the authors' sweep"
+STACKED = 0.04  # of the height of a panel: several at the same rate stand on each other
 MARK = {"linestyle": "", "marker": "d", "markersize": 7.5, "markerfacecolor": "white", "markeredgewidth": 1.4}
 
 
@@ -57,8 +59,9 @@ def _draw(ax: Axes, published: pd.DataFrame, colors: Mapping[str, object], size:
     low, high = ax.get_xlim()
     known = [(row.y, colors.get(series_of(int(row.x), size))) for row in published.itertuples()]
     shown = [(rate, color) for rate, color in known if color is not None and low < rate < high]
-    for rate, color in shown:
-        ax.plot([rate], [0], transform=ax.get_xaxis_transform(), clip_on=False, zorder=11,
+    for place, (rate, color) in enumerate(shown):
+        under = sum(np.isclose(rate, other) for other, _ in shown[:place])
+        ax.plot([rate], [STACKED * under], transform=ax.get_xaxis_transform(), clip_on=False, zorder=11,
                 markeredgecolor=color, **MARK)  # fmt: skip
     if shown:
         ax.tick_params(axis="x", pad=7)

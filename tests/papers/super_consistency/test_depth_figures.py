@@ -8,10 +8,13 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from featurespeed.drawing.distance_panels import draw_distances
+from featurespeed.drawing.distance_rows import MOST_STEPS, distance_parts, shown_steps
 from featurespeed.drawing.plotting import new_figure
-from featurespeed.drawing.published_rates import PUBLISHED
+from featurespeed.drawing.published_rates import PUBLISHED, STACKED
 from featurespeed.drawing.transfer_panels import estimate, number, plain_ticks, short_numbers
 from featurespeed.drawing.transfer_rows import CHANCE, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.drawing.width_curves import shown
@@ -21,7 +24,7 @@ from featurespeed.papers.super_consistency.depth import published, tables
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.papers.super_consistency.depth.tables import PUBLISHED_POINTS
 from featurespeed.statistics import jackknife_interval, mean_interval
-from featurespeed.sweeps.convergence import curves, distances
+from featurespeed.sweeps.convergence import Distances, curves, distances
 from featurespeed.sweeps.transfer import of_network
 from tests.papers.cases import STYLE, criteria_of, drawing_of
 from tests.papers.super_consistency.depth_cases import (
@@ -356,7 +359,10 @@ def test_depths_without_an_exponent_keep_their_place_and_are_named():
     planted = table("sc_fig22")
     loss_of_six = (planted["series"] == f"training loss | {TWO}") & (planted["x"] == 6)
     of_twelve = planted["series"].str.endswith(f" | {TWO}") & (planted["x"] == 12)
-    drawn = draw("sc_fig22", planted[~((planted["panel"] == "exponent in time") & (loss_of_six | of_twelve))])
+    exponents = planted["panel"] == "exponent in time"
+    longer = draw("sc_fig22", planted[~(exponents & planted["series"].str.endswith(f" | {TWO}") & (planted["x"] > 3))])
+    assert in_noise(longer) == ["", "in the noise: loss at $L=6, 12$;\nsharpness at $L=6, 12$"]
+    drawn = draw("sc_fig22", planted[~(exponents & (loss_of_six | of_twelve))])
     assert in_noise(drawn) == ["", "in the noise: loss at $L=6, 12$; sharpness at $L=12$"]
     assert drawn.axes[7].get_xticks().tolist() == [3, 6, 12]
     assert [text.get_text() for text in drawn.axes[7].get_legend().get_texts()] == ["loss", "sharpness"]
@@ -396,15 +402,39 @@ def test_hollow_points_are_in_the_legend_only_if_there_are_some():
     assert not any(hollow(ax) for ax in drawn.axes) and STOPPED not in legend_texts(drawn)
 
 
-@pytest.mark.parametrize(("count", "alpha"), [(20, 0.3), (160, 0.075)])
-def test_bars_lie_under_the_points_and_are_fainter_where_there_are_many(count, alpha):
-    steps = np.arange(1.0, count + 1)
+def test_bars_lie_under_the_points():
+    steps = np.arange(1.0, 21)
     rows = {"panel": "distance | loss", "series": "L=3", "x": steps, "y": 1.0, "y_low": 0.5, "y_high": 1.5, "flag": ""}
     ax = new_figure(STYLE, 4, 3).subplots()
     draw_distances(ax, pd.DataFrame(rows), "loss", {"L=3": "black"})
     (bars,), points = ax.collections, max(ax.lines, key=lambda line: len(line.get_xdata()))
-    assert bars.get_alpha() == pytest.approx(alpha) and bars.get_zorder() < points.get_zorder()
-    assert len(points.get_xdata()) == count == len(bars.get_segments())
+    assert bars.get_zorder() < points.get_zorder()
+    assert len(points.get_xdata()) == 20 == len(bars.get_segments())
+
+
+@given(st.sets(st.integers(0, 10_000), min_size=1, max_size=400).map(sorted))
+def test_distances_are_shown_at_few_steps_from_the_first_to_the_last(steps):
+    steps = np.array(steps)
+    places = shown_steps(steps)
+    assert len(places) <= MOST_STEPS and places.tolist() == sorted(set(places))
+    assert {0, len(steps) - 1} <= set(places)
+    if len(steps) <= MOST_STEPS:
+        assert len(places) == len(steps)
+    else:  # evenly spaced, as far as there are steps
+        every, few = (np.diff(np.log(some[some > 0])) for some in (steps, steps[places]))
+        assert few.max() <= few.sum() / (MOST_STEPS - 2) + every.max() + 1e-9
+
+
+def test_the_fits_are_those_of_all_steps():
+    """However few of them are shown."""
+    steps, noise = np.arange(10, 3001, 10), np.random.default_rng(0).normal(size=(6, 2, 300))
+    gaps = np.array([0.2, 0.1])[:, None] * steps**0.5 + 0.02 * noise
+    own = Distances(np.array([3, 6]), 24, steps, gaps, 3000)
+    found = {part["panel"].iloc[0]: part for part in distance_parts("loss", own, "depth") if len(part)}
+    rows = found["distance | loss"]
+    assert 20 < rows.groupby("series").size().max() <= MOST_STEPS < len(own.steps)
+    told = found["exponent in time"].set_index("x")["y"]
+    assert told.to_dict() == pytest.approx(dict(zip(own.sizes, own.laws()[:, 1], strict=True)))
 
 
 def test_a_network_without_distances_is_not_said_to_be_in_the_noise():
@@ -512,6 +542,25 @@ def test_best_rates_of_the_authors_stand_on_the_axis_of_runs_that_are_long_enoug
     drawn = [line.get_xdata()[0] for ax in after.axes for line in ax.lines if line.get_marker() == "d"]
     assert drawn == [rate for rates in shared for rate in rates]
     assert "best rate of the authors' sweep" in legend_texts(after)
+
+
+def test_equal_best_rates_of_the_authors_stand_on_each_other(monkeypatch):
+    monkeypatch.setattr(published, "LENGTH", 0.0)
+    after = draw("sc_fig04", FIGURES["sc_fig04"].tabulate(stage("sc_fig04")))
+    marks = [line for line in after.axes[0].lines if line.get_marker() == "d"]
+    assert [line.get_xdata()[0] for line in marks] == [0.22, 0.38, 0.38, 0.49]
+    assert [line.get_ydata()[0] for line in marks] == [0, 0, STACKED, 0]
+
+
+def test_both_lines_of_figure_25_lie_within_the_axes_that_they_share():
+    """Even if the upper one is much higher."""
+    found = table("sc_fig25").copy()
+    upper = found["panel"].str.endswith(f" | {ONE}") & (found["estimator"] == "Lanczos")
+    found.loc[upper, BOUNDS] *= 30
+    for ax in draw("sc_fig25", found).axes[:8]:
+        low, high = ax.get_ylim()
+        drawn = [value for line in ax.lines if len(line.get_xdata()) > 2 for value in line.get_ydata()]
+        assert low <= min(drawn) and max(drawn) <= high
 
 
 def test_points_of_the_authors_stand_beside_eigenvalues_at_their_rate(monkeypatch):

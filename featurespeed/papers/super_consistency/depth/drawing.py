@@ -88,6 +88,8 @@ def draw_fig25(table: pd.DataFrame, figure: Figure) -> None:
         ax.set_xlabel("training step")
     for ax, kind in zip(grid[0], kinds, strict=True):
         ax.set_title(_title(kind))
+        fitting_scale(ax, pd.concat([rows_of(table, f"{kind} | {name}") for name in names]))  # of all lines, once
+        headroom(ax, above=0.2, below=0)
     hollow = STOPPED if (table["flag"] != "").any() else ""
     legend(figure, colors, band=BAND, edge="$2/\\eta_0$", hollow=hollow, left_out=left_out(table))
     theirs = [
@@ -112,8 +114,6 @@ def _draw_eigenvalue(ax: Axes, table: pd.DataFrame, kind: str, name: str, colors
     own = rows_of(table, f"{kind} | {name}")
     draw_widths(ax, own, colors)
     draw_edge(ax, own, text="")
-    fitting_scale(ax, own)
-    headroom(ax, above=0.2, below=0)
     found = statistic(table, f"{LATE} | {kind} | {name}")
     if found:
         write(ax, f"exponent in $L$, second half:\n{found}", x=0.97)
