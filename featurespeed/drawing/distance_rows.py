@@ -53,9 +53,9 @@ def distance_parts(name: str, found: Distances, size: str = "width") -> Iterator
 
 
 def shown_steps(steps: np.ndarray) -> np.ndarray:
-    """Places of at most ``MOST_STEPS`` of ascending ``steps``, evenly spaced in their logarithm, whatever is there.
+    """Places of at most ``MOST_STEPS`` of ``steps``, evenly spaced in their logarithm, whatever is there.
 
-    Step 0, which has no logarithm, stays.
+    ``steps`` ascend from 0 or later and are all different; step 0, which has no logarithm, stays.
     """
     if len(steps) <= MOST_STEPS:
         return np.arange(len(steps))

@@ -180,7 +180,9 @@ class Counter:
         if self._bar is not None:
             self._bar.update(more)
         elif now - self._last >= LOG_SECONDS:
-            text = f"{self.desc}: {self.done}/{self.total or '?'} after {now - self._start:.0f} s"
+            text = (
+                f"{self.desc}: {self.done}/{'?' if self.total is None else self.total} after {now - self._start:.0f} s"
+            )
             print(text, file=sys.stderr, flush=True)
             self._last = now
 
