@@ -26,7 +26,6 @@ from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF
 from featurespeed.pipeline.stage import Task, run_task
 from featurespeed.records import read_table, rounded, write_table
 
-UNFINISHED = "jobs"  # folder of a kept scale with tables of artefacts that are not complete; it stays
 JOBS = ("stages", "training", "sharpness", "descent")  # folders with the sidecars of a run
 LARGEST = 2_000_000  # bytes of one file
 SMALLEST = 19  # level of compression: slow, which matters to nobody here
@@ -96,8 +95,6 @@ def keep(results: Path, reference: Path, files: Iterable[str], runs: str = "") -
             copy(results / file, made / file)
         if runs:
             (made / "runs.csv").write_text(runs, encoding="utf-8")
-        if (reference / UNFINISHED).exists():
-            shutil.copytree(reference / UNFINISHED, made / UNFINISHED)
         if reference.exists():
             reference.rename(old)
         try:

@@ -105,16 +105,6 @@ def test_a_list_keeps_these_and_no_others(results, tmp_path):
     }  # fmt: skip
 
 
-def test_tables_of_artefacts_that_are_not_complete_stay(mine, tmp_path):
-    reference = tmp_path / "reference"
-    keep(mine, reference)
-    (reference / "jobs/training").mkdir(parents=True)
-    (reference / "jobs/training/one.parquet").write_bytes(b"a table")
-    keep(mine, reference, artefacts=["sc_table1"])
-    assert (reference / "jobs/training/one.parquet").read_bytes() == b"a table"
-    assert not (reference / "tables/sc_fig28.csv").exists()  # all else is replaced
-
-
 def test_an_artefact_that_draws_nothing_is_kept_as_its_stage_table(mine, tmp_path):
     shutil.copy(mine / "stages/sc_fig28.parquet", mine / "stages/sc_sharpness.parquet")
     keep(mine, tmp_path / "reference", artefacts=["sc_sharpness"])
