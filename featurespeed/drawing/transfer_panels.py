@@ -133,7 +133,7 @@ def draw_transfer(
     ax.set_ylabel("late training loss")
     ax.set_title(f"{network_label(name)}: loss against learning rate")
     if kind == TRANSFER:
-        write(ax, shift_text(panel(table, STATISTICS, name), list(best["series"])), 0.03, 0.05)
+        write(ax, shift_text(panel(table, STATISTICS, name), list(best["series"])), 0.03, 0.085)
 
 
 def name_rates(ax: Axes, rates: list[float]) -> None:
