@@ -252,9 +252,15 @@ def draw_sharpness(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str
 
 
 def statistics_text(statistics: pd.DataFrame, rate: float, symbol: str) -> str:
-    """Exponents in the size: of the sharpness, at the rate drawn and the next one below; of the steps to the edge."""
-    known = statistics[(statistics["series"] == SHARPNESS_EXPONENT) & (statistics["x"] < rate * (1 + 1e-6))]
-    rates = known.sort_values("x", ascending=False).head(2)
+    """Exponents in the size: of the sharpness, at the rate drawn and the next one below; of the steps to the edge.
+
+    Where no smaller rate is measured than the one drawn, the next larger one stands beside it.
+    """
+    known = statistics[statistics["series"] == SHARPNESS_EXPONENT].sort_values("x")
+    small = known["x"] < rate * (1 + 1e-6)
+    rates = known[small].iloc[::-1].head(2)
+    if len(rates) == 1:
+        rates = pd.concat([rates, known[~small].head(1)])
     lines = [f"exponent in ${symbol}$ {estimate(row)} at $\\eta_0={row['x']:g}$" for _, row in rates.iterrows()]
     arrivals = statistics[statistics["series"] == ARRIVAL_EXPONENT]
     lines += [f"exponent in ${symbol}$ of the steps to the edge {estimate(row)}" for _, row in arrivals.iterrows()]

@@ -127,10 +127,14 @@ def _across_scales(criteria: Sequence[Criterion], ledgers: Mapping[str, Ledger])
     if not found:
         return text + "None.\n"
     rows = [
-        [f"`{claim}`", known[claim].statement, *(decided.get(scale, "—") for scale in SHOWN)]
-        for claim, decided in found
+        [f"`{claim}`", known[claim].statement, *(_judged(verdicts[scale].get(claim)) for scale in SHOWN)]
+        for claim, _ in found
     ]
     return text + _table(["claim", "statement", *SHOWN], rows)
+
+
+def _judged(verdict: str | None) -> str:
+    return "—" if verdict in (None, Verdict.NOT_RUN) else str(verdict)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

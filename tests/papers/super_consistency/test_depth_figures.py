@@ -457,7 +457,9 @@ def test_the_eigenvalues_that_were_measured_are_drawn_and_named(last, indices):
     expected = [f"$\\lambda_{{{index}}}$ of $\\gamma^2 H$" for index in indices] + ["$\\lambda_{1}$ of the NTK"]
     drawn = figure("sc_fig25") if last == 10 else draw("sc_fig25", found)
     assert titles(drawn)[: len(expected)] == expected and len(drawn.axes) == 2 * len(expected)
-    assert [ax.get_ylabel() for ax in drawn.axes[:: len(expected)]] == [ONE, TWO]
+    assert [ax.get_ylabel() for ax in drawn.axes[:: len(expected)]] == [
+        f"{name}, $\\eta_0={SHOWN:g}$" for name in (ONE, TWO)
+    ]
 
 
 @pytest.mark.parametrize("label", [ONE, TWO])

@@ -21,6 +21,7 @@ from featurespeed.drawing.width_curves import (
     statistic,
     write,
 )
+from featurespeed.drawing.width_rows import EDGE
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.papers.super_consistency.depth.tables import DISTANCES, LATE, PUBLISHED_POINTS
 from featurespeed.sweeps.convergence import WARM_UP
@@ -83,7 +84,7 @@ def draw_fig25(table: pd.DataFrame, figure: Figure) -> None:
     for line, name in zip(grid, names, strict=True):
         for ax, kind in zip(line, kinds, strict=True):
             _draw_eigenvalue(ax, table, kind, name, colors)
-        line[0].set_ylabel(name, fontsize=12)
+        line[0].set_ylabel(_line_label(table, name), fontsize=12)
     for ax in grid[-1]:
         ax.set_xlabel("training step")
     for ax, kind in zip(grid[0], kinds, strict=True):
@@ -99,6 +100,12 @@ def draw_fig25(table: pd.DataFrame, figure: Figure) -> None:
     ]
     if any(theirs):
         add_to_legend(figure, "the authors' run, by epochs")
+
+
+def _line_label(table: pd.DataFrame, name: str) -> str:
+    """A network with the learning rate at which it is measured, by its threshold 2 / eta_0 (tables hold six digits)."""
+    edge = table.loc[table["panel"].str.endswith(f" | {name}") & (table["series"] == EDGE), "y"]
+    return f"{name}, $\\eta_0={float(f'{2 / edge.iloc[0]:.5g}'):g}$"
 
 
 def _place(kind: str) -> tuple[bool, int]:
