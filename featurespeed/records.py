@@ -172,10 +172,10 @@ class NonFiniteError(FloatingPointError):
 def frame(rows: pd.DataFrame | Iterable[Mapping[str, object]]) -> pd.DataFrame:
     """Rows as a table with every column of the schema, in order and with its type.
 
-    Missing keys take their default; the unit follows from the quantity. Raises RecordError for an unknown column or
-    quantity and for a key that has neither value nor default.
+    Missing keys take their default; the unit follows from the quantity. No rows give a table of no rows. Raises
+    RecordError for an unknown column or quantity and for a key that has neither value nor default.
     """
-    table = rows.copy() if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_records(list(rows))
+    table = rows.copy() if isinstance(rows, pd.DataFrame) else _table_of(list(rows))
     unknown = [name for name in table.columns if name not in COLUMNS]
     if unknown:
         raise RecordError(f"unknown columns {unknown}; allowed: {list(COLUMNS)}")
@@ -272,6 +272,11 @@ class Provenance(dict):
 
     def __deepcopy__(self, memo: dict) -> Provenance:
         return self
+
+
+def _table_of(rows: list[Mapping[str, object]]) -> pd.DataFrame:
+    """Rows as a table of the columns that they name; no row names one, as of networks that all failed."""
+    return pd.DataFrame.from_records(rows, columns=None if rows else list(COLUMNS))
 
 
 def _check_keys(table: pd.DataFrame) -> None:

@@ -62,8 +62,7 @@ def run_rows(run: TrainingSpec, data: ImageData, images: int, records: pd.DataFr
 def main(spec: AlongTrainingSpec, task: Task) -> pd.DataFrame:
     """All models as a long table; the series are their labels."""
     data = load_dataset(task.inputs["data"])
-    tables = {path.stem: path for path in task.files("records")}
-    folders = {path.name: path for path in task.files("weights")}
+    tables, folders = task.by_name("records"), task.by_name("weights", suffix="")
     rows: list[Row] = []
     for label, run in progress(spec.training_runs.items(), spec.artefact, len(spec.models)):
         keys = {

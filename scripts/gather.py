@@ -5,6 +5,7 @@ each for a job, or several of curvature that hold some seeds each.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,13 +15,18 @@ from featurespeed.records import frame, read_table
 from featurespeed.sweeps.spec import SweepSpec
 
 
+def curvature_tables(spec: SweepSpec, task: Task) -> dict[str, list[Path]]:
+    """Training job -> the tables of what was measured along it; UserError where there are none."""
+    tables, found = task.by_name("curvature"), {}
+    for measurement in spec.measurements:
+        own = [path for name, path in tables.items() if measurement.is_named(name)]
+        found[measurement.training.run] = own or [tables[measurement.name]]  # to ask for what is missing tells its name
+    return found
+
+
 def main(spec: SweepSpec, task: Task) -> pd.DataFrame:
     """The rows of all jobs, in the order of the spec: first what training recorded, then what was measured."""
-    records = {path.stem: path for path in task.files("records")}
-    curvature = task.files("curvature")
-    measured = {
-        found.training.run: [path for path in curvature if found.is_named(path.stem)] for found in spec.measurements
-    }
+    records, measured = task.by_name("records"), curvature_tables(spec, task)
 
     def tables() -> Iterator[pd.DataFrame]:
         for label, run in spec.jobs:

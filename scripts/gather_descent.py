@@ -13,7 +13,7 @@ from featurespeed.records import frame, read_table
 
 def main(spec: DescentSweepSpec, task: Task) -> pd.DataFrame:
     """The rows of all jobs, in the order of the spec."""
-    tables = {path.stem: path for path in task.files("runs")}
+    tables = task.by_name("runs")
     parts = [read_table(tables[job.run]).assign(series=label) for label, job in spec.jobs]
     return frame(pd.concat(parts, ignore_index=True))
 

@@ -158,8 +158,7 @@ def run_rows(spec: SharpnessMethodsSpec, label: str, data: ImageData, records: p
 def main(spec: SharpnessMethodsSpec, task: Task) -> pd.DataFrame:
     """All runs, steps, methods and starts as a long table."""
     data = load_dataset(task.inputs["data"])
-    tables = {path.stem: path for path in task.files("records")}
-    folders = {path.name: path for path in task.files("weights")}
+    tables, folders = task.by_name("records"), task.by_name("weights", suffix="")
     rows: list[Row] = []
     for label, run in spec.training_runs.items():
         rows += run_rows(spec, label, data, read_table(tables[run.run]), folders[run.run])

@@ -68,6 +68,22 @@ def test_frame_needs_every_key():
         frame([{key: value for key, value in ROW.items() if key != "depth"}])
 
 
+def test_no_rows_give_a_table_that_is_written_and_read(tmp_path):
+    """Of networks that all failed before they were measured there is a table, too, and others can be joined to it."""
+    table = frame(iter([]))
+    assert list(table.columns) == list(COLUMNS) and len(table) == 0
+    write_table(table, tmp_path / "a.parquet", {"spec": {"width": 64}})
+    again = read_table(tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(again, table)
+    joined = frame(pd.concat([again.assign(series="x"), frame([ROW])], ignore_index=True))
+    pd.testing.assert_frame_equal(joined, frame([ROW]))
+
+
+def test_a_row_without_keys_is_not_no_row():
+    with pytest.raises(RecordError, match="missing columns"):
+        frame([{}])
+
+
 def test_validate_rejects_a_missing_or_foreign_column_and_a_wrong_unit():
     table = frame([ROW])
     with pytest.raises(RecordError, match=r"missing \['layer'\]"):

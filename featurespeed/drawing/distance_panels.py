@@ -36,8 +36,9 @@ def draw_distances(
     ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object], points: Sequence[pd.DataFrame] = ()
 ) -> None:
     """Distances of one quantity with fits and the noise floor of each size; ``points``: read off a published plot."""
-    own, floors, laws = (rows_of(table, f"{kind} | {name}") for kind in ("distance", FLOOR, "law"))
-    own, floors = (rows[(rows["x"] > 0) & (rows["y"] > 0)] for rows in (own, floors))
+    own, floors, laws = (_along(table, f"{kind} | {name}") for kind in ("distance", FLOOR, "law"))
+    measured = len(own)
+    own, floors = (rows[rows["y"] > 0] for rows in (own, floors))
     for series, color in colors.items():
         line, floor, law = (rows[rows["series"] == series].sort_values("x") for rows in (own, floors, laws))
         _draw_floor(ax, floor)
@@ -52,10 +53,19 @@ def draw_distances(
         logarithmic(ax.yaxis, drawn["y"])
         ax.set_ylim(drawn["y"].min() / 1.4, drawn["y"].max() * 1.4)
         headroom(ax, above=0.16, below=0)
+    else:
+        ax.set(xticks=[], yticks=[])
+        write(ax, "no distance above 0" if measured else "no distance: networks failed")
     found = statistic(table, f"{TIME_EXPONENT} | {name}")
     if found:
         write(ax, f"$b$ = {found}")
     ax.set_xlabel("training step $t$")
+
+
+def _along(table: pd.DataFrame, panel: str) -> pd.DataFrame:
+    """Rows of one panel after the first step: of a network that fails at once nothing else is left."""
+    own = rows_of(table, panel)
+    return own[own["x"] > 0]
 
 
 def _draw_distance(ax: Axes, line: pd.DataFrame, color: object) -> None:
@@ -106,12 +116,15 @@ def draw_exponents(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], 
     if missing:
         between = "; " if len("; ".join(missing)) + len("in the noise: ") <= TEXT else ";\n"
         write(ax, f"in the noise: {between.join(missing)}", y=0.84)
+    elif own.empty:
+        write(ax, "no exponent: networks failed", y=0.84)
     ax.set_title("exponent $b$ in time")
 
 
 def _in_noise(table: pd.DataFrame, name: str, told: pd.DataFrame) -> list[str]:
     """A quantity without exponents, or the sizes at which it has none, if there were distances."""
-    series = rows_of(table, f"{FLOOR} | {name}")["series"].unique()
+    floors = _along(table, f"{FLOOR} | {name}")
+    series = floors.loc[floors["series"].duplicated(), "series"].unique()  # at one step there is no course to fit
     without = sorted({int(one.split("=")[1]) for one in series} - set(told["x"]))
     if not without or len(without) == len(series):
         return [_short(name)] * bool(without)

@@ -130,7 +130,7 @@ def draw_transfer(
     name_rates(ax, rates)
     ax.set_xlim(rates[0] / 2**0.4, rates[-1] * 2**0.4)
     headroom(ax, above=0.04, below=0.18)
-    ax.set_ylabel("late training loss")
+    ax.set_ylabel("late training loss" if kind == TRANSFER else "training loss")
     ax.set_title(f"{network_label(name)}: loss against learning rate")
     if kind == TRANSFER:
         write(ax, shift_text(panel(table, STATISTICS, name), list(best["series"])), 0.03, 0.085)

@@ -208,7 +208,8 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
             raise ConfigError(_unknown_key((as_written(key),), block, Config))
         if key in ARTEFACTS and not isinstance(block, Mapping):
             raise ConfigError(f"config: {key} = {shown(block)}: {_BLOCK}")
-    merged = _completed(merge(merge(base, scales[scale]), user))
+    given = merge(merge(base, scales[scale]), user)
+    merged = _completed(given)
     for artefact in ARTEFACTS:
         if artefact in merged:
             if "artefact" in merged[artefact]:
@@ -217,7 +218,7 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_one_line(error, merged)) from None
+        raise ConfigError(_one_line(error, merged) + _where_from(error, given)) from None
 
 
 def _completed(merged: Mapping) -> dict:
@@ -299,6 +300,13 @@ def _one_line(error: ValidationError, merged: Mapping) -> str:
     whole_block = isinstance(first["input"], Mapping) and first["type"] == "value_error"
     value = "" if whole_block and path[-1] not in _REPLACED_WHOLE else f" = {shown(first['input'])}"
     return f"config: {'.'.join(path)}{value}: {message}{more}"
+
+
+def _where_from(error: ValidationError, given: Mapping) -> str:
+    """The end of a message about a block that takes settings from another, which a user may have changed alone."""
+    artefact = _path(error.errors()[0])[:1]
+    source = given.get(artefact[0], {}).get("like") if artefact and artefact[0] in ARTEFACTS else None
+    return f"; what {artefact[0]} does not set itself it takes from {source}" if source else ""
 
 
 def _path(fault: Mapping[str, Any]) -> tuple[str, ...]:

@@ -55,6 +55,14 @@ class Task:
         found = self.inputs.get(name, [])
         return list(found) if isinstance(found, list | tuple) else [Path(found)]
 
+    def by_name(self, name: str, suffix: str = ".parquet") -> Mapping[str, Path]:
+        """The files of one input by their names without the suffix, by which a stage knows those of its jobs.
+
+        To ask for one that is not among them raises UserError, which tells how to give it.
+        """
+        found = {path.name.removesuffix(suffix): path for path in self.files(name)}
+        return _Named(f"--input {name}=FOLDER/{{}}{suffix}", found)
+
 
 def run_stage(main: Callable[..., Any], spec_type: Any, argv: Sequence[str] | None = None) -> None:
     """Run `main(spec) -> DataFrame` and write its table, with provenance inside and a sidecar `.run.json` beside.

@@ -164,6 +164,8 @@ def failed_seeds(rows: pd.DataFrame, quantity: str, size: str = "width") -> np.n
     comparisons within one network only: others, paired by seed, may have lost other seeds.
     """
     own = rows[rows["learning_rate"].isin(measured_rates(rows, quantity))]
+    if own.empty:
+        return np.array([], dtype=int)
     values = late_losses(own, size).values
     lost = np.isinf(values)
     values = values[..., (lost.mean(0) <= FAILING).all(0) & (lost.any(1).mean(0) <= MOST_FAILING)]

@@ -22,7 +22,7 @@ from featurespeed.parameterization import (
     check_covered,
     scaling_rule,
 )
-from featurespeed.values import Count, Fraction, NonNegative, Positive, Seed, Spec, Steps, Width, distinct
+from featurespeed.values import Count, Fraction, NonNegative, Positive, Seed, Spec, Steps, Width, as_written, distinct
 
 
 class OptimizerSpec(Spec):
@@ -60,6 +60,11 @@ class OptimizerSpec(Spec):
     def _belongs_to_the_optimizer(self) -> OptimizerSpec:
         if self.momentum and self.name != OptimizerName.SGD:
             raise ValueError(f"momentum = {self.momentum}: only sgd has one; {self.name} has betas")
+        if self.name == OptimizerName.SGD:
+            for key in ("betas", "epsilon"):
+                value = getattr(self, key)
+                if value != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} = {as_written(value)}: only adam and adamw have it, and name = sgd")
         if self.weight_decay and self.name == OptimizerName.ADAM:
             raise ValueError(f"weight_decay = {self.weight_decay}: adam has none; use adamw")
         check_adaptive(self.name, self.layer_rates, self.depth_rates)

@@ -146,7 +146,9 @@ DENIED = [
     ("sc_fig07", "long warm-up", "parameterization", "MUP", "must be SP, as the label says"),
     ("sc_fig06", "warm-up", "depths", [3, 9], "depths = [3, 9]: must be that of networks.no warm-up, [3, 6]"),
     ("sc_fig07", "short warm-up", "widths", [4, 16], "widths = [4, 16]: must be that of networks.no warm-up, null"),
-    ("sc_fig07", "long warm-up", "optimizer.name", "adam", "must be that of networks.no warm-up"),
+    ("sc_fig07", "long warm-up", "batch_size", 4, "must be that of networks.no warm-up"),
+    ("sc_fig04", "2 layers a block", "batch_size", 4, "batch_size = 4: must be that of networks.1 layer a block"),
+    ("sc_fig25", "2 layers a block", "optimizer.warmup_steps", 7, "must be that of networks.1 layer a block"),
     ("sc_fig08", "no skips", "model.tau", 1, "must be 0, as the label says"),
     ("sc_fig20", "1 layer a block", "optimizer.depth_rates", False, "must be null or true, as the label says"),
     ("sc_fig20", "1 layer a block, no 1/sqrt(L) in the rate", "optimizer.depth_rates", True, "must be false, as"),
@@ -169,6 +171,22 @@ def test_a_network_is_what_its_label_says(name, label, key, value, words):
         target[last] = value
 
     assert_refused(name, edit, *([f"networks.{label}", key, words] if words else ["adam"]))
+
+
+@pytest.mark.parametrize("name", ["sc_fig02", "sc_fig04", "sc_fig08", "sc_fig12", "sc_fig22"])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "adam"}, ("optimizer.name = adam: must be sgd", "2/eta_0", "sc_fig20")),
+        ({"momentum": 0.5}, ("optimizer.momentum = 0.5: must be 0", "2/eta_0")),
+    ],
+)
+def test_the_edge_of_a_figure_is_that_of_its_optimizer(name, settings, words):
+    def edit(params: dict) -> None:
+        for network in params["networks"].values():
+            network["optimizer"] = network["optimizer"] | settings
+
+    assert_refused(name, edit, *words)
 
 
 @pytest.mark.parametrize("name", [*OVER_DEPTH, "sc_fig07", "sc_fig21", "sc_fig12"])

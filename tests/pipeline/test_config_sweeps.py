@@ -173,6 +173,17 @@ def test_a_change_reaches_the_blocks_that_are_like_the_changed_one():
     assert load({"sc_fig24": {"seeds": 5}}).sc_fig01.seeds != 5
 
 
+def test_a_fault_in_a_block_that_is_like_another_says_so():
+    """Whoever changes the rates of Figure 4 alone reads of another artefact: why."""
+    networks = {"1 layer a block": {"learning_rates": [0.15, 0.3, 0.6], "measured": [0.3]}}
+    with pytest.raises(ConfigError, match="what (sc_[a-z0-9_]+) does not set itself it takes from sc_fig04") as told:
+        load({"sc_fig04": {"networks": networks}})
+    assert str(told.value).startswith("config: sc_") and "measured = " in str(told.value)
+    with pytest.raises(ConfigError) as told:
+        load({"sc_fig04": {"seeds": -1}})
+    assert "takes from" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 import torch
 import yaml
 
+from featurespeed.errors import UserError
 from featurespeed.pipeline import stage
-from featurespeed.pipeline.stage import Counter, progress
+from featurespeed.pipeline.stage import Counter, Task, progress
 from featurespeed.records import read_table
 from tests import forked
 from tests.conftest import REPOSITORY
+from tests.pipeline.test_config import of_scale
 
 STAGE = '''
 """A stage that tells what it was given."""
@@ -240,6 +243,36 @@ def test_every_task_says_what_it_needs(tmp_path, script, needed):
     (tmp_path / "params.yaml").write_text("artefact: fsf_fig1a\n")
     done = complaint(REPOSITORY / f"scripts/{script}.py", "--params", "params.yaml", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr == f"{script}.py: {needed} is needed\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "artefact", "needed"),
+    [
+        ("gather", "sc_fig04", r"--input curvature=FOLDER/depth_mup_convnet_\w+\.parquet"),
+        ("gather_descent", "beos_fig1", r"--input runs=FOLDER/mlp_\w+\.parquet"),
+        ("along_training", "fsf_training", "--input data=PATH"),
+        ("coordinate_check", "sc_fig28", "--input data=PATH"),
+        ("parameterizations", "sc_table1", "--input data=PATH"),
+        ("sharpness_methods", "sc_sharpness_methods", "--input data=PATH"),
+        ("taylor_coefficients", "beos_fig6", "--input data=PATH"),
+    ],
+)
+def test_every_stage_that_reads_files_says_what_it_needs(tmp_path, script, artefact, needed):
+    """With settings alone, such as those of its own table."""
+    (tmp_path / "spec.json").write_text(json.dumps(of_scale("smoke").params(artefact)))
+    done = complaint(REPOSITORY / f"scripts/{script}.py", "--spec", "spec.json", "--out", "a.parquet", cwd=tmp_path)
+    assert done.returncode == 1 and re.fullmatch(f"{script}.py: {needed} is needed\n", done.stderr), done.stderr
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_files_by_name_are_those_of_the_jobs(tmp_path):
+    paths = [tmp_path / "runs/a_1.5.parquet", tmp_path / "weights/a_1.5"]
+    task = Task({"runs": paths[0], "weights": [paths[1]]}, {})
+    assert task.by_name("runs") == {"a_1.5": paths[0]} and task.by_name("weights", suffix="") == {"a_1.5": paths[1]}
+    with pytest.raises(UserError, match="^--input weights=FOLDER/b is needed$"):
+        task.by_name("weights", suffix="")["b"]
+    with pytest.raises(UserError, match=r"^--input others=FOLDER/a\.parquet is needed$"):
+        task.by_name("others")["a"]
 
 
 def test_progress_passes_all_items_and_is_quiet_in_a_log(capsys, monkeypatch):

@@ -385,6 +385,22 @@ def test_the_script_writes_one_table_with_the_evidence_of_every_value(digits, sm
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_networks_that_failed_before_they_were_measured_give_a_table_without_rows(
+    digits, smoke_run, tmp_path, monkeypatch
+):
+    """Adam has no preconditioner at step 0; all that could be measured later diverged at step 4."""
+    adam = {"optimizer": {"name": "adam"}, "seeds": 1}
+    inputs = script_inputs(digits, smoke_run, tmp_path, **adam)
+    spec = spec_of(adam, quantities=["preconditioned_sharpness"])
+    records = read_table(inputs["records"])
+    stopped = {"quantity": "diverged_step", "step": 4, "value": 4.0, "unit": "step"}
+    rows = [records.assign(learning_rate=rate, seed=seed, **stopped) for rate, seed in spec.training.members]
+    write_table(frame(pd.concat(rows)), inputs["records"], {})
+    run_script(monkeypatch, tmp_path, inputs, spec)
+    found = read_table(tmp_path / "table.parquet")
+    assert len(found) == 0 and list(found.columns) == list(records.columns)
+
+
 @pytest.fixture
 def one_by_one(monkeypatch):
     """As networks are measured that are not small."""

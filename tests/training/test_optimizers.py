@@ -261,6 +261,8 @@ def test_the_state_of_an_optimizer_holds_what_it_needs_and_no_more():
     [
         ({"name": "adam", "momentum": 0.9}, "only sgd has one; adam has betas"),
         ({"name": "adam", "weight_decay": 0.1}, "adam has none; use adamw"),
+        ({"name": "sgd", "betas": [0.8, 0.99]}, r"betas = \[0.8, 0.99\]: only adam and adamw have it, and name = sgd"),
+        ({"name": "sgd", "epsilon": 1e-6}, "epsilon = 1e-06: only adam and adamw"),
         ({"name": "sgd", "momentum": 1.0}, "less than 1"),
         ({"name": "lion"}, "'sgd', 'adam' or 'adamw'"),
         ({"name": "adam", "epsilon": -1e-8}, "greater than or equal to 0"),

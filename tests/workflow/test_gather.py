@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
+from featurespeed.errors import UserError
 from featurespeed.pipeline.stage import Task
 from featurespeed.records import frame, read_table, write_table
 from featurespeed.sweeps.spec import SweepSpec
@@ -54,3 +56,19 @@ def test_what_was_measured_in_parts_is_gathered_whole_and_in_order(tmp_path):
     found = table[table["quantity"] == "sharpness"]
     assert len(table) == len(spec.jobs) * (1 + spec.seeds)
     assert found["seed"].tolist() == [*range(spec.seeds)] * len(spec.jobs)
+
+
+@pytest.mark.parametrize("lacking", ["records", "curvature"])
+def test_a_table_that_is_missing_is_named(tmp_path, lacking):
+    """Curvature, too: without it the table of the stage would be a part of itself."""
+    spec = SweepSpec.model_validate(SWEEP | {"networks": {"one": NETWORK}})
+    measurement = spec.measurements[-1]
+    names = {"records": measurement.training.run, "curvature": measurement.name}
+    inputs: dict[str, list] = {"records": [], "curvature": []}
+    for found in spec.measurements:
+        for kind, name in (("records", found.training.run), ("curvature", found.name)):
+            inputs[kind].append(tmp_path / kind / f"{name}.parquet")
+            write_table(frame([row(name, "training_loss", 1.0)]), inputs[kind][-1], {})
+    inputs[lacking].pop()
+    with pytest.raises(UserError, match=f"^--input {lacking}=FOLDER/{names[lacking]}.parquet is needed$"):
+        load_script("gather").main(spec, Task(inputs, {}))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +28,7 @@ from tests.pipeline.test_config import of_scale
 
 RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
 KEPT = sorted((REPOSITORY / "results/reference").glob("*/stages/*.parquet"))
+JUDGING = "snakemake --cores all claims --config scale=smoke"
 script = load_script("keep_reference")
 
 
@@ -106,7 +109,7 @@ def test_a_list_keeps_these_and_no_others(results, tmp_path):
 
 
 def test_an_artefact_that_draws_nothing_is_kept_as_its_stage_table(mine, tmp_path):
-    shutil.copy(mine / "stages/sc_fig28.parquet", mine / "stages/sc_sharpness.parquet")
+    shutil.copy2(mine / "stages/sc_fig28.parquet", mine / "stages/sc_sharpness.parquet")
     keep(mine, tmp_path / "reference", artefacts=["sc_sharpness"])
     assert set(files(tmp_path / "reference")) == {"stages/sc_sharpness.parquet", "claims.csv"}
 
@@ -139,6 +142,7 @@ def gathered(mine) -> Path:
     write_table(shifted, mine / "stages/sc_fig11.parquet", {"spec": {"artefact": "sc_fig11"}})
     for drawn in ("tables/sc_fig11.csv", "figures/sc_fig11.png"):
         (mine / drawn).write_text(drawn)
+    (mine / "claims.csv").touch()  # a run judges its tables last
     return mine
 
 
@@ -169,7 +173,8 @@ def test_rounded_tables_count_with_the_size_that_they_are_kept_in(gathered, tmp_
 def test_a_damaged_table_is_named(gathered, tmp_path):
     source = gathered / "stages/sc_fig11.parquet"
     source.write_bytes(source.read_bytes()[:-100])
-    assert str(source) in fault(gathered, tmp_path / "reference")
+    (gathered / "claims.csv").touch()
+    assert f"{source}: cannot be read" in fault(gathered, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 
 
@@ -205,6 +210,102 @@ def test_an_empty_run_is_named(tmp_path):
 def test_files_are_checked_before_any_is_copied(results):
     with pytest.raises(UserError, match="absent"):
         script.checked(results, ["claims.csv", "stages/sc_fig01.parquet"])
+
+
+def test_a_ledger_that_is_not_made_yet_is_named_with_its_remedy(mine, tmp_path):
+    run = mine.rename(tmp_path / "smoke")
+    (run / "claims.csv").unlink()
+    for params in ({}, {"artefacts": ["sc_fig28"]}, {"ledger_only": True}):
+        message = fault(run, tmp_path / "reference", **params)
+        assert f"{run / 'claims.csv'}: absent; make the ledger: `{JUDGING}`" in message
+        assert "artefacts" not in message
+
+
+# --- a ledger older than a table --------------------------------------------------------------------------------------
+
+
+def judged_before(results: Path, artefact: str, seconds: float = 60) -> Path:
+    """The stage table of an artefact, whose file is now so many seconds younger than the ledger."""
+    table, judged = results / f"stages/{artefact}.parquet", (results / "claims.csv").stat()
+    os.utime(table, ns=(judged.st_atime_ns, judged.st_mtime_ns + int(seconds * 1e9)))
+    return table
+
+
+def write_sidecar(table: Path, results: Path, seconds: float, wall_seconds: float = 0) -> None:
+    """Says that the job of the table began so many seconds after the ledger was judged, or before it."""
+    judged = datetime.fromtimestamp(int((results / "claims.csv").stat().st_mtime), UTC)
+    facts = {"started": (judged + timedelta(seconds=seconds)).isoformat(), "wall_seconds": wall_seconds}
+    table.with_suffix(".run.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("params", [{}, {"artefacts": ["sc_fig28"]}, {"ledger_only": True}], ids=str)
+def test_a_ledger_older_than_a_table_is_refused(mine, tmp_path, params):
+    run = mine.rename(tmp_path / "smoke")
+    table = judged_before(run, "sc_fig28")
+    message = fault(run, tmp_path / "reference", **params)
+    assert f"{table}: newer than {run / 'claims.csv'}" in message and f"`{JUDGING}`" in message
+    assert not (tmp_path / "reference").exists()
+    (run / "claims.csv").touch()
+    os.utime(table, ns=(0, (run / "claims.csv").stat().st_mtime_ns - 1))
+    keep(run, tmp_path / "reference", **params)
+
+
+def test_the_remedy_names_no_scale_that_the_folder_does_not_tell(mine, tmp_path):
+    judged_before(mine, "sc_fig28")
+    assert "`snakemake --cores all claims`" in fault(mine, tmp_path / "reference")
+
+
+def test_tables_that_are_not_kept_may_be_newer_than_the_ledger(mine, tmp_path):
+    judged_before(mine, "sc_fig28")
+    keep(mine, tmp_path / "reference", artefacts=["sc_table1"])
+    assert len(files(tmp_path / "reference")) == 4
+
+
+def test_files_with_equal_times_are_kept(mine, tmp_path):
+    for path in (path for path in mine.rglob("*") if path.is_file()):
+        os.utime(path, ns=(10**18, 10**18))
+    keep(mine, tmp_path / "reference")
+    assert len(files(tmp_path / "reference")) == 7
+
+
+def test_a_table_that_was_copied_after_the_ledger_but_computed_before_it_is_kept(mine, tmp_path):
+    write_sidecar(judged_before(mine, "sc_fig28"), mine, -7200, 3600)
+    keep(mine, tmp_path / "reference")
+
+
+@pytest.mark.parametrize(("began", "took"), [(60, 1), (-3600, 7200)])
+def test_a_table_whose_job_ended_after_the_ledger_is_refused(mine, tmp_path, began, took):
+    """Also if it began before: what was judged was the table of an earlier run."""
+    table = judged_before(mine, "sc_fig28", 24 * 3600)
+    write_sidecar(table, mine, began, took)
+    assert str(table) in fault(mine, tmp_path / "reference")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"started": 3}', '{"started": "yesterday"}'])
+def test_a_sidecar_that_tells_no_time_leaves_that_of_the_file(mine, text):
+    table = judged_before(mine, "sc_fig28")
+    table.with_suffix(".run.json").write_text(text)
+    assert script.made(table) == table.stat().st_mtime
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "misspelt key": ({"artefact": ["sc_fig28"]}, 'artefact = ["sc_fig28"]: unknown key, allowed: results, reference,'
+                     " artefacts, ledger_only, jobs; did you mean 'artefacts'?"),
+    "unknown key": ({"zzz": 1}, "zzz = 1: unknown key, allowed: results, reference, artefacts, ledger_only, jobs"),
+    "no artefact": ({"artefacts": []}, "artefacts = []: names none; leave it out"),
+    "a name": ({"artefacts": "sc_fig28"}, 'artefacts = "sc_fig28": must be a list of names, such as ["sc_fig28"]'),
+    "two lines": ({"artefacts": "sc_fig28\nsc_table1"}, "must be a list of names"),
+    "nothing": ({"artefacts": None}, "artefacts = null: must be a list of names"),
+    "no names": ({"artefacts": [28]}, "artefacts = [28]: must be a list of names"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("params", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_in_the_parameters_is_named(results, tmp_path, params, words):
+    assert words in fault(results, tmp_path / "reference", **params)
+    assert not (tmp_path / "reference").exists()
 
 
 # --- drawing again ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from featurespeed.parameterization import Parameterization
+from featurespeed.parameterization import OptimizerName, Parameterization
 from featurespeed.sweeps.spec import SweepSpec
 from featurespeed.values import Spec, as_written, check_labels, did_you_mean
 
@@ -23,12 +23,30 @@ def check_one_size(spec: SweepSpec, *needed: str) -> None:
     """Raise if a network varies in width and depth, of which a figure shows one; ``needed`` are quantities it shows."""
     check_labels("networks", spec.networks, "N=", "L=")
     check_measured(spec, *needed)
+    if "sharpness" in needed:
+        check_edge(spec)
     for label, network in spec.networks.items():
         widths = network.widths or spec.widths
         if network.depth_count > 1 and len(widths) > 1:
             raise ValueError(
                 f"networks.{label}.depths = {network.depths}: with widths = {widths}; a network varies in one of"
                 " them, so give one width or leave depths out"
+            )
+
+
+def check_edge(spec: SweepSpec) -> None:
+    """Raise if 2/eta_0, which figures and claims set beside the sharpness, is not the edge of a network's optimizer."""
+    for label, network in spec.networks.items():
+        key, optimizer = f"networks.{label}.optimizer", network.optimizer
+        if optimizer.name != OptimizerName.SGD:
+            raise ValueError(
+                f"{key}.name = {optimizer.name}: must be sgd, whose edge of stability the figure shows, 2/eta_0;"
+                " Adam and AdamW have sc_fig20 and sc_fig21"
+            )
+        if optimizer.momentum:
+            raise ValueError(
+                f"{key}.momentum = {optimizer.momentum:g}: must be 0, or 2/eta_0, which the figure shows, is not the"
+                " edge of stability"
             )
 
 

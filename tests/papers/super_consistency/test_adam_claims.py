@@ -10,7 +10,7 @@ import pytest
 from featurespeed.ledger.engine import Verdict, ledger
 from featurespeed.ledger.lint import faults
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES, BY_CHANNELS
-from featurespeed.papers.super_consistency.adam.spec import ADAM, COMMON, ONE, ONE_NO_ROOT, TWO
+from featurespeed.papers.super_consistency.adam.spec import ADAM, ADAMW, COMMON, ONE, ONE_NO_ROOT, TWO
 from tests.papers.cases import criteria_of, statistics_of, used_by
 from tests.papers.super_consistency.adam_cases import (
     DEPTHS,
@@ -283,3 +283,16 @@ def test_two_widths_of_the_authors_are_too_few():
     row = judge("sc_fig21_published", sc_fig21=table)
     assert row["verdict"] == Verdict.INCONCLUSIVE
     assert f"{COMMON}: 2 widths of the authors' sweep, 3 are needed" in row["note"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "label", "make"), [("sc_fig20_adam", TWO, depth_table), ("sc_fig21_sharpness", ADAMW, width_table)]
+)
+def test_networks_that_failed_before_they_were_measured_decide_nothing(claim, label, make):
+    table = make(
+        lambda own, *place: math.inf if own == label else loss(own, *place),
+        lambda own, *place: math.nan if own == label else sharpness(own, *place),
+    )
+    row = judge(claim, **{claim[:8]: table})
+    assert row["verdict"] == Verdict.INCONCLUSIVE
+    assert f"{label}: at every measured learning rate every network failed before it was measured" in row["note"]

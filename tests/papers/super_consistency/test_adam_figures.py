@@ -15,6 +15,7 @@ from featurespeed.drawing.published_rates import AUTHORS, PUBLISHED
 from featurespeed.drawing.tabulate import read_csv, write_csv
 from featurespeed.drawing.transfer_rows import ADAM_EDGE, RATE_SHOWN, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.ledger.engine import ledger
+from featurespeed.papers.super_consistency.adam.drawing import with_powers
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES
 from featurespeed.papers.super_consistency.adam.spec import (
     ADAM,
@@ -47,6 +48,7 @@ FIGURES = {"sc_fig20": tabulate_fig20, "sc_fig21": tabulate_fig21}
 MARKED = "best rate of the authors' sweep"
 DIGITS = {"name": "digits", "pixels": "symmetric"}
 SPECS = {"sc_fig20": (AdamDepthSpec, OVER_DEPTH), "sc_fig21": (AdamWidthSpec, OVER_WIDTH)}
+SIZES = {"sc_fig20": "depth", "sc_fig21": "width"}
 NETWORKS = [(name, label) for name, (_, labels) in SPECS.items() for label in labels]
 
 
@@ -137,6 +139,73 @@ def test_seeds_that_are_left_out_are_counted():
     own = table[(table["panel"] == f"sharpness | {TWO}") & (table["series"] == "L=24")]
     assert set(own["n"]) == {4} and set(own["flag"]) == {""}
     assert any("failed (2 layers a block: 1 of 5)" in text for text in legend_texts(draw("sc_fig20", table)))
+
+
+# --- networks that failed before they could be measured ---------------------------------------------------------------
+
+
+def of(table: pd.DataFrame, label: str) -> pd.Series:
+    """Whether rows are in the panels of a network."""
+    return table["panel"].str.endswith(f" | {label}")
+
+
+def failed_at_once(label: str, size: int | None = None):
+    """Losses and sharpness of runs in which a network, or its networks of one size, diverged before the first probe."""
+
+    def fails(own: str, width: int) -> bool:
+        return own == label and size in (None, width)
+
+    return (
+        lambda own, width, *place: math.inf if fails(own, width) else loss(own, width, *place),
+        lambda own, width, *place: math.nan if fails(own, width) else sharpness(own, width, *place),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "label"), [("sc_fig20", depth_table, ONE_NO_ROOT), ("sc_fig21", width_table, ADAMW)]
+)
+def test_a_network_that_failed_before_it_was_measured_is_shown_with_its_failures(name, make, label):
+    """As one trained by gradient descent is, of which there is a sharpness at step 0."""
+    table = FIGURES[name](make(*failed_at_once(label)))
+    transfer = table[(table["panel"] == f"transfer | {label}") & (table["estimator"] == "training")]
+    assert len(transfer) == 6 * TABLES[name][SIZES[name]].nunique() and set(transfer["flag"]) == {"diverged"}
+    assert values(table, f"statistic | {label}", RATE_SHOWN) == [0.125]  # the smallest measured one
+    assert values(table, f"sharpness | {label}", ADAM_EDGE, "x") == [0, 100]
+    figure, (_, labels) = draw(name, table), SPECS[name]
+    below = figure.axes[len(labels) :][labels.index(label)]
+    assert below.get_title(loc="left") == "sharpness at $\\eta_0=0.125$"
+    assert texts(figure).count("every network failed\nbefore it was measured") == 1
+    assert "every network failed\nbefore it was measured" in [text.get_text() for text in below.texts]
+    others, expected = (own[~of(own, label)].reset_index(drop=True) for own in (table, made(name)))
+    pd.testing.assert_frame_equal(others, expected)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_failures_only_is_drawn(name):
+    """Rates of 10^30: no network of any kind was measured."""
+    make = {"sc_fig20": depth_table, "sc_fig21": width_table}[name]
+    table = FIGURES[name](make(lambda *_: math.inf, lambda *_: math.nan))
+    labels = SPECS[name][1]
+    assert {panel.split(" | ")[1] for panel in table["panel"]} == set(labels)
+    assert texts(draw(name, table)).count("every network failed") == len(labels)
+
+
+def test_sizes_that_failed_before_they_were_measured_are_named():
+    drawn = texts(draw("sc_fig21", tabulate_fig21(width_table(*failed_at_once(ADAM, 32)))))
+    assert drawn.count("every network failed") == 1
+    assert "$N=128$: every network failed\nbefore it was measured" in drawn
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_measured_although_nothing_failed_is_an_error(name):
+    losses = TABLES[name][TABLES[name]["quantity"] == "training_loss"]
+    for nothing in (losses, losses.iloc[:0]):
+        with pytest.raises(ValueError, match="nothing that this artefact draws"):
+            FIGURES[name](nothing)
+
+
+def test_large_learning_rates_are_powers_of_ten():
+    assert with_powers("at $\\eta_0=2e+30$, $1.5e-05$") == "at $\\eta_0=2 \\cdot 10^{30}$, $1.5 \\cdot 10^{-5}$"
 
 
 # --- the authors' sweep -----------------------------------------------------------------------------------------------

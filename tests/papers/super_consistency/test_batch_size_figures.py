@@ -169,6 +169,36 @@ def test_networks_that_never_fall_stand_at_the_last_step_and_are_counted():
     assert max(values(artefact, f"onset | {PLAIN}", RISES, "y_high")) < 12
 
 
+def test_networks_that_never_rise_to_the_edge_are_hollow_and_counted():
+    def sharpness(label, width, rate, step, seed):
+        low = label == AUGMENTED and (width in WIDTHS[:2] or seed == 0)
+        return late_sharpness(label, width, rate, step, seed) * (0.1 if low else 1.0)
+
+    artefact = FIGURES["sc_fig12"].tabulate(late_runs(change_sharpness=sharpness))
+    counts = panel(artefact, f"never rises | {AUGMENTED}").sort_values("x")["y"].tolist()
+    assert counts == [SEEDS, SEEDS, 1, 1]
+    assert not panel(artefact, f"never rises | {PLAIN}")["y"].any()
+    drawn = draw("sc_fig12", artefact)
+    hollow = [
+        min(WIDTHS, key=lambda width, own=x: abs(width - own))
+        for line in drawn.axes[5].lines
+        if line.get_marker() == "o" and line.get_markerfacecolor() == "white"
+        for x in line.get_xdata()
+    ]
+    assert hollow == list(WIDTHS[:2])
+    assert texts(drawn).count(f"do not rise by $N$: {SEEDS}, {SEEDS}, 1, 1 of {SEEDS} (hollow: last step)") == 1
+
+
+def test_a_delay_is_a_bound_where_networks_never_fall_with_augmentation_and_nothing_where_they_do_not_without():
+    own = table("sc_fig12")[table("sc_fig12")["series"] == DELAY].iloc[0]
+    assert f"log(onset with / without): at least {estimate(own)}" in texts(draw("sc_fig12", table("sc_fig12")))
+    few = table("sc_fig12").copy()
+    few.loc[few["panel"] == f"never | {AUGMENTED}", "y"] = 0
+    assert f"log(onset with / without): {estimate(own)}" in texts(draw("sc_fig12", few))
+    few.loc[few["panel"] == f"never | {PLAIN}", "y"] = 3
+    assert "log(onset" not in texts(draw("sc_fig12", few))
+
+
 def test_the_slope_of_the_rise_is_printed_beside_the_sharpness():
     row = panel(table("sc_fig12"), f"statistic | {PLAIN}", ARRIVAL_EXPONENT).iloc[0]
     assert (

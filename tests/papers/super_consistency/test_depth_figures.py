@@ -591,3 +591,15 @@ def test_published_eigenvalues_are_in_our_units():
     assert points.loc[("NTK eigenvalue 1", 3, 9.5), "y"] == pytest.approx(848.8 * 64 / 1024)
     assert {kind for kind, _, _ in points.index} == {"eigenvalue 3", "eigenvalue 10", "NTK eigenvalue 1"}
     assert pytest.approx(1.2217, abs=1e-4) == published.RATE
+
+
+def test_where_every_network_fails_at_once_distances_and_exponents_are_said_to_be_missing():
+    """With one step left there is no course of a distance, and nothing that lies in the noise."""
+    planted = table("sc_fig22")
+    gone = planted["panel"].str.startswith(("law | ", "distance | sharpness", "noise floor | sharpness"))
+    first = planted["x"] <= planted.loc[planted["panel"].str.startswith("distance | ") & (planted["x"] > 0), "x"].min()
+    along = planted["panel"].str.startswith(("distance | ", "noise floor | "))
+    untold = planted[(planted["panel"] != "exponent in time") & ~planted["series"].str.startswith("exponent in time")]
+    told = texts(draw("sc_fig22", untold[(~gone & (first | ~along)).loc[untold.index]]))
+    assert told.count("no exponent: networks failed") == told.count("no distance: networks failed") == 2
+    assert "in the noise" not in told and texts(draw("sc_fig22", untold)).count("in the noise: ") == 2

@@ -15,6 +15,7 @@ import pandas as pd
 
 from featurespeed.ledger.engine import Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, largest_estimate, register
+from featurespeed.papers.super_consistency.adam.failures import failed_before
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES, comparable
 from featurespeed.papers.super_consistency.adam.spec import (
     ADAM,
@@ -51,6 +52,9 @@ def without_failed(tables: Tables, artefact: str, labels: Sequence[str], size: s
     Networks are paired by seed: one that lost a seed takes it away from all.
     """
     rows = [network(tables, artefact, label, size) for label in labels]
+    for label, own in zip(labels, rows, strict=True):
+        if failed_before(own):
+            raise Undecidable(f"{label}: at every measured learning rate every network failed before it was measured")
     failed = np.unique(np.concatenate([failed_seeds(own, PRECONDITIONED, size) for own in rows]))
     if not len(failed):
         return rows, ""

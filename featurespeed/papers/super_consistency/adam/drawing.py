@@ -18,8 +18,10 @@ from featurespeed.drawing.transfer_panels import (
     panel,
     rate_of,
     short_numbers,
+    size_colors,
 )
-from featurespeed.drawing.width_curves import headroom, network_label
+from featurespeed.drawing.transfer_rows import TRANSFER
+from featurespeed.drawing.width_curves import headroom, network_label, write
 from featurespeed.papers.super_consistency.adam.spec import ADAM, ADAMW, COMMON, ONE, ONE_NO_ROOT, TWO, TWO_NO_ROOT
 
 OVER_DEPTH = (ONE, TWO, ONE_NO_ROOT, TWO_NO_ROOT)
@@ -45,6 +47,7 @@ def _draw(table: pd.DataFrame, figure: Figure, order: Sequence[str]) -> np.ndarr
     for column, name in zip(axes.T, network_names(table, order), strict=True):
         column[0].set_title(network_title(name), linespacing=1.05)
         column[1].set_title(with_powers(f"sharpness at $\\eta_0={rate_of(table, name):g}$"))
+        write(column[1], failed_text(table, name), 0.03, 0.06)
         for text in column[1].texts:
             text.set_text(with_powers(text.get_text()))
         headroom(column[1], above=0.12, below=0)  # the name of the threshold stands right under the numbers
@@ -55,6 +58,16 @@ def _draw(table: pd.DataFrame, figure: Figure, order: Sequence[str]) -> np.ndarr
     return axes
 
 
+def failed_text(table: pd.DataFrame, name: str) -> str:
+    """Why sizes of a network have no curve of the sharpness: it is first measured some steps after the start."""
+    sizes, measured = size_colors(panel(table, TRANSFER, name)), set(panel(table, "sharpness", name)["series"])
+    missing = [f"${size}$" for size in sizes if size not in measured]
+    if not missing:
+        return ""
+    which = f"{', '.join(missing)}: " if len(missing) < len(sizes) else ""
+    return f"{which}every network failed\nbefore it was measured"
+
+
 def network_title(name: str) -> str:
     """A network of the settings as a title, in two lines if it is a long one."""
     lines = network_label(name).replace(", ", ",\n", 1) if len(name) > MOST_LETTERS else network_label(name)
@@ -62,9 +75,9 @@ def network_title(name: str) -> str:
 
 
 def with_powers(text: str) -> str:
-    """A text with ``8e-05`` in its mathematics as a power of ten.
+    """A text with ``8e-05`` or ``2e+30`` in its mathematics as a power of ten.
 
-    >>> print(with_powers("at $\\\\eta_0=8e-05$"))
-    at $\\eta_0=8 \\cdot 10^{-5}$
+    >>> print(with_powers("at $\\\\eta_0=8e-05$ and $\\\\eta_0=2e+30$"))
+    at $\\eta_0=8 \\cdot 10^{-5}$ and $\\eta_0=2 \\cdot 10^{30}$
     """
-    return re.sub(r"(?<=[\d=])e-0*(\d+)", r" \\cdot 10^{-\1}", text)
+    return re.sub(r"(?<=\d)e([-+])0*(\d+)", lambda found: f" \\cdot 10^{{{found[1].strip('+')}{found[2]}}}", text)

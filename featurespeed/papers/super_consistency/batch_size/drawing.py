@@ -31,6 +31,8 @@ from featurespeed.papers.super_consistency.batch_size.tables import (
     DEPTH_OF_FALL,
     FALLS,
     LESS,
+    NEVER_FALLS,
+    NEVER_RISES,
     ONSET_EXPONENT,
     RISES,
     TWICE_THE_EDGE,
@@ -39,6 +41,7 @@ from featurespeed.sweeps.dependence import NEVER
 
 ORDER = (PLAIN, AUGMENTED)
 KINDS = {FALLS: ("begins to fall", "D", "-"), RISES: ("rises to $0.9 \\cdot 2/\\eta_0$", "o", (0, (4, 2)))}
+NOT_REACHED = {FALLS: NEVER_FALLS, RISES: NEVER_RISES}  # panels that count the seeds which do not
 SHIFTED = {FALLS: 1.03, RISES: 1 / 1.03}  # factors by which points of one width are moved apart
 STOPPED = "a seed has stopped or not converged"
 #: Means over three probe steps may be largest before the curve of the mean over seeds is.
@@ -82,10 +85,9 @@ def draw_onset(ax: Axes, table: pd.DataFrame, name: str) -> None:
         bars = [rows["y"] - rows["y_low"], rows["y_high"] - rows["y"]]
         ax.errorbar(rows["x"] * SHIFTED[series], rows["y"], yerr=bars, color=color, marker=marker, markersize=5,
                     linestyle=style, linewidth=1.2, elinewidth=0.8, label=text)  # fmt: skip
-        if series == FALLS:
-            late = rows[rows["x"].isin(_never_falling(table, name))]
-            ax.plot(late["x"] * SHIFTED[series], late["y"], color=color, marker=marker, markersize=5, linestyle="",
-                    markerfacecolor="white", zorder=5)  # fmt: skip
+        late = rows[rows["x"].isin(_mostly(panel(table, NOT_REACHED[series], name)))]
+        ax.plot(late["x"] * SHIFTED[series], late["y"], color=color, marker=marker, markersize=5, linestyle="",
+                markerfacecolor="white", zorder=5)  # fmt: skip
     ax.set_title(f"{name}: steps against width")
     ax.set_ylabel("training step")
     if own.empty:
@@ -100,24 +102,40 @@ def draw_onset(ax: Axes, table: pd.DataFrame, name: str) -> None:
     write(ax, "\n".join(_onset_texts(table, name)), x=0.97)
 
 
-def _never_falling(table: pd.DataFrame, name: str) -> pd.Series:
-    """Widths whose median onset is the last step because more than half of the seeds do not fall."""
-    never = panel(table, "never", name)
+def _mostly(never: pd.DataFrame) -> pd.Series:
+    """Widths whose median step is the last one because more than half of the seeds do not get there."""
     return never.loc[2 * never["y"] > never["n"], "x"]
 
 
+def _too_many(never: pd.DataFrame) -> bool:
+    return bool(never["y"].sum() > NEVER * never["n"].sum())
+
+
 def _onset_texts(table: pd.DataFrame, name: str) -> list[str]:
-    own, never = panel(table, STATISTICS, name), panel(table, "never", name).sort_values("x")
+    own, never = panel(table, STATISTICS, name), panel(table, NEVER_FALLS, name)
     exponents = own[own["series"] == ONSET_EXPONENT]
     texts = [f"exponent in $N$ of the onset {estimate(row)}" for _, row in exponents.iterrows()]
-    texts += [f"log(onset with / without): {text}" for text in _between(table, DELAY, name)]
-    if never["y"].any():
-        counts = ", ".join(f"{count:.0f}" for count in never["y"])
-        place = "hollow: last step" if len(_never_falling(table, name)) else "counted as the last step"
-        texts.append(f"do not fall by $N$: {counts} of {never['n'].iloc[0]:.0f} ({place})")
-        if exponents.empty and never["y"].sum() > NEVER * never["n"].sum():
-            texts.append("too many for an exponent of the onset")
-    return texts
+    texts += _delay_texts(table, name)
+    texts += _never_texts("do not fall", never)
+    if exponents.empty and _too_many(never):
+        texts.append("too many for an exponent of the onset")
+    return texts + _never_texts("do not rise", panel(table, NEVER_RISES, name))
+
+
+def _delay_texts(table: pd.DataFrame, name: str) -> list[str]:
+    """By how much augmentation delays the fall: a bound where some do not fall with it, nothing if few do without."""
+    if _too_many(panel(table, NEVER_FALLS, PLAIN)):
+        return []
+    least = "at least " if panel(table, NEVER_FALLS, AUGMENTED)["y"].any() else ""
+    return [f"log(onset with / without): {least}{text}" for text in _between(table, DELAY, name)]
+
+
+def _never_texts(what: str, never: pd.DataFrame) -> list[str]:
+    if not never["y"].any():
+        return []
+    counts = ", ".join(f"{count:.0f}" for count in never.sort_values("x")["y"])
+    place = "hollow: last step" if len(_mostly(never)) else "counted as the last step"
+    return [f"{what} by $N$: {counts} of {never['n'].iloc[0]:.0f} ({place})"]
 
 
 def _between(table: pd.DataFrame, series: str, name: str) -> list[str]:

@@ -41,6 +41,7 @@ from featurespeed.sweeps.late import Fall, delays, fall, shallower
 ONSET_EXPONENT, DEPTH_OF_FALL = "exponent of the onset", "log(last tenth / peak) at the largest width"
 DELAY, LESS = "delay of the fall by augmentation", "log(last tenth / peak), with augmentation minus without"
 FALLS, RISES = "falls", "rises to the edge"  # series of steps by width
+NEVER_FALLS, NEVER_RISES = "never", "never rises"  # panels: of how many seeds, by width
 BATCH = "batch size"
 TWICE_THE_EDGE = "guide 4/learning rate"  # the dashed line of Figures 13 and 14
 
@@ -53,8 +54,8 @@ def tabulate_fig12(records: pd.DataFrame) -> pd.DataFrame:
 
     ``loss`` and ``sharpness``: against the step, one series a width. ``peak``: for every width that falls in more than
     half of the seeds, its mean peak at the median onset. ``onset``: median steps against the width, those of networks
-    that never fall, or never rise, being the last one. ``never``: how many seeds do not fall, by width. ``statistic``:
-    the numbers of the claims.
+    that never fall, or never rise, being the last one. ``never``, ``never rises``: how many seeds do not, by width.
+    ``statistic``: the numbers of the claims.
     """
     measured_networks(records, HESSIAN)
     runs, falls, parts = late_runs(records), {}, []
@@ -82,10 +83,9 @@ def _fall_parts(name: str, rows: pd.DataFrame, rate: float, found: Fall) -> Iter
     arrival = transfer.arrival(rows, rate)
     yield _steps_rows(name, FALLS, found.sizes, found.counted)
     yield _steps_rows(name, RISES, arrival.sizes, np.minimum(arrival.steps, arrival.last))
-    never = np.isinf(found.onsets).sum(0)
-    yield row_table(
-        [point_row(f"never | {name}", series_of(n), n, k, seeds) for n, k in zip(found.sizes, never, strict=True)]
-    )
+    for panel, steps in ((NEVER_FALLS, found.onsets), (NEVER_RISES, arrival.steps)):
+        never = zip(found.sizes, np.isinf(steps).sum(0), strict=True)
+        yield row_table([point_row(f"{panel} | {name}", series_of(n), n, count, seeds) for n, count in never])
     panel = f"{STATISTICS} | {name}"
     yield row_table(
         [

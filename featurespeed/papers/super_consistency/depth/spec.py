@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from featurespeed.papers.super_consistency.spec import (
+    RATES,
+    check_alike,
     check_along_training,
     check_networks,
     check_over_depth,
@@ -13,6 +15,7 @@ from featurespeed.papers.super_consistency.spec import (
 from featurespeed.parameterization import Parameterization
 from featurespeed.sweeps.spec import SweepSpec, TransferSpec
 
+SIZES = ("widths", "depths")  # those with two layers a block may be narrower, for time
 #: Labels of the networks, by which figures and claims know them.
 ONE, TWO = "1 layer a block", "2 layers a block"
 
@@ -50,3 +53,4 @@ def _check(spec: SweepSpec, *needed: str) -> None:
     check_along_training(spec)
     for label, layers in ((ONE, 1), (TWO, 2)):
         check_residual(spec, label, layers, Parameterization.DEPTH_MUP)
+    check_alike(spec, ONE, TWO, *RATES, *SIZES, "model.layers_per_block")
