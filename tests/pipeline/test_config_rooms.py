@@ -177,7 +177,7 @@ def test_a_network_is_what_its_label_says(name, label, key, value, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"name": "adam"}, ("optimizer.name = adam: must be sgd", "2/eta_0", "sc_fig20")),
+        ({"name": "adam"}, ("optimizer.name = adam: must be sgd", "2/eta_0", "Figures 20 and 21")),
         ({"momentum": 0.5}, ("optimizer.momentum = 0.5: must be 0", "2/eta_0")),
     ],
 )

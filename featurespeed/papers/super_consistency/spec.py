@@ -41,7 +41,7 @@ def check_edge(spec: SweepSpec) -> None:
         if optimizer.name != OptimizerName.SGD:
             raise ValueError(
                 f"{key}.name = {optimizer.name}: must be sgd, whose edge of stability the figure shows, 2/eta_0;"
-                " Adam and AdamW have sc_fig20 and sc_fig21"
+                " Figures 20 and 21 are those of Adam and AdamW"
             )
         if optimizer.momentum:
             raise ValueError(
