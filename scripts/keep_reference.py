@@ -141,13 +141,24 @@ def copy(source: Path, target: Path) -> None:
         )
 
 
+def sidecar(path: Path) -> Mapping[str, Any]:
+    """What a sidecar tells; UserError for one that is damaged."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: cannot be read; remove it, and its run is kept without time and commit")
+    return facts
+
+
 def when(results: Path, jobs: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
     """The content of ``runs.csv``: start and commit of every artefact that the run has, by the sidecars of its jobs.
 
     Nothing where there are no sidecars.
     """
     paths = [path for folder in JOBS for path in sorted((results / folder).glob("*.run.json"))]
-    sidecars = {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    sidecars = {path.name.split(".")[0]: sidecar(path) for path in paths}
     runs, text = runs_of(sidecars, jobs, names), StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(RUNS_COLUMNS)

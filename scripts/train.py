@@ -76,7 +76,7 @@ def train(spec: TrainingSpec, job: Job, kept: Resumable, rates: list[float] | No
 
 def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
     """Train the job and return its records."""
-    data = load_dataset(task.inputs["data"])
+    data, weights = load_dataset(task.inputs["data"]), task.outputs["weights"]  # asked for before hours of training
     folder = Path(task.params.get("checkpoints", Path("checkpoints") / spec.run))
     identity = canonical_json(table_metadata(spec, __file__) | {"data": data.facts["content_sha256"]})
     with resumable(folder, identity, task.at_end) as kept:
@@ -84,7 +84,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
             job = make_job(spec, data, device)
             training = train(spec, job, kept, task.params.get("kept_rates"))
             scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
-        link_weights(kept.folder / "weights", task.outputs["weights"])
+        link_weights(kept.folder / "weights", weights)
     sizes = {
         "run_id": spec.run,
         "case": spec.model.kind,

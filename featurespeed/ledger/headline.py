@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -35,27 +35,12 @@ def tally(claims: pd.DataFrame) -> pd.DataFrame:
     return counts[counts.sum(axis=1) > 0]
 
 
-def disagreements(verdicts: Mapping[str, Mapping[str, str]]) -> list[tuple[str, Mapping[str, str]]]:
-    """Claims that one scale confirms and another one contradicts, from scale -> claim -> verdict.
-
-    Returns:
-        ``(claim_id, scale -> verdict)`` of the scales that decided, the largest last: it speaks for the paper.
-    """
+def disagreements(verdicts: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Claims that one scale confirms and another one contradicts, from scale -> claim -> verdict."""
     names = dict.fromkeys(claim for own in verdicts.values() for claim in own)
-    found = []
-    for claim in names:
-        decided = {
-            scale: verdicts[scale][claim] for scale in _by_size(list(verdicts)) if verdicts[scale].get(claim) in DECIDED
-        }
-        if len(set(decided.values())) > 1:
-            found.append((claim, decided))
-    return found
+    return [claim for claim in names if set(DECIDED) <= {own.get(claim) for own in verdicts.values()}]
 
 
 def place_of(scale: str) -> int:
     """Place of a scale by size; one that is not known comes first, because it must not speak for a paper."""
     return SCALES_BY_SIZE.index(scale) if scale in SCALES_BY_SIZE else -1
-
-
-def _by_size(scales: Sequence[str]) -> list[str]:
-    return sorted(scales, key=place_of)

@@ -119,7 +119,7 @@ def _across_scales(criteria: Sequence[Criterion], ledgers: Mapping[str, Ledger])
     """Claims that one scale confirms and another one contradicts."""
     known = {criterion.claim_id: criterion for criterion in criteria}
     verdicts = {scale: ledger.verdicts for scale, ledger in ledgers.items()}
-    found = [(claim, decided) for claim, decided in disagreements(verdicts) if claim in known]
+    found = [claim for claim in disagreements(verdicts) if claim in known]
     text = (
         "## Where scales disagree\n\nClaims that one scale confirms and another one contradicts;"
         " the larger scale speaks for the paper.\n\n"
@@ -128,7 +128,7 @@ def _across_scales(criteria: Sequence[Criterion], ledgers: Mapping[str, Ledger])
         return text + "None.\n"
     rows = [
         [f"`{claim}`", known[claim].statement, *(_judged(verdicts[scale].get(claim)) for scale in SHOWN)]
-        for claim, _ in found
+        for claim in found
     ]
     return text + _table(["claim", "statement", *SHOWN], rows)
 

@@ -288,6 +288,14 @@ def test_a_sidecar_that_tells_no_time_leaves_that_of_the_file(mine, text):
     assert script.made(table) == table.stat().st_mtime
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_sidecar_is_named(mine, tmp_path, text):
+    path = mine / "stages/sc_fig28.run.json"
+    path.write_text(text)
+    assert f"{path}: cannot be read" in fault(mine, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 FAULTS = {

@@ -51,6 +51,15 @@ def command(folder: Path, digits: Path, job: dict = JOB) -> list[str]:
     ]  # fmt: skip
 
 
+def test_where_weights_go_is_asked_for_before_training(tmp_path, digits):
+    *given, _, _ = command(tmp_path, digits)
+    done = subprocess.run(
+        given, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    assert (done.returncode, done.stderr) == (1, "train.py: --output weights=PATH is needed\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.json"]  # no checkpoint of a training
+
+
 def start(folder: Path, digits: Path, job: dict = JOB) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True, parents=True)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "FEATURESPEED_CHECKPOINT_MINUTES": "0.0005"}

@@ -10,6 +10,9 @@ from featurespeed.parameterization import OptimizerName, Parameterization
 from featurespeed.sweeps.spec import SweepSpec
 from featurespeed.values import Spec, as_written, check_labels, did_you_mean
 
+#: The sharpness of which the edge is that of Adam; all else along training stands beside 2/eta_0.
+PRECONDITIONED = "preconditioned_sharpness"
+
 
 def check_measured(spec: SweepSpec, *needed: str) -> None:
     """Raise if a quantity without which there is no figure is not measured."""
@@ -23,7 +26,7 @@ def check_one_size(spec: SweepSpec, *needed: str) -> None:
     """Raise if a network varies in width and depth, of which a figure shows one; ``needed`` are quantities it shows."""
     check_labels("networks", spec.networks, "N=", "L=")
     check_measured(spec, *needed)
-    if "sharpness" in needed:
+    if PRECONDITIONED not in needed:
         check_edge(spec)
     for label, network in spec.networks.items():
         widths = network.widths or spec.widths

@@ -142,19 +142,19 @@ def test_the_legend_says_of_what_the_diamonds_are_the_peak():
     assert told not in legend_texts(draw("sc_fig12", without))
 
 
-def hollow_diamonds(ax) -> list[int]:
-    """Widths at which the onset is hollow."""
-    lines = [line for line in ax.lines if line.get_marker() == "D" and line.get_markerfacecolor() == "white"]
+def hollow(ax, marker: str) -> list[int]:
+    """Widths at which the points of this marker are hollow."""
+    lines = [line for line in ax.lines if line.get_marker() == marker and line.get_markerfacecolor() == "white"]
     return [min(WIDTHS, key=lambda width, own=x: abs(width - own)) for line in lines for x in line.get_xdata()]
 
 
 def test_onsets_that_stand_for_networks_that_never_fall_are_hollow():
     axes = draw("sc_fig12", table("sc_fig12")).axes
-    assert hollow_diamonds(axes[2]) == [] and hollow_diamonds(axes[5]) == list(WIDTHS)
+    assert hollow(axes[2], "D") == [] and hollow(axes[5], "D") == list(WIDTHS)
     few = table("sc_fig12").copy()
     never = few["panel"] == f"never | {AUGMENTED}"
     few.loc[never, "y"] = few.loc[never, "x"].map(dict(zip(WIDTHS, (SEEDS, SEEDS // 2, 0, 0), strict=True)))
-    assert hollow_diamonds(draw("sc_fig12", few).axes[5]) == [WIDTHS[0]]
+    assert hollow(draw("sc_fig12", few).axes[5], "D") == [WIDTHS[0]]
 
 
 def test_networks_that_never_fall_stand_at_the_last_step_and_are_counted():
@@ -179,13 +179,7 @@ def test_networks_that_never_rise_to_the_edge_are_hollow_and_counted():
     assert counts == [SEEDS, SEEDS, 1, 1]
     assert not panel(artefact, f"never rises | {PLAIN}")["y"].any()
     drawn = draw("sc_fig12", artefact)
-    hollow = [
-        min(WIDTHS, key=lambda width, own=x: abs(width - own))
-        for line in drawn.axes[5].lines
-        if line.get_marker() == "o" and line.get_markerfacecolor() == "white"
-        for x in line.get_xdata()
-    ]
-    assert hollow == list(WIDTHS[:2])
+    assert hollow(drawn.axes[2], "o") == [] and hollow(drawn.axes[5], "o") == list(WIDTHS[:2])
     assert texts(drawn).count(f"do not rise by $N$: {SEEDS}, {SEEDS}, 1, 1 of {SEEDS} (hollow: last step)") == 1
 
 

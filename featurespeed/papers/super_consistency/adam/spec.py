@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from featurespeed.papers.super_consistency.spec import (
+    PRECONDITIONED,
     RATES,
     check_alike,
     check_along_training,
@@ -22,8 +23,6 @@ ONE, TWO = "1 layer a block", "2 layers a block"
 NO_ROOT = ", no 1/sqrt(L) in the rate"
 ONE_NO_ROOT, TWO_NO_ROOT = ONE + NO_ROOT, TWO + NO_ROOT
 ADAM, ADAMW, COMMON = "Adam", "AdamW", "Adam, one rate for all layers"
-#: ``lambda_max(D P^-1 H)``, in which the learning rate is.
-PRECONDITIONED = "preconditioned_sharpness"
 
 
 class AdamDepthSpec(TransferSpec):
