@@ -18,6 +18,10 @@ Both published forms are given, and train alike. ``multipliers`` has unit varian
 
 Adam's learning rates are those of the table, or those of the code of the second paper's authors: one for all layers
 (:data:`LayerRates`), with or without a factor ``1/sqrt(L)``. Multipliers, initialisation and epsilon are the same.
+
+What is no matrix but a vector of the width (a bias, the gain of a normalisation, embeddings of tokens or of positions)
+scales like an input layer of which a unit sees one number, ``D = 1``; in a residual branch it carries the depth as the
+hidden layers there do (arXiv:2505.01618, Table 1).
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ class Parameterization(StrEnum):
     MUP = "MUP"
     DEPTH_MUP = "DEPTH_MUP"
     RANDOM_FEATURES = "RANDOM_FEATURES"
+    COMPLETE_P = "COMPLETE_P"
+    U_MUP = "U_MUP"
 
     @property
     def label(self) -> str:
@@ -51,6 +57,8 @@ _LABELS = {
     Parameterization.MUP: "μP",
     Parameterization.DEPTH_MUP: "Depth-μP",
     Parameterization.RANDOM_FEATURES: "random features",
+    Parameterization.COMPLETE_P: "CompleteP",
+    Parameterization.U_MUP: "u-μP",
 }
 
 
@@ -140,14 +148,14 @@ class _Rules:
     """One parameterization, in the form ``multipliers``: a power law for each role (input, hidden, readout), in which
     ``m`` is what a unit of this matrix sees, and ``gamma = sqrt(N)``.
 
-    ``sgd`` and ``adam`` are the factors on the learning rate (None: not covered). ``epsilon`` is how the entries of the
+    ``sgd`` and ``adam`` are the factors on the learning rate (None: not stated). ``epsilon`` is how the entries of the
     gradient scale, and so what Adam's epsilon must be multiplied with to stay as small beside them at every size.
     ``rescaling`` is the ``s`` that leads to the form ``rescaled``; ``branch`` multiplies residual branches.
     """
 
     multiplier: tuple[PowerLaw, PowerLaw, PowerLaw]
     init_std: tuple[PowerLaw, PowerLaw, PowerLaw]
-    sgd: tuple[PowerLaw, PowerLaw, PowerLaw]
+    sgd: tuple[PowerLaw, PowerLaw, PowerLaw] | None
     adam: tuple[PowerLaw, PowerLaw, PowerLaw] | None
     epsilon: tuple[PowerLaw, PowerLaw, PowerLaw]
     rescaling: tuple[PowerLaw, PowerLaw, PowerLaw]
@@ -185,14 +193,41 @@ _TABLE: Mapping[Parameterization, _Rules] = MappingProxyType(
         ),
         # The network of NTP with gamma = 1; only the readout learns.
         Parameterization.RANDOM_FEATURES: _Rules(_FAN_IN, _UNIT, (_NEVER, _NEVER, _ONE), None, _UNIT, _NTP_RESCALING),
+        # alpha = 1: Adam's hidden layers take eta_0 / sqrt(N) at any depth (arXiv:2505.01618, Table 1); for SGD counted
+        # here in the same way: the gradient of a branch carries 1/L, its rate must make up for it.
+        Parameterization.COMPLETE_P: _Rules(
+            _MUP_MULTIPLIERS,
+            _UNIT,
+            (_power(gamma=2), _power(gamma=2, L=1), _power(gamma=2)),
+            (_ONE, _power(m=-0.5), _ONE),
+            (_power(d=-0.5, gamma=-2), _power(m=-0.5, L=-1, gamma=-2), _power(m=-0.5, gamma=-1)),
+            _MUP_RESCALING,
+            branch=_power(L=-1),
+        ),
+        # Depth-muP, but for the embedding, whose rate falls with the width; Adam only (arXiv:2407.17465, Table 2).
+        Parameterization.U_MUP: _Rules(
+            _MUP_MULTIPLIERS,
+            _UNIT,
+            None,
+            (_power(m=-0.5), _power(m=-0.5, L=-0.5), _ONE),
+            (_power(d=-0.5, gamma=-2), _power(m=-0.5, L=-0.5, gamma=-2), _power(m=-0.5, gamma=-1)),
+            _MUP_RESCALING,
+            branch=_power(L=-0.5),
+        ),
     }
 )
 _ROLES = tuple(LayerRole)
-_HAS_GAMMA = (Parameterization.NTP, Parameterization.MUP, Parameterization.DEPTH_MUP)
+_HAS_GAMMA = (
+    Parameterization.NTP,
+    Parameterization.MUP,
+    Parameterization.DEPTH_MUP,
+    Parameterization.COMPLETE_P,
+    Parameterization.U_MUP,
+)
 
 #: Adam's one factor for all layers in the authors' code, but for its ``gamma_0^2``, and where there is one.
 _COMMON_RATES = (_power(gamma=2),) * 3
-_HAS_COMMON_RATES = tuple(name for name in _HAS_GAMMA if _TABLE[name].adam is not None)
+_HAS_COMMON_RATES = (Parameterization.MUP, Parameterization.DEPTH_MUP)
 
 #: Exponents of L in Adam's factors that carry ``1/sqrt(L)``: those of Depth-muP, and those of the authors' code.
 _DEPTH_EXPONENTS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
@@ -219,17 +254,19 @@ class ScalingRule:
 
 def covered_optimizers(parameterization: Parameterization) -> tuple[OptimizerName, ...]:
     """Optimizers for which the parameterization states learning rates."""
-    adam = _TABLE[Parameterization(parameterization)].adam is not None
-    return tuple(OptimizerName) if adam else (OptimizerName.SGD,)
+    rules = _TABLE[Parameterization(parameterization)]
+    stated = {OptimizerName.SGD: rules.sgd}
+    return tuple(name for name in OptimizerName if stated.get(name, rules.adam) is not None)
 
 
 def check_covered(parameterization: Parameterization, optimizer: OptimizerName) -> None:
     """Raise :class:`ParameterizationError`, with the remedy, if the table has no rule for this pair."""
-    if optimizer not in covered_optimizers(parameterization):
+    covered = covered_optimizers(parameterization)
+    if optimizer not in covered:
         others = ", ".join(name for name in Parameterization if optimizer in covered_optimizers(name))
         raise ParameterizationError(
-            f"optimizer = {str(optimizer)!r}: {parameterization} is stated for sgd only;"
-            f" use sgd, or one of {others} with {optimizer}"
+            f"optimizer = {str(optimizer)!r}: {parameterization} is stated for {' and '.join(covered)} only;"
+            f" use {' or '.join(covered)}, or one of {others} with {optimizer}"
         )
 
 
@@ -279,10 +316,11 @@ def scaling_rule(
     fan_in: int | None = None,
     gamma_fan_in: int | None = None,
     counted: bool = True,
+    vector: bool = False,
     layer_rates: LayerRates = "table",
     depth_rates: bool | None = None,
 ) -> ScalingRule:
-    """Initialisation, multiplier and learning rate of one weight matrix.
+    """Initialisation, multiplier and learning rate of one weight matrix, or of a vector of the width.
 
     Args:
         parameterization, role: the cell of the table.
@@ -300,6 +338,8 @@ def scaling_rule(
         gamma_fan_in: ``N`` in ``gamma = gamma_0 sqrt(N)`` of (Depth-)muP; the width if None.
         counted: whether ``L`` counts the layer. One that it does not, such as a convolution between two blocks, knows
             ``L`` only from common rates.
+        vector: whether it is a bias, a gain or an embedding: like an input layer with ``D = 1``, whatever the role, and
+            with the depth of a hidden layer if it is counted.
         layer_rates: Adam's factors, those of the table or ``gamma^2`` for all layers.
         depth_rates: whether Adam's factors carry ``1/sqrt(L)``: those of hidden layers, or all if they are common.
             None: as the table has it; common ones do not.
@@ -316,7 +356,9 @@ def scaling_rule(
 
     def value(laws: tuple[PowerLaw, PowerLaw, PowerLaw], of_all_layers: bool = False) -> float:
         own_depth = depth if counted or of_all_layers else 1
-        return laws[index](width if fan_in is None else fan_in, own_depth, input_dim, 1, gamma=gamma)
+        law = replace(laws[0], d=0.0, L=laws[1].L) if vector else laws[index]
+        seen = width if fan_in is None or index == 0 or vector else fan_in  # an input layer's is input_dim
+        return law(seen, own_depth, input_dim, 1, gamma=gamma)
 
     shift = value(rules.rescaling) if form == Form.RESCALED else 1.0
     rates = _adam_rates(rules, layer_rates, depth_rates) if adaptive else rules.sgd
@@ -327,7 +369,8 @@ def scaling_rule(
         lr_scale=rate / (shift if adaptive else shift**2),
         epsilon_scale=value(rules.epsilon) * shift / gamma0 if adaptive else 1.0,
     )
-    return replace(rule, multiplier=rule.multiplier / gamma0) if role == LayerRole.READOUT else rule
+    is_readout = role == LayerRole.READOUT and not vector
+    return replace(rule, multiplier=rule.multiplier / gamma0) if is_readout else rule
 
 
 def _adam_rates(
@@ -342,8 +385,24 @@ def _adam_rates(
 
 
 def branch_multiplier(parameterization: Parameterization, depth: int) -> float:
-    """Factor on every residual branch of a network of ``depth`` blocks: ``L^-alpha``, alpha = 1/2 for Depth-muP."""
-    return _TABLE[Parameterization(parameterization)].branch(1, depth, 1, 1)
+    """Factor on every residual branch of a network of ``depth`` blocks: ``L^-alpha`` (:func:`branch_exponent`)."""
+    return depth ** -branch_exponent(parameterization)
+
+
+def branch_exponent(parameterization: Parameterization) -> float:
+    """``alpha``: 1/2 for Depth-muP and u-muP, 1 for CompleteP, and 0 for those that know no branches."""
+    return -_TABLE[Parameterization(parameterization)].branch.L
+
+
+def attention_scale(parameterization: Parameterization, head_dim: int) -> float:
+    """Factor on the products of queries and keys of ``head_dim`` numbers: ``1/d_head`` where features move with the
+    width as in muP (arXiv:2203.03466, Sec. 4), because queries and keys align, and else the usual ``1/sqrt(d_head)``.
+    """
+    learns_features = Parameterization(parameterization) in _LEARNS_FEATURES
+    return 1.0 / head_dim if learns_features else head_dim**-0.5
+
+
+_LEARNS_FEATURES = tuple(name for name in _HAS_GAMMA if name != Parameterization.NTP)
 
 
 # --- what the table implies -------------------------------------------------------------------------------------------

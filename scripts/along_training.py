@@ -20,7 +20,7 @@ from featurespeed.records import frame, read_table
 from featurespeed.training.ensemble import LOSSES
 from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.job import Row
-from featurespeed.training.setup import image_shape, make_network, make_stream
+from featurespeed.training.setup import input_shape, make_network, make_stream
 from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.weights import load_weights
 
@@ -47,7 +47,7 @@ def run_rows(run: TrainingSpec, data: ImageData, images: int, records: pd.DataFr
     """Rows of all networks of one training job at all its probe steps, but for networks that were frozen by then."""
     stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
     end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
-    shape = image_shape(data, run.data)
+    shape = input_shape(data, run.data)
     batch = make_stream(data, run, torch.device("cpu")).fixed_batch(images, run.seed)
     batch = (batch[0].double(), batch[1])
     for member, (rate, seed) in enumerate(run.members):

@@ -28,7 +28,7 @@ from featurespeed.pipeline.stage import Task, run_stage
 from featurespeed.records import frame
 from featurespeed.training.job import Row
 from featurespeed.training.resumable import Resumable, resumable
-from featurespeed.training.setup import image_shape, make_stream
+from featurespeed.training.setup import input_shape, make_stream
 
 PARAMETERIZATIONS = {"mlp": "EOC", "convnet": str(Parameterization.MUP)}
 
@@ -44,7 +44,7 @@ def keys(spec: DescentSpec, data: ImageData) -> Row:
         "optimizer": "sgd",
         "width": spec.hidden[0],
         "depth": spec.layers,
-        "input_dim": math.prod(image_shape(data, spec.data)),
+        "input_dim": math.prod(input_shape(data, spec.data)),
         "output_dim": data.classes,
         "n_inputs": spec.batch_size,
         "estimator": "training",
@@ -71,7 +71,7 @@ def descend(spec: DescentSpec, data: ImageData, kept: Resumable) -> list[Row]:
             stream = make_stream(data, spec, device)
         except ValueError as error:
             raise UserError(f"run {spec.run}: {data.name}: {error}") from None
-        build = network_builder(spec, image_shape(data, spec.data), data.classes, stream.device, stream.dtype)
+        build = network_builder(spec, input_shape(data, spec.data), data.classes, stream.device, stream.dtype)
         return Descent(spec, build, stream, kept.checkpoint, kept.seconds).run()
 
 

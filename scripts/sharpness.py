@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurespeed.data.store import ImageData, load_dataset
+from featurespeed.data.store import load_dataset
 from featurespeed.machine.device import acquire_device
 from featurespeed.pipeline.provenance import canonical_json, table_metadata
 from featurespeed.pipeline.stage import Counter, Task, run_stage
@@ -29,6 +29,7 @@ from featurespeed.training.curvature_spec import SharpnessSpec
 from featurespeed.training.ensemble import fast_kernels
 from featurespeed.training.job import Row
 from featurespeed.training.resumable import Resumable, resumable
+from featurespeed.training.setup import Data, input_dim
 
 
 class Measured:
@@ -49,7 +50,7 @@ class Measured:
             self._saved = time.monotonic()
 
 
-def all_rows(spec: SharpnessSpec, data: ImageData, task: Task, kept: Resumable) -> list[Row]:
+def all_rows(spec: SharpnessSpec, data: Data, task: Task, kept: Resumable) -> list[Row]:
     """The rows of all members; those that the checkpoint has are not measured again."""
     measured, records = Measured(kept), read_table(task.inputs["records"])
     with acquire_device() as device, fast_kernels(allow_tf32=False):
@@ -75,7 +76,7 @@ def main(spec: SharpnessSpec, task: Task) -> pd.DataFrame:
         "optimizer": str(run.optimizer.name),
         "width": run.width,
         "depth": run.model.depth,
-        "input_dim": data.x_train[0].size,
+        "input_dim": input_dim(data, run.data),
         "output_dim": data.classes,
         "n_inputs": spec.curvature.images,
     }

@@ -31,7 +31,7 @@ from featurespeed.randomness import derive_seed
 from featurespeed.records import frame, read_table
 from featurespeed.training.curvature import layer_rates, objective_of
 from featurespeed.training.job import Row
-from featurespeed.training.setup import image_shape, make_network, make_stream
+from featurespeed.training.setup import input_shape, make_network, make_stream
 from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.weights import load_weights
 
@@ -57,7 +57,7 @@ class Trajectory:
 
     def operator(self, step: int, dtype: torch.dtype) -> Operator:
         """``gamma^2 H`` at the weights kept after ``step`` updates."""
-        network = make_network(self.run, image_shape(self.data, self.run.data), self.data.classes, 1).to(dtype)
+        network = make_network(self.run, input_shape(self.data, self.run.data), self.data.classes, 1).to(dtype)
         load_weights(self.folder, network, [0], step)
         objective = objective_of(network, self.run.loss, (self.batch[0].to(dtype), self.batch[1]))
         return Scaled(Hessian(objective), objective.fill(layer_rates(network)))

@@ -38,7 +38,7 @@ from featurespeed.papers.edge_of_stability.coefficients.spec import TaylorSpec
 from featurespeed.pipeline.stage import Task, progress, run_stage
 from featurespeed.randomness import derive_seed, generator
 from featurespeed.records import frame
-from featurespeed.training.setup import image_shape, make_stream
+from featurespeed.training.setup import input_shape, make_stream
 
 Row = dict[str, object]
 EXACT = torch.float64
@@ -110,7 +110,7 @@ class Training:
 
     def __init__(self, spec: TaylorSpec, data: ImageData):
         self.spec, self.loss, self.members = spec, OUTPUT_LOSSES[spec.loss], list(range(spec.seeds))
-        channels, height, width = image_shape(data, spec.data)
+        channels, height, width = input_shape(data, spec.data)
         sizes = [channels * height * width, *spec.hidden, data.classes]
         self.stream = self._stream(data)
         net = HomogeneousMLP(sizes, spec.seeds, (spec.activation.a, spec.activation.b)).to(EXACT)

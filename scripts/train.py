@@ -25,7 +25,7 @@ from featurespeed.records import frame
 from featurespeed.training.evaluate import scores_on_test_set
 from featurespeed.training.job import Job, Probe, Row, Training
 from featurespeed.training.resumable import Resumable, resumable
-from featurespeed.training.setup import make_job, make_stream
+from featurespeed.training.setup import input_dim, make_job, make_stream
 from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.trainer import Trainer
 from featurespeed.training.weights import check_disk, link_weights, save_weights, weights_of
@@ -93,7 +93,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
         "optimizer": str(spec.optimizer.name),
         "width": spec.width,
         "depth": spec.model.depth,
-        "input_dim": data.x_train[0].size,
+        "input_dim": input_dim(data, spec.data),
         "output_dim": data.classes,
         "n_inputs": job.batch_size,
         "estimator": "training",

@@ -15,6 +15,7 @@ from featurespeed.errors import UserError
 Arrays = Mapping[str, np.ndarray]
 
 _ROWS = 4096  # images hashed at a time
+SORTED_LINES = "sorted-lines-"  # before an algorithm: of a text's lines in alphabetical order
 
 
 class DataError(UserError, ValueError):
@@ -99,10 +100,16 @@ def _form(array: np.ndarray) -> str:
 
 
 def split_digest(arrays: Arrays, split: str, algorithm: str = "sha256") -> str:
-    """``algorithm:hex`` of one split: of label byte + pixel bytes of every image in order, or of the text's bytes."""
+    """``algorithm:hex`` of one split: of label byte + pixel bytes of every image in order, or of the text's bytes (or
+    its lines, sorted).
+    """
     if f"x_{split}" in arrays:
         return records_digest(arrays[f"x_{split}"], arrays[f"y_{split}"], algorithm)
-    return f"{algorithm}:{_hasher(algorithm, np.ascontiguousarray(arrays[split])).hexdigest()}"
+    text = np.ascontiguousarray(arrays[split])
+    if algorithm.startswith(SORTED_LINES):
+        lines = b"\n".join(sorted(text.tobytes().split(b"\n")))
+        return f"{algorithm}:{_hasher(algorithm.removeprefix(SORTED_LINES), lines).hexdigest()}"
+    return f"{algorithm}:{_hasher(algorithm, text).hexdigest()}"
 
 
 def records_digest(images: np.ndarray, labels: np.ndarray, algorithm: str = "sha256") -> str:
@@ -169,10 +176,10 @@ def _unknown(dataset: Dataset, arrays: Arrays, split: str) -> str:
     known = dataset.versions_of(split)
     algorithms = dict.fromkeys(version.digest.partition(":")[0] for version in known)
     found = " = ".join(split_digest(arrays, split, algorithm) for algorithm in algorithms)
-    expected = " or ".join(f"{version.digest} ({version.count} images)" for version in known)
+    unit, first = ("images", f"x_{split}") if dataset.kind == "images" else ("bytes", split)
+    expected = " or ".join(f"{version.digest} ({version.count} {unit})" for version in known)
     return (
-        f"altered, or not {dataset.title}: {split} has {len(arrays[f'y_{split}'])} images, hash {found}; "
-        f"expected {expected}"
+        f"altered, or not {dataset.title}: {split} has {len(arrays[first])} {unit}, hash {found}; expected {expected}"
     )
 
 

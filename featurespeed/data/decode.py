@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import lzma
 import pickle
 import tarfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,22 +54,34 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked if it is gzipped, whatever its name."""
+    """The content of a file, unpacked if it is gzipped or xz, whatever its name."""
     data = path.read_bytes()
+    if data[:6] == b"\xfd7zXZ\x00":
+        return lzma.decompress(data)
     return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
 def read_members(path: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The named files of a tar archive, found by their last name; nothing is written to disk."""
+    """The named files of a tar or zip archive, found by their last name; nothing is written to disk."""
     wanted, found = set(names), {}
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = {name.rpartition("/")[2]: name for name in archive.namelist()}
+            return {name: archive.read(members[name]) for name in _all_there(wanted, members)}
     with tarfile.open(path) as archive:
         for member in archive:
             name = member.name.rpartition("/")[2]
             if name in wanted and member.isfile():
                 found[name] = archive.extractfile(member).read()
-    if missing := sorted(wanted - set(found)):
-        raise NotDecodable(f"no {', '.join(missing)} inside")
+    _all_there(wanted, found)
     return found
+
+
+def _all_there(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
+    """The wanted names in order, if all were found."""
+    if missing := sorted(set(wanted) - set(found)):
+        raise NotDecodable(f"no {', '.join(missing)} inside")
+    return sorted(wanted)
 
 
 def decode_idx(data: bytes) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Hashes are of decoded content, so one data set has one digest whatever file it came in. The digest of a split of images
 runs over ``label byte + pixel bytes`` of every image in order (channels first): the layout of CIFAR-10's binary files,
-whose SHA-1s are published. A text's digest runs over its bytes. The algorithm is part of the string: ``sha256:...``.
+whose SHA-1s are published. A text's digest runs over its bytes, or, ``sorted-lines-sha256``, over its lines in alphabetical
+order: a text is then known whatever the order of its articles. The algorithm is part of the string: ``sha256:...``.
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ class Dataset:
     `members` maps a file of the standard form, without ending, to the published hash of its decoded content, so that an
     error can name the one bad file of several. `downloads` are alternatives, each a set of archives that is enough.
     A data set without versions differs from machine to machine, and any content is taken.
+
+    Of a text, `unit` is what a token is, a word or a character. `training_tokens` and `vocabulary` are how many tokens its
+    training split and its vocabulary have; of one that differs from machine to machine, at least and about so many.
     """
 
     name: str
     title: str
     kind: Literal["images", "text"]
-    layout: Literal["cifar", "idx", "embedded"]
+    layout: Literal["cifar", "idx", "lines", "embedded"]
     class_names: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     pixel_maximum: int = 255
@@ -56,6 +60,9 @@ class Dataset:
     members: Mapping[str, str] | None = None
     folders: tuple[str, ...] = ()
     downloads: tuple[tuple[Archive, ...], ...] = ()
+    unit: Literal["word", "character"] = "word"
+    training_tokens: int = 0
+    vocabulary: int = 0
 
     @property
     def embedded(self) -> bool:
@@ -66,6 +73,11 @@ class Dataset:
     def classes(self) -> int:
         """Number of classes; 0 for a text."""
         return len(self.class_names)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a network gives for each answer: classes, or tokens of the vocabulary."""
+        return self.classes or self.vocabulary
 
     def versions_of(self, split: str) -> tuple[Version, ...]:
         """The known contents of one split."""
@@ -214,9 +226,53 @@ DIGITS = Dataset(
     ),
 )
 
-PYDOC = Dataset(name="pydoc", title="the text of Python's own manual", kind="text", layout="embedded")
+WIKITEXT2 = Dataset(
+    name="wikitext2",
+    title="WikiText-2",
+    kind="text",
+    layout="lines",
+    versions=(
+        Version(
+            "train",
+            10797148,
+            "sha256:728c77e87e176af4730f9a80fc6008bcaff421a7202c1c048877c0eec3685f89",
+            "articles in another order than the original's",
+        ),
+        Version(
+            "train",
+            10797148,
+            "sorted-lines-sha256:74cd11b8ccd28cbdc68b2e442d2b70d5cbc814a362de80d6797f8837fd4a4058",
+        ),
+        Version("test", 1256449, "sha256:d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
+    ),
+    folders=("wikitext2", "wikitext-2", "WikiText2", "wikitext-2-v1"),
+    downloads=(
+        (
+            _mirrors(
+                "wikitext-2-v1.zip",
+                "md5:542ccefacc6c27f945fb54453812b3cd",
+                "https://wikitext.smerity.com",
+                "https://s3.amazonaws.com/research.metamind.io/wikitext",
+            ),
+        ),
+    ),
+    training_tokens=2088628,
+    vocabulary=33278,
+)
 
-DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (CIFAR10, MNIST, FASHION_MNIST, DIGITS, PYDOC)}
+PYDOC = Dataset(
+    name="pydoc",
+    title="the text of Python's own manual",
+    kind="text",
+    layout="embedded",
+    unit="character",
+    training_tokens=400_000,
+    vocabulary=100,
+)
+
+DATASETS: Mapping[str, Dataset] = {
+    dataset.name: dataset for dataset in (CIFAR10, MNIST, FASHION_MNIST, DIGITS, WIKITEXT2, PYDOC)
+}
 
 
 def check_sha256(name: str, value: object, datasets: Mapping[str, Dataset] = DATASETS) -> str:

@@ -23,7 +23,7 @@ from featurespeed.data.decode import (
     read_npz,
     split_records,
 )
-from featurespeed.data.registry import CIFAR_TEST, CIFAR_TRAIN, IDX_FILES, Dataset
+from featurespeed.data.registry import CIFAR_TEST, CIFAR_TRAIN, IDX_FILES, SPLITS, Dataset
 
 Result = TypeVar("Result")
 
@@ -62,6 +62,7 @@ class Decoded:
 _WHAT = {
     "cifar": "cifar-10-batches-py/, cifar-10-batches-bin/, cifar-10-python.tar.gz or cifar-10-binary.tar.gz",
     "idx": f"the four idx files {', '.join(IDX_FILES)} (.gz or not)",
+    "lines": "wikitext-2-v1.zip, or wiki.train.tokens and wiki.test.tokens (.gz, .xz or not)",
 }
 
 
@@ -112,11 +113,35 @@ def _idx_forms(dataset: Dataset, place: Path) -> Iterator[Source]:
 
 def _idx_file(place: Path, name: str) -> Path:
     dotted = name.replace("-idx", ".idx")  # as some archives spell it
-    spellings = [place / f"{stem}{ending}" for stem in (name, dotted) for ending in (".gz", "")]
+    return _first_file([place / f"{stem}{ending}" for stem in (name, dotted) for ending in (".gz", "")])
+
+
+def _first_file(spellings: Sequence[Path]) -> Path:
+    """The first of them that is there, or the first."""
     return next((path for path in spellings if path.is_file()), spellings[0])
 
 
-_FORMS: Mapping[str, Callable[[Dataset, Path], Iterator[Source]]] = {"cifar": _cifar_forms, "idx": _idx_forms}
+TEXT_FILES = {"train": "wiki.train.tokens", "test": "wiki.test.tokens"}
+
+
+def _line_forms(dataset: Dataset, place: Path) -> Iterator[Source]:
+    yield _npz(dataset, place)
+    for folder in (place, place / "wikitext-2"):
+        files = {
+            split: _first_file([folder / f"{name}{ending}" for name in (TEXT_FILES[split], f"{split}.txt")
+                                for ending in ("", ".xz", ".gz")])
+            for split in SPLITS
+        }  # fmt: skip
+        yield Source(folder, "lines", files)
+    archive = place / "wikitext-2-v1.zip"
+    yield Source(archive, "lines", dict.fromkeys(SPLITS, archive))
+
+
+_FORMS: Mapping[str, Callable[[Dataset, Path], Iterator[Source]]] = {
+    "cifar": _cifar_forms,
+    "idx": _idx_forms,
+    "lines": _line_forms,
+}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -132,11 +157,22 @@ def decode(dataset: Dataset, source: Source) -> Decoded:
         parts = [_guarded(dataset, source, name, partial(decode_idx, contents[name])) for name in IDX_FILES]
         arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), parts, strict=True))
         return Decoded(standard_arrays(dataset, arrays, str(source.where)), contents)
+    if source.form == "lines":
+        contents = _text_files(dataset, source)
+        arrays = {split: np.frombuffer(contents[split], np.uint8) for split in SPLITS}
+        return Decoded(standard_arrays(dataset, arrays, str(source.where)), contents)
     records = _cifar_records(dataset, source)
     x_train, y_train = split_records([records[name] for name in CIFAR_TRAIN])
     x_test, y_test = split_records([records[CIFAR_TEST]])
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
     return Decoded(standard_arrays(dataset, arrays, str(source.where)), records)
+
+
+def _text_files(dataset: Dataset, source: Source) -> dict[str, bytes]:
+    if source.where.is_file():
+        found = _guarded(dataset, source, SPLITS[0], lambda: read_members(source.where, TEXT_FILES.values()))
+        return {split: found[name] for split, name in TEXT_FILES.items()}
+    return {split: _read(dataset, source, split) for split in SPLITS}
 
 
 def _cifar_records(dataset: Dataset, source: Source) -> dict[str, np.ndarray]:

@@ -1,10 +1,11 @@
-"""Which images a network is trained on, and what happens to them before the network."""
+"""Which images or which text a network is trained on, and what happens to them before the network."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from featurespeed.data.registry import DATASETS
 from featurespeed.values import Count, Number, Spec
@@ -12,7 +13,9 @@ from featurespeed.values import Count, Number, Spec
 IMAGE_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "images")
 
 
+TEXT_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "text")
 ImageSet = Literal[IMAGE_SETS]  # type: ignore[valid-type]
+TextSet = Literal[TEXT_SETS]  # type: ignore[valid-type]
 
 
 def training_images(name: str) -> int:
@@ -73,16 +76,80 @@ class DataSpec(Spec):
         return bool(self.crop or self.flip or self.rotation)
 
 
-def check_batch(batch_size: int | None, data: DataSpec) -> None:
+class TextSpec(Spec):
+    """Which text: sequences of ``length`` tokens, one after the other, each with the token that follows as the answer.
+
+    Attributes:
+        name: data set.
+        length: of a sequence, in tokens: words of WikiText-2, characters of a manual.
+        tokens: take so many tokens of the training text, the first ones; None takes all of it.
+    """
+
+    name: TextSet
+    length: Count
+    tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _fits_the_text(self) -> TextSpec:
+        most = DATASETS[self.name].training_tokens
+        if self.tokens is not None and self.tokens > most:
+            raise ValueError(f"tokens = {self.tokens}: {self.name} has {most} training tokens")
+        if self.available < 1:
+            given = self.tokens or most
+            raise ValueError(f"length = {self.length}: a sequence and its last answer are longer than {given} tokens")
+        return self
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Tokens of a sequence."""
+        return (self.length,)
+
+    @property
+    def available(self) -> int:
+        """Number of training sequences, as far as is known without opening the file."""
+        return sequences(self.tokens or DATASETS[self.name].training_tokens, self.length)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether examples are changed at random."""
+        return False
+
+
+def sequences(tokens: int, length: int) -> int:
+    """Sequences without a common token, each with an answer to its last token, in so many tokens."""
+    return (tokens - 1) // length
+
+
+def _kind_of(value: Any) -> str:
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+    return "[text]" if name in TEXT_SETS else "[images]"
+
+
+#: Data of either kind, told apart by their name.
+AnyData = Annotated[Annotated[DataSpec, Tag("[images]")] | Annotated[TextSpec, Tag("[text]")], Discriminator(_kind_of)]
+_ANY_DATA: TypeAdapter[DataSpec | TextSpec] = TypeAdapter(AnyData)
+
+
+def data_spec(settings: Mapping[str, Any]) -> DataSpec | TextSpec:
+    """The spec of data that are given by their settings, as a table stores them."""
+    return _ANY_DATA.validate_python(settings)
+
+
+def check_batch(batch_size: int | None, data: DataSpec | TextSpec) -> None:
     """Raise if a batch is larger than the data, or if a full batch should be augmented."""
     if batch_size is None:
         if data.augmented:
             raise ValueError("batch_size = null: the full batch is not augmented; set crop, flip and rotation to 0")
     elif batch_size > data.available:
-        raise ValueError(f"batch_size = {batch_size}: larger than the {data.available} training images")
+        raise ValueError(f"batch_size = {batch_size}: larger than the {data.available} training {unit_of(data)}")
 
 
-def check_images(key: str, images: int, data: DataSpec) -> None:
-    """Raise if a fixed batch of training images is larger than the data."""
+def check_images(key: str, images: int, data: DataSpec | TextSpec) -> None:
+    """Raise if a fixed batch of training examples is larger than the data."""
     if images > data.available:
-        raise ValueError(f"{key} = {images}: larger than the {data.available} training images")
+        raise ValueError(f"{key} = {images}: larger than the {data.available} training {unit_of(data)}")
+
+
+def unit_of(data: DataSpec | TextSpec) -> str:
+    """What an example of the data is called."""
+    return "sequences" if isinstance(data, TextSpec) else "images"

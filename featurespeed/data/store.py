@@ -11,8 +11,9 @@ import numpy as np
 
 from featurespeed.data.content import Arrays, DataError, Identity, array_names, split_digest
 from featurespeed.data.decode import read_npz
-from featurespeed.data.registry import SPLITS, Dataset
+from featurespeed.data.registry import DATASETS, SPLITS, Dataset
 from featurespeed.data.sources import describe_file, keep_aside
+from featurespeed.data.tokens import open_tokens
 from featurespeed.machine.files import atomic_path
 
 FACTS = "facts.json"
@@ -47,12 +48,18 @@ class ImageData:
 
 @dataclass(frozen=True)
 class TextData:
-    """A text as bytes, uint8 [n] each."""
+    """A text as numbers of its tokens, int32 [n] each, read from the disk as they are used; `facts` as in facts.json."""
 
     name: str
     train: np.ndarray
     test: np.ndarray
+    vocabulary: tuple[str, ...] = field(repr=False)
     facts: Mapping[str, object] = field(repr=False)
+
+    @property
+    def classes(self) -> int:
+        """Number of tokens of the vocabulary."""
+        return len(self.vocabulary)
 
 
 def facts_of(dataset: Dataset, arrays: Arrays, identity: Identity, source: str) -> dict[str, object]:
@@ -121,8 +128,11 @@ def load_dataset(path: Path | str) -> ImageData | TextData:
         fault = f"{describe_file(stored)}: truncated or altered, not decodable ({reason}); expected {expected}"
         raise DataError(f"{fault}; {_put_aside(stored)}") from None
     _verify(stored, arrays, facts)
-    kind = ImageData if facts["kind"] == "images" else TextData
-    return kind(name=facts["name"], facts=facts, **arrays)
+    if facts["kind"] == "text":
+        tokens = open_tokens(arrays, DATASETS[facts["name"]].unit, folder / "tokens")
+        known = facts | {"vocabulary": len(tokens.vocabulary), "vocabulary_sha256": tokens.vocabulary_sha256}
+        return TextData(facts["name"], tokens.train, tokens.test, tokens.vocabulary, known)
+    return ImageData(name=facts["name"], facts=facts, **arrays)
 
 
 def _read_facts(path: Path) -> dict[str, object]:

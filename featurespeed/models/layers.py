@@ -1,8 +1,9 @@
 """Layers that hold the weights of several networks, the members of an ensemble, side by side.
 
 A weight has the members as its first dimension, ``[E, out, in]`` or ``[E, out, in, 3, 3]``; one network is the case
-E = 1. Vectors travel as ``[E, batch, features]``, images as ``[batch, E * channels, height, width]``, the layout of one
-grouped convolution, so that nothing is copied between layers. No layer has a bias.
+E = 1. Vectors travel as ``[E, batch, features]``, sequences as ``[E, batch, tokens, features]``, images as ``[batch, E *
+channels, height, width]``, the layout of one grouped convolution, so that nothing is copied between layers. No layer has
+a bias; those of transformers are layers of their own (:mod:`featurespeed.models.transformers`).
 
 The first layer may be given fewer inputs than there are members, ``S`` with ``E`` a multiple of it: the first ``E / S``
 members then see the first input, and so on. Members that differ in the learning rate alone share their batches.
@@ -46,7 +47,12 @@ def on_gpu(x: Tensor) -> bool:
 
 
 class Weighted(nn.Module, ABC):
-    """A layer with one weight, its role, and its row of the table of parameterizations."""
+    """A layer with one weight, its role, and its row of the table of parameterizations.
+
+    ``mean`` is that of its initialisation.
+    """
+
+    mean = 0.0
 
     def __init__(self, shape: tuple[int, ...], role: LayerRole, rule: ScalingRule):
         super().__init__()
@@ -68,12 +74,17 @@ class Weighted(nn.Module, ABC):
 
 
 class MemberLinear(Weighted):
-    """``x -> a W x``; ``[E, B, in] -> [E, B, out]``, or ``[S, B, in] -> [E, B, out]`` with shared inputs."""
+    """``x -> a W x``; ``[E, B, in] -> [E, B, out]``, or ``[S, B, in] -> [E, B, out]`` with shared inputs.
+
+    Between ``B`` and ``in`` there may be more dimensions, which stay: those of tokens.
+    """
 
     def __init__(self, members: int, fan_in: int, fan_out: int, role: LayerRole, rule: ScalingRule):
         super().__init__((members, fan_out, fan_in), role, rule)
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
+        if x.ndim > 3:
+            return self.apply_weight(weight, x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
         # beta = 0 ignores the first argument; alpha multiplies inside the matrix product, at no cost.
         nothing, inputs = x.new_zeros(()), x.shape[0]
         shared = weight.reshape(inputs, -1, weight.shape[-1])  # members with one input as one matrix

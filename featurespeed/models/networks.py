@@ -1,4 +1,4 @@
-"""Two-layer linear network, MLP and ConvNets of the second paper, plain or residual, as ensembles of members.
+"""Two-layer linear network, MLP, ConvNets and transformers of the second paper, as ensembles of members.
 
 Depth is that of :class:`featurespeed.models.spec.ModelSpec`: weight layers before the readout of a plain network
 (``depth = 2``: input convolution, one hidden convolution, then the readout), blocks of a residual one. The features cut
@@ -22,9 +22,10 @@ from featurespeed.models.layers import (
     Readout,
     Weighted,
 )
-from featurespeed.models.plan import LayerPlan, is_strided_chain, plan_network
+from featurespeed.models.plan import InputShape, LayerPlan, is_strided_chain, plan_network
 from featurespeed.models.spec import ModelSpec, check_model
 from featurespeed.models.strided import gathered_outputs, pixel_places
+from featurespeed.models.transformers import make_vector, transformer_modules
 from featurespeed.parameterization import (
     Form,
     LayerRates,
@@ -37,7 +38,8 @@ from featurespeed.randomness import generator
 
 
 class Network(nn.Sequential):
-    """``E`` networks of one architecture; ``[E, B, C, H, W] -> [E, B, classes]``.
+    """``E`` networks of one architecture; ``[E, B, C, H, W] -> [E, B, classes]``, or those of a text
+    ``[E, B, T] -> [E, B, T, classes]``.
 
     The loss summed over members has the gradients of all members at once, and its Hessian is block-diagonal.
     """
@@ -87,7 +89,8 @@ class Network(nn.Sequential):
                 drawn = torch.empty(layer.weight.shape[1:], dtype=torch.float32)
                 drawn.normal_(0.0, 1.0, generator=generator(seed, "weights", name))
                 mine = [index for index, other in enumerate(seeds) if other == seed]
-                layer.weight.data[mine] = (drawn.to(layer.weight.dtype) * layer.rule.init_std).to(layer.weight.device)
+                values = drawn.to(layer.weight.dtype) * layer.rule.init_std + layer.mean
+                layer.weight.data[mine] = values.to(layer.weight.device)
         return self
 
 
@@ -96,7 +99,7 @@ def build_network(
     width: int,
     parameterization: Parameterization,
     *,
-    input_shape: tuple[int, int, int],
+    input_shape: InputShape,
     classes: int,
     members: int = 1,
     optimizer: OptimizerName = OptimizerName.SGD,
@@ -112,8 +115,8 @@ def build_network(
         width: ``N``, hidden units or channels.
         parameterization, optimizer, form, gamma0, layer_rates, depth_rates: choose multipliers, initialisation and
             learning rates from the table of :mod:`featurespeed.parameterization`.
-        input_shape: channels, height and width of an image; an MLP flattens it.
-        classes: outputs.
+        input_shape: channels, height and width of an image, which an MLP flattens; the length of a sequence of tokens.
+        classes: outputs; of a text, the tokens of its vocabulary.
         members: networks side by side.
 
     Raises:
@@ -130,9 +133,12 @@ def build_network(
         rule = scaling_rule(
             parameterization, layer.role, width, model.counted_depth, input_dim=layer.fan_in,
             optimizer=optimizer, form=form, gamma0=gamma0, fan_in=layer.fan_in, gamma_fan_in=plan.gamma_fan_in,
-            counted=layer.in_branch or not has_branches, layer_rates=layer_rates, depth_rates=depth_rates,
+            counted=layer.in_branch or not has_branches, vector=layer.vector is not None,
+            layer_rates=layer_rates, depth_rates=depth_rates,
         )  # fmt: skip
         rule = replace(rule, multiplier=rule.multiplier * layer.gain)
+        if layer.vector is not None:
+            return make_vector(members, layer, rule)
         if layer.kernel:
             return MemberConv(members, layer.inputs, layer.outputs, layer.role, rule, layer.stride)
         return MemberLinear(members, layer.inputs, layer.outputs, layer.role, rule)
@@ -143,6 +149,9 @@ def build_network(
             optimizer=optimizer, form=form, gamma0=gamma0, layer_rates=layer_rates, depth_rates=depth_rates,
         )  # fmt: skip
 
+    if model.transformer is not None:
+        branch = _branch(model, parameterization)
+        return Network(transformer_modules(model, width, parameterization, plan, layer, branch), rebuild)
     first, *hidden, last = plan.modules
     entry = _entry(layer(first.layers[0]), any(module.pooling == "max" for module in plan.modules))
     blocks = [

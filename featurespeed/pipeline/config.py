@@ -310,8 +310,8 @@ def _where_from(error: ValidationError, given: Mapping) -> str:
 
 
 def _path(fault: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys that lead to a fault; ``[key]`` stands for a wrong key of a mapping, not for its value."""
-    return tuple(as_written(part) for part in fault["loc"] if part != "[key]")
+    """The keys that lead to a fault; what stands in brackets, such as ``[key]`` for a wrong key of a mapping, is none."""
+    return tuple(as_written(part) for part in fault["loc"] if not str(part).startswith("["))
 
 
 def _unknown_label(label: tuple[str, ...], faults: Sequence[Mapping[str, Any]], merged: Mapping) -> str:

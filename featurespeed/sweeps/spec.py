@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from featurespeed.data.spec import DataSpec
+from featurespeed.data.spec import AnyData
 from featurespeed.models.spec import ModelSpec
 from featurespeed.parameterization import Parameterization
 from featurespeed.training.curvature_spec import CurvatureSpec, SharpnessSpec, check_curvature
@@ -49,7 +49,7 @@ class NetworkRuns(Spec):
     optimizer: OptimizerSpec = OptimizerSpec()
     widths: Widths | None = None
     depths: Counts | None = None
-    data: DataSpec | None = None
+    data: AnyData | None = None
     steps: Count | None = None
 
     _distinct = field_validator("learning_rates", "measured", "widths", "depths")(
@@ -100,7 +100,7 @@ class SweepSpec(Spec):
     """
 
     artefact: str
-    data: DataSpec
+    data: AnyData
     networks: Annotated[dict[str, NetworkRuns], Field(min_length=1)]
     widths: Widths
     steps: Count

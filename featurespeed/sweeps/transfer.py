@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurespeed.data.spec import DataSpec
+from featurespeed.data.spec import data_spec
 from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.statistics import Interval, seed_interval, seed_intervals
@@ -91,7 +91,7 @@ def widths_of(table: pd.DataFrame, series: str, widths: Iterable[int]) -> dict[i
     if "model" not in network:  # no table of a sweep
         return {}
     model = ModelSpec.model_validate(network["model"])
-    data = DataSpec.model_validate(network.get("data") or spec["data"])
+    data = data_spec(network.get("data") or spec["data"])
     return {int(width): plan_network(model, int(width), data.shape, classes=1).gamma_fan_in for width in widths}
 
 

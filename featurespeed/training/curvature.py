@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -31,9 +32,9 @@ from featurespeed.curvature.operators import (
 )
 from featurespeed.curvature.stochastic import directional_sharpness, trace
 from featurespeed.curvature.tracking import Tracker
-from featurespeed.data.store import ImageData
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.models.networks import Network
+from featurespeed.parameterization import Parameterization
 from featurespeed.randomness import derive_seed
 from featurespeed.training.curvature_spec import CurvatureSpec
 from featurespeed.training.ensemble import LOSSES
@@ -41,7 +42,7 @@ from featurespeed.training.feature_speed import feature_speed_of
 from featurespeed.training.groups import OutOfMemory, chunks, side_by_side
 from featurespeed.training.job import Row
 from featurespeed.training.optimizers import layer_epsilon, warmup_factor
-from featurespeed.training.setup import DTYPES, image_shape, make_network, make_stream
+from featurespeed.training.setup import DTYPES, Data, input_shape, make_network, make_stream
 from featurespeed.training.spec import OptimizerSpec, TrainingSpec
 from featurespeed.training.weights import load_second_moments, load_weights
 
@@ -55,6 +56,10 @@ RESIDUALS = {
 LARGEST = {"gauss_newton_eigenvalue": GaussNewton, "residual_eigenvalue": Residual}
 
 
+#: Parameterizations with the gamma of muP whose rates for SGD carry the depth, or are not stated.
+SAME_GAMMA = (Parameterization.COMPLETE_P, Parameterization.U_MUP)
+
+
 def layer_rates(network: Network) -> list[float]:
     """Factor on the learning rate of every layer that learns, from input to readout."""
     return [layer.rule.lr_scale for layer in network.weighted.values() if layer.weight.requires_grad]
@@ -66,8 +71,10 @@ def gamma_squared(run: TrainingSpec, shape: tuple[int, int, int]) -> list[float]
     ``gamma_0^2 N`` in (Depth-)muP, ``gamma_0^2`` in NTP, 1 in SP; in the form ``rescaled`` over ``s^2``, by which the
     Hessian has grown. ``shape`` is that of an image: channels, height, width.
     """
-    with_sgd = run.model_copy(update={"optimizer": OptimizerSpec()})
-    return layer_rates(make_network(with_sgd, shape, classes=1, members=1))
+    changes: dict[str, Any] = {"optimizer": OptimizerSpec()}
+    if run.parameterization in SAME_GAMMA:
+        changes["parameterization"] = Parameterization.MUP
+    return layer_rates(make_network(run.model_copy(update=changes), shape, classes=1, members=1))
 
 
 def objective_of(
@@ -77,10 +84,12 @@ def objective_of(
     parameters: Sequence[Tensor] | None = None,
     micro_batch: int | None = None,
 ) -> Objective:
-    """The mean loss of an ensemble on one batch for all members, ``x [B, C, H, W], y [B]``, by the trained weights."""
+    """The mean loss of an ensemble on one batch for all members, ``x [B, C, H, W], y [B]`` or tokens and answers
+    ``[B, T]`` each, by the trained weights.
+    """
     x, y = batch
     return Objective(
-        network, LOSSES[loss], (x.unsqueeze(0), y.expand(network.members, -1)), members=network.members,
+        network, LOSSES[loss], (x.unsqueeze(0), y.expand(network.members, *y.shape)), members=network.members,
         parameters=network.trained if parameters is None else parameters, micro_batch=micro_batch,
     )  # fmt: skip
 
@@ -281,7 +290,7 @@ class Part:
 def curvature_rows(
     run: TrainingSpec,
     spec: CurvatureSpec,
-    data: ImageData,
+    data: Data,
     records: pd.DataFrame,
     folder: Path,
     device: torch.device,
@@ -311,7 +320,7 @@ def curvature_rows(
     augmented = stream.fixed_batch(spec.images, run.seed, augmented=True) if on_augmented else None
 
     def load(members: list[int], step: int) -> Network:
-        network = make_network(run, image_shape(data, run.data), data.classes, len(members))
+        network = make_network(run, input_shape(data, run.data), data.classes, len(members))
         network = network.to(device=device, dtype=DTYPES[run.dtype])
         return load_weights(folder, network, members, step)
 

@@ -18,7 +18,10 @@ Row = dict[str, Any]
 
 
 class Batches(Protocol):
-    """Batches by step: ``x [S, B, C, H, W]`` and ``y [S, B]`` for ``S`` seeds; a pure function of seed and step."""
+    """Batches by step: ``x [S, B, C, H, W]`` and ``y [S, B]`` for ``S`` seeds; a pure function of seed and step.
+
+    Of a text, tokens ``x [S, B, T]`` and answers ``y [S, B, T]``.
+    """
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]: ...
 
@@ -31,8 +34,9 @@ class Job:
         spec: the job.
         make_network: number of members -> uninitialised network, on the device and in the precision of the job.
         make_batches: seeds -> batches.
-        batch_size: images in a batch.
+        batch_size: examples in a batch.
         device: where to compute.
+        unit: what an example is called.
     """
 
     spec: TrainingSpec
@@ -40,6 +44,7 @@ class Job:
     make_batches: Callable[[Sequence[int]], Batches]
     batch_size: int
     device: torch.device
+    unit: str = "images"
 
     def seeds(self, members: Sequence[int]) -> list[int]:
         """Root seed of every member; members that differ in the learning rate only have the same one."""

@@ -1,11 +1,13 @@
-"""What a training job tells while it runs: steps, images a second, range of the losses, time left."""
+"""What a training job tells while it runs: steps, images or sequences a second, range of the losses, time left."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from datetime import timedelta
 
+LARGEST_EXPONENT = 700.0  # of a number in double precision, about
 LOG_SECONDS = 30.0  # between two lines when nobody watches
 
 
@@ -15,11 +17,12 @@ class Progress:
     Args:
         name: of the job.
         updates: network updates in all (members x steps).
-        batch: images an update.
+        batch: examples an update.
+        unit: what they are called; of sequences, whose loss is that of a token, the perplexity is told, too.
     """
 
-    def __init__(self, name: str, updates: int, batch: int):
-        self.name, self.updates, self.batch = name, updates, batch
+    def __init__(self, name: str, updates: int, batch: int, unit: str = "images"):
+        self.name, self.updates, self.batch, self.unit = name, updates, batch, unit
         self.done = 0
         self.skipped = 0  # of frozen members, or done before a restart: they say nothing about speed
         self.started = self.last = time.monotonic()
@@ -43,7 +46,10 @@ class Progress:
 
     def tell(self, lowest: float, highest: float, frozen: int, step: int) -> None:
         """The group is at ``step``; the losses of its running members lie between ``lowest`` and ``highest``."""
-        text = f"step {step}, {self.rate():,.0f} images/s, loss {lowest:.3g} to {highest:.3g}"
+        text = f"step {step}, {self.rate():,.0f} {self.unit}/s, loss {lowest:.3g} to {highest:.3g}"
+        text += (
+            f" (perplexity {perplexity(lowest):,.1f} to {perplexity(highest):,.1f})" if self.unit == "sequences" else ""
+        )
         text += f", {frozen} frozen" if frozen else ""
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
@@ -53,7 +59,7 @@ class Progress:
             print(f"{self.name}: {share:.0%}, {text}, {self.left()} left", file=sys.stderr, flush=True)
 
     def rate(self) -> float:
-        """Images a second since the start, over all members."""
+        """Examples a second since the start, over all members."""
         return self.done * self.batch / max(time.monotonic() - self.started, 1e-9)
 
     def left(self) -> timedelta:
@@ -66,4 +72,9 @@ class Progress:
         seconds = time.monotonic() - self.started
         if self._bar is not None:
             self._bar.close()
-        print(f"{self.name}: {self.done} updates in {seconds:.1f} s, {self.rate():,.0f} images/s", file=sys.stderr)
+        print(f"{self.name}: {self.done} updates in {seconds:.1f} s, {self.rate():,.0f} {self.unit}/s", file=sys.stderr)
+
+
+def perplexity(loss: float) -> float:
+    """``exp`` of the mean cross-entropy of a token; infinite where that is no number any more."""
+    return math.exp(loss) if loss < LARGEST_EXPONENT else math.inf

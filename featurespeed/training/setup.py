@@ -9,9 +9,10 @@ import torch
 
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
-from featurespeed.data.spec import DataSpec
-from featurespeed.data.store import ImageData
+from featurespeed.data.spec import DataSpec, TextSpec, unit_of
+from featurespeed.data.store import ImageData, TextData
 from featurespeed.data.subset import stratified_subset
+from featurespeed.data.tokens import SequenceStream
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network, build_network
 from featurespeed.randomness import derive_seed
@@ -20,11 +21,14 @@ from featurespeed.training.spec import TrainingSpec
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+Data = ImageData | TextData
+Stream = BatchStream | SequenceStream
+
 
 class BatchSettings(Protocol):
     """What the batches of a job depend on."""
 
-    data: DataSpec
+    data: DataSpec | TextSpec
     batch_size: int | None
     dtype: str
     seed: int
@@ -37,14 +41,23 @@ def training_set(data: ImageData, spec: DataSpec, seed: int) -> torch.Tensor | s
     return torch.from_numpy(stratified_subset(data.y_train, spec.examples, derive_seed(seed, "subset")))
 
 
-def image_shape(data: ImageData, spec: DataSpec) -> tuple[int, int, int]:
-    """Channels, height and width that the network sees."""
+def input_shape(data: Data, spec: DataSpec | TextSpec) -> tuple[int, ...]:
+    """Channels, height and width that the network sees; of a text, the length of a sequence."""
+    if isinstance(data, TextData):
+        return spec.shape
     channels, height, width = data.shape
     return channels, height // spec.downscale, width // spec.downscale
 
 
-def make_stream(data: ImageData, spec: BatchSettings, device: torch.device) -> BatchStream:
+def input_dim(data: Data, spec: DataSpec | TextSpec) -> int:
+    """Numbers in one example of the data, as tables tell it: pixels of all channels, or tokens."""
+    return data.x_train[0].size if isinstance(data, ImageData) else spec.length
+
+
+def make_stream(data: Data, spec: BatchSettings, device: torch.device) -> Stream:
     """The batches of a job, for any seeds (see :meth:`BatchStream.for_seeds`)."""
+    if isinstance(data, TextData):
+        return _sequence_stream(data, spec, device)
     settings, chosen = spec.data, training_set(data, spec.data, spec.seed)
     return BatchStream(
         torch.from_numpy(data.x_train)[chosen],
@@ -61,7 +74,18 @@ def make_stream(data: ImageData, spec: BatchSettings, device: torch.device) -> B
     )
 
 
-def make_network(spec: TrainingSpec, shape: tuple[int, int, int], classes: int, members: int) -> Network:
+def _sequence_stream(data: TextData, spec: BatchSettings, device: torch.device) -> SequenceStream:
+    return SequenceStream(
+        data.train[: spec.data.tokens],
+        data.test,
+        spec.data.length,
+        seeds=[spec.seed],
+        batch_size=spec.batch_size,
+        device=device,
+    )
+
+
+def make_network(spec: TrainingSpec, shape: tuple[int, ...], classes: int, members: int) -> Network:
     """The uninitialised network of a job, on the CPU."""
     return build_network(
         spec.model,
@@ -78,7 +102,7 @@ def make_network(spec: TrainingSpec, shape: tuple[int, int, int], classes: int, 
     )
 
 
-def make_job(spec: TrainingSpec, data: ImageData, device: torch.device) -> Job:
+def make_job(spec: TrainingSpec, data: Data, device: torch.device) -> Job:
     """The job of a spec on a data set.
 
     Raises:
@@ -88,12 +112,12 @@ def make_job(spec: TrainingSpec, data: ImageData, device: torch.device) -> Job:
         stream = make_stream(data, spec, device)
     except ValueError as error:
         raise UserError(f"run {spec.run}: {data.name}: {error}") from None
-    shape = image_shape(data, spec.data)
+    shape = input_shape(data, spec.data)
 
     def network(members: int) -> Network:
         return make_network(spec, shape, data.classes, members).to(device=device, dtype=DTYPES[spec.dtype])
 
-    def batches(seeds: Sequence[int]) -> BatchStream:
+    def batches(seeds: Sequence[int]) -> Stream:
         return stream.for_seeds(seeds)
 
-    return Job(spec, network, batches, spec.batch_size or len(stream), device)
+    return Job(spec, network, batches, spec.batch_size or len(stream), device, unit_of(spec.data))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from featurespeed.data.spec import DataSpec, check_batch
+from featurespeed.data.spec import AnyData, check_batch
 from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec, check_model
 from featurespeed.parameterization import (
@@ -94,7 +94,7 @@ class TrainingSpec(Spec):
     """
 
     run: str
-    data: DataSpec
+    data: AnyData
     model: ModelSpec
     width: Width
     parameterization: Parameterization

@@ -82,7 +82,7 @@ class Trainer:
         self.rows: list[Row] = []
         self.groups: list[Group] = []
         self.final: list[tuple[list[int], Network]] = []
-        self.progress = Progress(self.spec.run, self.losses.size, job.batch_size)
+        self.progress = Progress(self.spec.run, self.losses.size, job.batch_size, job.unit)
         self._saved = time.monotonic()
 
     def run(self) -> Training:

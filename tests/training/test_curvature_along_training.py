@@ -24,7 +24,7 @@ from featurespeed.training import curvature
 from featurespeed.training.curvature import adam_rates, curvature_rows, layer_rates, objective_of
 from featurespeed.training.curvature_spec import CURVATURE_QUANTITIES, CurvatureSpec, SharpnessSpec
 from featurespeed.training.feature_speed import feature_speed_of
-from featurespeed.training.setup import image_shape, make_job, make_network, make_stream
+from featurespeed.training.setup import input_shape, make_job, make_network, make_stream
 from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.trainer import Trainer
 from featurespeed.training.weights import load_second_moments, load_weights, save_weights
@@ -81,7 +81,7 @@ def dense(
 ) -> tuple[Tensor, Tensor]:
     """Hessian ``[P, P]`` of one network on the fixed batch, and the layers' factors ``[P]``."""
     network = load_weights(
-        folder, make_network(run, image_shape(data, run.data), data.classes, 1).double(), [member], step
+        folder, make_network(run, input_shape(data, run.data), data.classes, 1).double(), [member], step
     )
     x, y = make_stream(data, run, CPU).fixed_batch(images, run.seed, augmented)
     weights = network.trained
@@ -501,7 +501,7 @@ def test_residuals_are_softmax_minus_label(digits, tmp_path):
     rows = measured(run, digits, records, tmp_path, quantities=["residual_norm"]).set_index("step")["value"]
     x, y = make_stream(digits, run, CPU).fixed_batch(24, run.seed)
     for step in run.probe_steps:
-        network = make_network(run, image_shape(digits, run.data), digits.classes, 1).double()
+        network = make_network(run, input_shape(digits, run.data), digits.classes, 1).double()
         outputs = load_weights(tmp_path, network, [0], step)(x.double()[None])[0].detach()
         outputs.requires_grad_()
         (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(outputs, y, reduction="sum"), outputs)
@@ -512,7 +512,7 @@ def test_feature_speed_is_that_of_the_first_paper_for_a_learning_rate_of_1(digit
     run, records = trained(digits, tmp_path, seeds=1, learning_rates=[0.3])
     rows = measured(run, digits, records, tmp_path, quantities=["feature_speed"])
     x, y = make_stream(digits, run, CPU).fixed_batch(24, run.seed)
-    network = make_network(run, image_shape(digits, run.data), digits.classes, 1).double()
+    network = make_network(run, input_shape(digits, run.data), digits.classes, 1).double()
     found = feature_speed_of(load_weights(tmp_path, network, [0], 20), "cross_entropy", (x.double(), y), 1.0)
     assert float(found.formula_error.max()) < 1e-12
     last = rows[rows["step"] == 20].set_index(["quantity", "layer"])["value"]

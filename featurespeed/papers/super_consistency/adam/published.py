@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from featurespeed.data.spec import DataSpec
+from featurespeed.data.spec import data_spec
 from featurespeed.models.spec import ModelSpec
 from featurespeed.papers.super_consistency.published import INPUTS_PER_CHANNEL
 
@@ -31,5 +31,5 @@ _NETWORK = ModelSpec(kind="convnet", depth=3, convention="authors")
 def comparable(settings: Mapping[str, Any], label: str) -> bool:
     """Whether a network of a run, given by the settings and its label, is that of the sweep, on the same data."""
     network = settings["networks"][label]
-    data = DataSpec.model_validate(network.get("data") or settings["data"])
+    data = data_spec(network.get("data") or settings["data"])
     return data.name == "cifar10" and ModelSpec.model_validate(network["model"]) == _NETWORK

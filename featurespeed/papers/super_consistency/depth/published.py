@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from featurespeed.data.spec import DataSpec
+from featurespeed.data.spec import data_spec
 from featurespeed.models.spec import ModelSpec
 from featurespeed.papers.super_consistency.depth.spec import ONE, TWO
 from featurespeed.papers.super_consistency.published import IMAGES, INPUTS_PER_CHANNEL, read_published
@@ -73,7 +73,7 @@ def comparable(settings: Mapping[str, Any], label: str) -> bool:
     trained for a quarter of its epochs at least.
     """
     network = settings["networks"][label]
-    data = DataSpec.model_validate(network.get("data") or settings["data"])
+    data = data_spec(network.get("data") or settings["data"])
     model = ModelSpec.model_validate(network["model"] | {"depth": _SHALLOWEST})
     theirs = ModelSpec(
         kind="convnet", depth=_SHALLOWEST, tau=1, convention="authors", layers_per_block=_LAYERS.get(label, 1)
