@@ -48,7 +48,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class TextData:
-    """A text as numbers of its tokens, int32 [n] each, read from the disk as they are used; `facts` as in facts.json."""
+    """A text as numbers of its tokens, int32 [n] each, read from the disk when used; `facts` as in facts.json."""
 
     name: str
     train: np.ndarray

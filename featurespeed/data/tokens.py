@@ -1,4 +1,5 @@
-"""Texts as numbers of their tokens: arrays that are mapped into memory, a vocabulary with its hash, batches of sequences.
+"""Texts as numbers of their tokens: arrays that are mapped into memory, a vocabulary with its hash, batches of
+sequences.
 
 Tokens are words between blanks, the end of a line being the word ``<eos>``, or characters. The vocabulary is sorted, so
 that it does not depend on the order of the articles.

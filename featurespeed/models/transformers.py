@@ -5,9 +5,9 @@ multiplier of branches and ``LN`` a layer normalisation with gain and bias,
 
     h -> h + r B(LN(h))     (``vit``, ``gpt``)        h -> LN(h + r B(h))     (``post_ln``),
 
-and attention is ``softmax(c q k^T) v`` with ``c`` of :func:`featurespeed.parameterization.attention_scale`. Sequences are
-``[E, batch, tokens, features]``. Between two modules of the chain all that later ones know of the input is one feature,
-the cut node of arXiv:2311.18718.
+and attention is ``softmax(c q k^T) v`` with ``c`` of :func:`featurespeed.parameterization.attention_scale`. Sequences
+are ``[E, batch, tokens, features]``. Between two modules of the chain all that later ones know of the input is one
+feature, the cut node of arXiv:2311.18718.
 
 Source: arXiv:2402.17457, App. J.2 and J.3; arXiv:2010.11929 (ViT); arXiv:1706.03762 (post-LN).
 """
@@ -197,14 +197,14 @@ class PreNormBranch(nn.Module):
         self.norm, self.body, self.branch = norm, body, branch
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + self.branch * self.body(self.norm(h))
+        return torch.add(h, self.body(self.norm(h)), alpha=self.branch)
 
 
 class PostNormBranch(PreNormBranch):
     """``h -> LN(h + r B(h))``."""
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.norm(h + self.branch * self.body(h))
+        return self.norm(torch.add(h, self.body(h), alpha=self.branch))
 
 
 class TransformerReadout(nn.Module):

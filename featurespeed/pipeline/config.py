@@ -310,7 +310,7 @@ def _where_from(error: ValidationError, given: Mapping) -> str:
 
 
 def _path(fault: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys that lead to a fault; what stands in brackets, such as ``[key]`` for a wrong key of a mapping, is none."""
+    """The keys that lead to a fault; what is in brackets, such as ``[key]`` for a wrong key of a mapping, is none."""
     return tuple(as_written(part) for part in fault["loc"] if not str(part).startswith("["))
 
 

@@ -99,7 +99,9 @@ def adam_rates(
 ) -> Tensor:
     """``lr / P_t`` of every weight after ``step`` updates by Adam, ``[E, P]``.
 
-    ``P_t = (1 - b1^t) (sqrt(v_t / (1 - b2^t)) + eps)`` (arXiv:2402.17457, App. J; arXiv:2207.14484).
+    ``P_t = (1 - b1^t) (sqrt(v_t / (1 - b2^t)) + eps)`` (arXiv:2402.17457, App. J; arXiv:2207.14484). A weight that has
+    never had a gradient, such as the embedding of a token that has not come yet, has moved nowhere and has no
+    preconditioner but epsilon: it counts as one that does not learn.
     """
     first_decay, second_decay = run.optimizer.betas
     warm = warmup_factor(step - 1, run.optimizer.warmup_steps)
@@ -110,7 +112,7 @@ def adam_rates(
         size = (moment.double() / (1 - second_decay**step)).sqrt() + layer_epsilon(run.optimizer, rule)
         preconditioner = ((1 - first_decay**step) * size).flatten(1)
         rate = base.to(size.device)[:, None] * rule.lr_scale / preconditioner
-        parts.append(rate.masked_fill(preconditioner == 0, 0.0))  # without epsilon; such a weight has never moved
+        parts.append(rate.masked_fill(moment.flatten(1) == 0, 0.0))  # never had a gradient: the word never came
     return torch.cat(parts, dim=1)
 
 

@@ -88,6 +88,13 @@ def bounded_shift(tables: Tables, artefact: str, label: str, span: float, size: 
     return ranges_estimate(brackets.shifts(found, span), note)
 
 
+def absolute_shift(tables: Tables, artefact: str, label: str, span: float, size: str = "width") -> Estimate:
+    """:func:`bounded_shift` without its sign, which is that of the mean over seeds."""
+    found = bounded_rates(tables, artefact, label, size)
+    note = f"best rates of {label} by {size} {found.bounded_note()}"
+    return ranges_estimate(brackets.shifts(found, span).upwards(), note)
+
+
 def largest_bounded_shift(tables: Tables, places: Sequence[Place], span: float, size: str = "width") -> Estimate:
     """:func:`largest_shift` of best learning rates that are known within bounds."""
     found = [bounded_rates(tables, *place, size) for place in places]

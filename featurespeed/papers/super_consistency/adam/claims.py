@@ -8,83 +8,27 @@ those of a size; where two networks are compared, those of which either failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-import pandas as pd
+from collections.abc import Callable
 
 from featurespeed.ledger.engine import Estimate, Undecidable
-from featurespeed.ledger.evidence import Tables, largest_estimate, register
-from featurespeed.papers.super_consistency.adam.failures import failed_before
+from featurespeed.ledger.evidence import Tables, register
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES, comparable
-from featurespeed.papers.super_consistency.adam.spec import (
-    ADAM,
-    ADAMW,
-    COMMON,
-    ONE,
-    ONE_NO_ROOT,
-    PRECONDITIONED,
-    TWO,
-)
+from featurespeed.papers.super_consistency.adam.spec import ADAM, ADAMW, COMMON, ONE, ONE_NO_ROOT, TWO
 from featurespeed.papers.super_consistency.best_rates import bounded_difference, bounded_shift, from_published
-from featurespeed.papers.super_consistency.shared import (
-    best_measured,
-    failed_seeds,
-    late_exponents,
-    network,
-    numbers,
+from featurespeed.papers.super_consistency.preconditioned import (
+    at_best,
+    below_the_best,
+    from_the_threshold,
+    largest_slope,
+    told,
 )
-from featurespeed.papers.super_consistency.spread import below, more_spread
-from featurespeed.sweeps import dependence
+from featurespeed.papers.super_consistency.shared import late_exponents, network
+from featurespeed.papers.super_consistency.spread import more_spread
 from featurespeed.sweeps.convergence import Curves
 from featurespeed.sweeps.transfer import settings
 
 DEPTH, WIDTH = "sc_fig20", "sc_fig21"
 OVER_DEPTH, OVER_WIDTH = 8, 16  # ratios of sizes over which shifts are stated
-
-
-# --- the sharpness at one learning rate -------------------------------------------------------------------------------
-
-
-def without_failed(tables: Tables, artefact: str, labels: Sequence[str], size: str) -> tuple[list[pd.DataFrame], str]:
-    """Rows of several networks, of the seeds of which none of them failed, and a note on the others.
-
-    Networks are paired by seed: one that lost a seed takes it away from all.
-    """
-    rows = [network(tables, artefact, label, size) for label in labels]
-    for label, own in zip(labels, rows, strict=True):
-        if failed_before(own):
-            raise Undecidable(f"{label}: at every measured learning rate every network failed before it was measured")
-    failed = np.unique(np.concatenate([failed_seeds(own, PRECONDITIONED, size) for own in rows]))
-    if not len(failed):
-        return rows, ""
-    seeds = rows[0]["seed"].nunique()
-    if len(failed) == seeds:
-        raise Undecidable(f"{' and '.join(labels)}: a network failed in every one of {seeds} seeds")
-    note = f"; without {len(failed)} of {seeds} seeds, of which a network diverged, died or ended at chance"
-    return [own[~own["seed"].isin(failed)] for own in rows], note
-
-
-def at_best(tables: Tables, artefact: str, labels: Sequence[str], size: str) -> tuple[list[Curves], str]:
-    """The sharpness of every network at the best of its measured rates, and a note on seeds that are left out."""
-    rows, note = without_failed(tables, artefact, labels, size)
-    return [best_measured(own, PRECONDITIONED, size=size) for own in rows], note
-
-
-def below_the_best(tables: Tables, place: int) -> tuple[Curves, Curves]:
-    """The sharpness over the depth with one layer a block at the best of the measured rates, and at a smaller one.
-
-    Args:
-        place: of the smaller one among these: -1 is the next below the best, 0 the smallest.
-    """
-    rows, _ = without_failed(tables, DEPTH, [ONE], "depth")
-    best = best_measured(rows[0], PRECONDITIONED, size="depth")
-    return best, below(rows[0], PRECONDITIONED, best, "depth", place)
-
-
-def told(found: Curves, label: str) -> str:
-    """Mean over seeds of the late sharpness of every size, for a note."""
-    return f"{label} at {found.rate:g}, late sharpness by size {numbers(found.sizes, found.late().mean(0))}"
 
 
 # --- Figure 20 --------------------------------------------------------------------------------------------------------
@@ -102,22 +46,13 @@ def _two_layers(tables: Tables) -> Estimate:
 
 
 def _smaller_rate(tables: Tables) -> Estimate:
-    best, smaller = below_the_best(tables, -1)
+    best, smaller = below_the_best(tables, DEPTH, ONE, "depth")
     return _more_spread(smaller, best, (ONE, ONE), "")
-
-
-def from_the_threshold(tables: Tables, found: Curves, note: str = "") -> Estimate:
-    """Largest |log(late sharpness / threshold)| over depths with one layer a block, simultaneous t intervals."""
-    edge = dependence.adam_threshold(settings(tables[DEPTH])["networks"][ONE]["optimizer"]["betas"][0])
-    late = found.late()
-    if not (late > 0).all():
-        raise Undecidable(f"{told(found, ONE)}: must be positive for a logarithm")
-    return largest_estimate(np.log(late / edge), note=told(found, ONE) + note)
 
 
 def _threshold(tables: Tables) -> Estimate:
     found, note = at_best(tables, DEPTH, [ONE], "depth")
-    return from_the_threshold(tables, found[0], note)
+    return from_the_threshold(tables, DEPTH, ONE, found[0], note)
 
 
 register("what 2 layers a block add to the dependence of Adam's sharpness on the depth", _two_layers)
@@ -125,7 +60,7 @@ register("what the next smaller rate adds to the dependence of Adam's sharpness 
 register("largest distance of Adam's late sharpness from its threshold, 1 layer a block", _threshold)
 register(
     "largest distance of Adam's late sharpness from its threshold, 1 layer a block at the smallest measured rate",
-    lambda tables: from_the_threshold(tables, below_the_best(tables, 0)[1]),
+    lambda tables: from_the_threshold(tables, DEPTH, ONE, below_the_best(tables, DEPTH, ONE, "depth", 0)[1]),
 )
 register(
     "shift of the best learning rate of Adam for 8 times the depth, 1 layer a block",
@@ -149,15 +84,7 @@ def _shift(label: str) -> Callable[[Tables], Estimate]:
 
 
 def _largest_slope(*labels: str) -> Callable[[Tables], Estimate]:
-    """Largest |slope| of the late sharpness in the width of several networks, simultaneous t intervals."""
-
-    def compute(tables: Tables) -> Estimate:
-        found, note = at_best(tables, WIDTH, labels, "width")
-        slopes = [late_exponents(own, label) for own, label in zip(found, labels, strict=True)]
-        each = "; ".join(told(own, label) for own, label in zip(found, labels, strict=True))
-        return largest_estimate(np.column_stack(slopes), note=each + note)
-
-    return compute
+    return lambda tables: largest_slope(tables, WIDTH, labels, "width")
 
 
 def _from_published(label: str) -> Callable[[Tables], Estimate]:

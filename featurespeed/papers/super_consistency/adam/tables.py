@@ -1,60 +1,28 @@
-"""Artefact tables of Figures 20 and 21 of the second paper (arXiv:2402.17457): ConvNets with Adam.
-
-The sharpness is that of the preconditioned Hessian, ``lambda_max(D P^-1 H)``, with the learning rates in ``D``. Seeds
-of which a network failed are left out of what is measured along training, up to a fifth of those of a size
-(:func:`featurespeed.sweeps.transfer.failed_seeds`).
-
-A network that failed everywhere before it was measured has its panels nevertheless, with its failures
-(:mod:`featurespeed.papers.super_consistency.adam.failures`).
-"""
+"""Artefact tables of Figures 20 and 21 of the second paper (arXiv:2402.17457): ConvNets with Adam."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pandas as pd
 
 from featurespeed.drawing.published_rates import published_rows
 from featurespeed.drawing.tabulate import artefact_table
-from featurespeed.drawing.transfer_rows import adam_edge_rows, loss_rows, row_table, shift_table, transfer_parts
-from featurespeed.papers.super_consistency.adam.failures import failed_before
+from featurespeed.drawing.transfer_rows import row_table
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES, STEP, comparable
-from featurespeed.papers.super_consistency.adam.spec import COMMON, PRECONDITIONED
-from featurespeed.sweeps.transfer import of_network, settings
+from featurespeed.papers.super_consistency.adam.spec import COMMON
+from featurespeed.papers.super_consistency.preconditioned_rows import preconditioned_parts, without_losses
+from featurespeed.sweeps.transfer import settings
 
 
 def tabulate_fig20(records: pd.DataFrame) -> pd.DataFrame:
     """Transfer of the learning rate and sharpness of every network over its depth, in panels ``<kind> | <network>``."""
-    return _without_losses(artefact_table(*parts(records)))
+    return without_losses(artefact_table(*preconditioned_parts(records)))
 
 
 def tabulate_fig21(records: pd.DataFrame) -> pd.DataFrame:
     """The same over the width; beside one rate for all layers the best rates of the authors' own sweep, if the network
     and the data are theirs.
     """
-    return _without_losses(artefact_table(*parts(records), published(records)))
-
-
-def parts(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Everything of every network, of those that failed before they could be measured, too."""
-    failed = failed_before(records)
-    if not failed or set(records["series"]) - set(failed):  # raises where nothing was measured and nothing failed
-        yield from transfer_parts(records, PRECONDITIONED, leave_out=True)
-    for name in failed:
-        yield from failed_parts(name, records)
-
-
-def failed_parts(name: str, records: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The transfer of such a network, and its threshold at the smallest of the rates where it was to be measured.
-
-    As elsewhere where every measured rate has failed (:func:`featurespeed.drawing.width_rows.shown_rate`).
-    """
-    rows, told = of_network(records, name), settings(records)
-    network = told["networks"][name]
-    yield from loss_rows(name, rows)
-    yield shift_table(name, rows)
-    rate, steps = min(network["measured"] or network["learning_rates"]), network.get("steps") or told["steps"]
-    yield adam_edge_rows(name, rows.assign(step=steps), rate, told)  # the panel is as long as training, which was not
+    return without_losses(artefact_table(*preconditioned_parts(records), published(records)))
 
 
 def published(records: pd.DataFrame) -> pd.DataFrame:
@@ -63,8 +31,3 @@ def published(records: pd.DataFrame) -> pd.DataFrame:
     if COMMON not in told["networks"] or not comparable(told, COMMON):
         return row_table([])
     return published_rows(COMMON, BEST_RATES, STEP)
-
-
-def _without_losses(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows but for the loss along training, which these figures do not show."""
-    return table[~table["panel"].str.startswith("loss | ")].reset_index(drop=True)

@@ -30,8 +30,8 @@ ARTEFACTS = (
     Artefact(
         id="sc_fig04",
         title="Transfer and sharpness over the depth, one and two layers a block",
-        place="Figure 4",
-        shows="transfer and sharpness over the depth: one and two layers a block (the ViT of panel c is not run)",
+        place="Figures 4a and 4b",
+        shows="transfer and sharpness over the depth: one and two layers a block",
         stage="gather",
         spec=DepthTransferSpec,
         tables="tables:tabulate_fig04",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from featurespeed.papers.super_consistency.adam.spec import PRECONDITIONED
+from featurespeed.papers.super_consistency.spec import PRECONDITIONED
 from featurespeed.sweeps.transfer import STOPPED
 
 

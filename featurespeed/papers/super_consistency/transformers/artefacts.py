@@ -1,0 +1,190 @@
+"""Figures and tables of this room: their settings, how they are made, what the paper did."""
+
+from featurespeed.papers.entries import WIDTH, Artefact, Setting
+from featurespeed.papers.super_consistency.transformers.spec import (
+    CompletePSpec,
+    GptDepthSpec,
+    PostLnWidthSpec,
+    VitDepthSpec,
+)
+
+_MEASURED = (
+    Setting("Examples measured on", "one fixed batch; 1024 images in the authors' code", "spec:curvature.images"),
+    Setting("Measured after steps", "not given", "spec:probe_steps"),
+    Setting("Seeds", "not given", "spec:seeds"),
+    Setting("Bands and intervals", "not given", "text:bands: range over seeds; numbers: 95%, t over seeds"),
+)
+_TRANSFER = (
+    "training loss over the last tenth of the steps against the base learning rate; diamonds mark the best one of "
+    "every {size}, crosses rates at which a seed diverged, died or ended at chance, and the number is the shift of the "
+    "best rate over a factor {span} in the {size}, in steps of a factor 2."
+)
+_PRECONDITIONED = (
+    "the largest eigenvalue of the preconditioned Hessian along training, at the best rate of those where it was "
+    "measured. The learning rate is in it, so that Adam's threshold (dotted; 38 for β₁ = 0.9) is the same at every "
+    "rate; the numbers are the exponents in {symbol} of its mean over the second half of training, there and at the "
+    "next smaller rate."
+)
+_HESSIAN = (
+    "the largest eigenvalue of the Hessian itself times N, and times 1/√L where the learning rate carries it, as the "
+    "authors have it."
+)
+_BRANCHES = "L counts residual branches, attention and MLP apart."
+_TEXT = (
+    Setting("Data", "WikiText", "spec:data.name"),
+    Setting("Sequence length, tokens", "not given", "spec:data.length"),
+)
+
+
+def _rates(network: str, paper: str = "not given") -> Setting:
+    return Setting(f"Base learning rates, {network}", paper, f"spec:networks.{network}.learning_rates")
+
+
+ARTEFACTS = (
+    Artefact(
+        id="sc_fig04c",
+        title="A ViT with Adam over the depth",
+        place="Figure 4c",
+        shows="transfer and sharpness of a ViT with Adam over the depth",
+        stage="gather",
+        spec=VitDepthSpec,
+        tables="tables:tabulate_fig04c",
+        drawing="drawing:draw_fig04c",
+        size=(12.4, 7.0),
+        gpu=False,
+        groups=("sc_transformers",),
+        reading=(
+            "Does the best learning rate of a shallow ViT suit a deep one? Branches are multiplied with 1/√L; above "
+            "the one learning rate of all layers has another 1/√L, as in the authors' code, below it has none. Left: "
+            + _TRANSFER.format(size="depth", span=8)
+            + " Right: "
+            + _PRECONDITIONED.format(symbol="L")
+            + " Middle: "
+            + _HESSIAN
+            + f" {_BRANCHES} Hollow diamonds, where network and data are theirs: the authors' run."
+        ),
+        settings=(
+            Setting("Parameterization", "Depth-μP", "column:parameterization"),
+            Setting("Data", "CIFAR-10", "spec:data.name"),
+            Setting("Optimizer", "Adam, cross-entropy", "column:optimizer"),
+            Setting(
+                "Learning rate of all layers",
+                "η₀γ²/√L in the authors' code; η₀/√(N L) for hidden layers in the paper's table",
+                "text:η₀γ²/√L, and without 1/√L",
+            ),
+            Setting("Branches L", "6 to 96 in the authors' code", "column:depth"),
+            Setting("Units", "128 in the authors' code", WIDTH),
+            Setting("Patches", "4 pixels in the authors' code", "spec:networks.ViT.model.patch"),
+            Setting("Batch size", "not given; 64 in the authors' code", "spec:networks.ViT.batch_size"),
+            Setting("Warm-up steps", "not given; 500 in the authors' code", "spec:networks.ViT.optimizer.warmup_steps"),
+            Setting("Training steps", "not given; 20 epochs in the authors' code", "spec:steps"),
+            _rates("ViT", "not given; 0.0001 to 0.0013 in the authors' code"),
+            *_MEASURED,
+        ),
+    ),
+    Artefact(
+        id="sc_fig15",
+        title="A GPT-2 style decoder with Adam over the depth",
+        place="Figure 15",
+        shows="transfer and sharpness of GPT-2 with Adam under Depth-μP over the depth",
+        stage="gather",
+        spec=GptDepthSpec,
+        tables="tables:tabulate_fig15",
+        drawing="drawing:draw_fig15",
+        size=(12.4, 7.0),
+        gpu=False,
+        groups=("sc_transformers",),
+        reading=(
+            "A decoder of words under Depth-μP, whose figure varies the depth (its text speaks of the width, and says "
+            "the opposite of its caption). Above the learning rate of the branches has no 1/√L, as in the paper, below "
+            "it has, as in the table of the paper. Left: "
+            + _TRANSFER.format(size="depth", span=8)
+            + " Right: "
+            + _PRECONDITIONED.format(symbol="L")
+            + " Middle: "
+            + _HESSIAN
+            + f" {_BRANCHES}"
+        ),
+        settings=(
+            Setting("Parameterization", "Depth-μP", "column:parameterization"),
+            *_TEXT,
+            Setting("Optimizer", "Adam, cross-entropy", "column:optimizer"),
+            Setting("Learning rate of branches", "without 1/√L", "text:η₀/√N, and η₀/√(N L)"),
+            Setting("Branches L", "not given", "column:depth"),
+            Setting("Units", "512", WIDTH),
+            Setting("Batch size", "not given", "spec:networks.GPT.batch_size"),
+            Setting("Warm-up steps", "none", "spec:networks.GPT.optimizer.warmup_steps"),
+            Setting("Training steps", "40 epochs", "spec:steps"),
+            _rates("GPT"),
+            *_MEASURED,
+        ),
+    ),
+    Artefact(
+        id="sc_fig16",
+        title="A post-LN transformer with Adam over the width",
+        place="Figure 16",
+        shows="transfer and sharpness of a post-LN transformer with Adam under μP over the width",
+        stage="gather",
+        spec=PostLnWidthSpec,
+        tables="tables:tabulate_sizes",
+        drawing="drawing:draw_fig16",
+        size=(9.0, 6.6),
+        gpu=False,
+        groups=("sc_transformers",),
+        reading=(
+            "A transformer that normalises after each branch, under μP on the left and, not in the paper, under SP on "
+            "the right. Above: "
+            + _TRANSFER.format(size="width", span=16)
+            + " Below: "
+            + _PRECONDITIONED.format(symbol="N")
+        ),
+        settings=(
+            Setting("Parameterization", "μP", "column:parameterization"),
+            *_TEXT[:1],
+            Setting("Sequence length, tokens", "35", "spec:data.length"),
+            Setting("Optimizer", "Adam, cross-entropy", "column:optimizer"),
+            Setting("Layers", "2, with 2 heads", "text:2 (4 branches), with 2 heads"),
+            Setting("Widths N", "not given", WIDTH),
+            Setting("Batch size", "512", "spec:networks.muP.batch_size"),
+            Setting("Warm-up steps", "100", "spec:networks.muP.optimizer.warmup_steps"),
+            Setting("Training steps", "20 epochs", "spec:steps"),
+            _rates("muP"),
+            _rates("SP", "none: SP is ours"),
+            *_MEASURED,
+        ),
+    ),
+    Artefact(
+        id="sc_completep",
+        title="CompleteP beside Depth-muP (ours)",
+        place="ours, for Figure 15",
+        shows="the decoder of Figure 15 under Depth-μP, CompleteP and u-μP over the depth",
+        stage="gather",
+        spec=CompletePSpec,
+        tables="tables:tabulate_sizes",
+        drawing="drawing:draw_completep",
+        size=(11.4, 6.4),
+        gpu=False,
+        groups=("sc_transformers",),
+        reading=(
+            "Which multiplier of the branches lets the best learning rate of a decoder stay where it is as it grows "
+            "deeper: 1/√L (Depth-μP, and u-μP, whose embeddings learn at a rate that falls with the width) or 1/L "
+            "(CompleteP)? Above: "
+            + _TRANSFER.format(size="depth", span=8)
+            + " Below: "
+            + _PRECONDITIONED.format(symbol="L")
+            + f" {_BRANCHES}"
+        ),
+        settings=(
+            Setting("Parameterizations", "Depth-μP; CompleteP is of arXiv:2505.01618", "column:parameterization"),
+            *_TEXT,
+            Setting("Optimizer", "Adam, cross-entropy", "column:optimizer"),
+            Setting("Branches L", "not given", "column:depth"),
+            Setting("Units", "512", WIDTH),
+            Setting("Batch size", "not given", "spec:networks.Depth-muP.batch_size"),
+            Setting("Training steps", "40 epochs", "spec:steps"),
+            _rates("Depth-muP"),
+            _rates("CompleteP", "none"),
+            *_MEASURED,
+        ),
+    ),
+)
