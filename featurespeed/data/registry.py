@@ -2,8 +2,9 @@
 
 Hashes are of decoded content, so one data set has one digest whatever file it came in. The digest of a split of images
 runs over ``label byte + pixel bytes`` of every image in order (channels first): the layout of CIFAR-10's binary files,
-whose SHA-1s are published. A text's digest runs over its bytes, or, ``sorted-lines-sha256``, over its lines in alphabetical
-order: a text is then known whatever the order of its articles. The algorithm is part of the string: ``sha256:...``.
+whose SHA-1s are published. A text's digest runs over its bytes, or, ``sorted-lines-sha256``, over its lines in
+alphabetical order: a text is then known whatever the order of its articles. The algorithm is part of the string:
+``sha256:...``.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Dataset:
     error can name the one bad file of several. `downloads` are alternatives, each a set of archives that is enough.
     A data set without versions differs from machine to machine, and any content is taken.
 
-    Of a text, `unit` is what a token is, a word or a character. `training_tokens` and `vocabulary` are how many tokens its
-    training split and its vocabulary have; of one that differs from machine to machine, at least and about so many.
+    Of a text, `unit` is what a token is, a word or a character. `training_tokens` and `vocabulary` are how many tokens
+    its training split and its vocabulary have; of one that differs from machine to machine, at least and about so many.
     """
 
     name: str

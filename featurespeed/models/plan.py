@@ -20,8 +20,8 @@ KERNEL_SIDE = 3
 NEVER_FALLING = ("relu", "tanh", "linear")  # activations of which the largest one is that of the largest number
 
 
-#: What stands beside the matrices of a transformer: a table of embeddings, one of which is looked up for each token; one
-#: that is added at each position; a bias; the gain of a normalisation; a token of its own.
+#: What stands beside the matrices of a transformer: a table of embeddings, one of which is looked up for each token;
+#: one that is added at each position; a bias; the gain of a normalisation; a token of its own.
 VectorKind = Literal["lookup", "positions", "bias", "gain", "token"]
 
 

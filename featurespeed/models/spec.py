@@ -123,8 +123,8 @@ class ModelSpec(Spec):
     Attributes:
         kind: ``two_layer_linear`` (``depth`` is 1), ``mlp``, ``convnet`` (3x3 convolutions; in the authors' convention
             three stages of a convolution, blocks, and pooling), ``simple_convnet`` (pooling after each convolution,
-            the last one included), ``vit`` (images in patches, and a class token that is read out), ``gpt`` (a decoder of
-            tokens, normalised before each branch) or ``post_ln`` (the same, normalised after each branch).
+            the last one included), ``vit`` (images in patches, and a class token that is read out), ``gpt`` (a decoder
+            of tokens, normalised before each branch) or ``post_ln`` (the same, normalised after each branch).
         depth: of a plain network (``tau = 0``) the weight layers before the readout, the input layer included: the
             2-layer ConvNet of the second paper (input convolution, one hidden convolution, readout) has depth 2. Of a
             residual network, and of the authors' ConvNet whatever its ``tau``, the number of blocks; input layer,
@@ -138,9 +138,9 @@ class ModelSpec(Spec):
         smallest_side: no pooling to images smaller than this.
         readout: from the flattened features (``flat``) or from their mean over the image (``pooled``).
         activation: phi.
-        convention: what the choices below are where they are left out (see :class:`Choices`, and for ``heads``, ``patch``
-            and ``hidden_ratio`` :class:`TransformerChoices`). A transformer has skip connections (``tau`` is 1), and its
-            kind says which activation it has where none is given.
+        convention: what the choices below are where they are left out (see :class:`Choices`, and for ``heads``,
+            ``patch`` and ``hidden_ratio`` :class:`TransformerChoices`). A transformer has skip connections (``tau`` is
+            1), and its kind says which activation it has where none is given.
     """
 
     kind: Literal["two_layer_linear", "mlp", "convnet", "simple_convnet", "vit", "gpt", "post_ln"]

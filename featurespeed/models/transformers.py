@@ -5,9 +5,9 @@ multiplier of branches and ``LN`` a layer normalisation with gain and bias,
 
     h -> h + r B(LN(h))     (``vit``, ``gpt``)        h -> LN(h + r B(h))     (``post_ln``),
 
-and attention is ``softmax(c q k^T) v`` with ``c`` of :func:`featurespeed.parameterization.attention_scale`. Sequences are
-``[E, batch, tokens, features]``. Between two modules of the chain all that later ones know of the input is one feature,
-the cut node of arXiv:2311.18718.
+and attention is ``softmax(c q k^T) v`` with ``c`` of :func:`featurespeed.parameterization.attention_scale`. Sequences
+are ``[E, batch, tokens, features]``. Between two modules of the chain all that later ones know of the input is one
+feature, the cut node of arXiv:2311.18718.
 
 Source: arXiv:2402.17457, App. J.2 and J.3; arXiv:2010.11929 (ViT); arXiv:1706.03762 (post-LN).
 """
@@ -81,10 +81,8 @@ class Lookup(Vector):
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         members, rows, _ = weight.shape
-        first = torch.arange(0, members * rows, rows, device=x.device)[
-            :, None, None
-        ]  # row of each member's first token
-        chosen = x.repeat_interleave(members // len(x), 0) + first
+        first = torch.arange(0, members * rows, rows, device=x.device)  # row of each member's first token
+        chosen = x.repeat_interleave(members // len(x), 0) + first[:, None, None]
         return functional.embedding(chosen, weight.flatten(0, 1)) * self.rule.multiplier
 
 
@@ -135,9 +133,8 @@ class PatchEmbedding(nn.Module):
         self.layer, self.bias, self.token, self.positions, self.side = layer, bias, token, positions, side
 
     def forward(self, x: Tensor) -> Tensor:
-        squares = x.unflatten(-1, (-1, self.side)).unflatten(
-            -3, (-1, self.side)
-        )  # [S, B, C, rows, side, columns, side]
+        squares = x.unflatten(-1, (-1, self.side)).unflatten(-3, (-1, self.side))
+        # [S, B, C, rows, side, columns, side]
         h = self.layer(squares.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3))
         return self.positions(self.token(h if self.bias is None else self.bias(h)))
 
@@ -249,9 +246,9 @@ def _entry(model: ModelSpec, layers: Sequence[Weighted]) -> nn.Module:
         return TokenEmbedding(*layers)
     matrix, *bias, token, positions = layers
     if bias:
-        inputs = matrix.weight.shape[-1]
+        own = bias[0].rule  # without a multiplier in either form, and so with the same rate
         for layer in (matrix, *bias):  # as PyTorch draws them, with this variance
-            layer.rule = ScalingRule((3 * inputs) ** -0.5, 1.0, layer.rule.lr_scale, bias[0].rule.epsilon_scale)
+            layer.rule = ScalingRule((3 * matrix.weight.shape[-1]) ** -0.5, 1.0, own.lr_scale, own.epsilon_scale)
     return PatchEmbedding(matrix, bias[0] if bias else None, token, positions, model.transformer.patch)
 
 
