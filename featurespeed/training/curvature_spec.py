@@ -167,8 +167,9 @@ def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
 
 
 def _one_rate_a_module(training: TrainingSpec) -> bool:
-    """Whether the layers between two cut nodes share their learning rate. A normalisation behind a branch is none of its
-    layers, which carry the depth where the parameterization is CompleteP.
+    """Whether the layers between two cut nodes share their learning rate.
+
+    A normalisation behind a branch is none of its layers, which carry the depth where it is CompleteP.
     """
     if training.model.transformer is None:
         return True

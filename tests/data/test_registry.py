@@ -21,7 +21,7 @@ def assert_hash(text: str) -> None:
 
 
 def test_names_are_those_of_the_entries():
-    assert list(DATASETS) == ["cifar10", "mnist", "fashion_mnist", "digits", "pydoc"]
+    assert list(DATASETS) == ["cifar10", "mnist", "fashion_mnist", "digits", "wikitext2", "pydoc"]
     assert all(name == dataset.name for name, dataset in DATASETS.items())
 
 
