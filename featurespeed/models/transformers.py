@@ -197,8 +197,12 @@ class PreNormBranch(nn.Module):
         return h + self.branch * self.body(self.norm(h))
 
 
-class PostNormBranch(PreNormBranch):
+class PostNormBranch(nn.Module):
     """``h -> LN(h + r B(h))``."""
+
+    def __init__(self, norm: Norm, body: nn.Module, branch: float):
+        super().__init__()
+        self.body, self.norm, self.branch = body, norm, branch  # in the order of their use, as they are planned
 
     def forward(self, h: Tensor) -> Tensor:
         return self.norm(h + self.branch * self.body(h))
