@@ -243,7 +243,7 @@ def test_every_patch_changes_what_is_read_from_the_class_token(kind):
         for j in (0, 4):
             changed = x.clone()
             changed[..., i : i + 4, j : j + 4] += 1.0
-            assert float((network(changed) - before).abs().amax((0, 2)).min()) > 1e-9
+            assert float((network(changed) - before).detach().abs().amax((0, 2)).min()) > 1e-9
 
 
 @pytest.mark.parametrize("kind", ["gpt", "post_ln", "vit"])
@@ -342,8 +342,8 @@ def test_a_text_is_planned_by_its_length_and_vocabulary():
 @every_kind
 @pytest.mark.parametrize("parameterization", ["SP", "MUP"])
 def test_gains_start_at_1_biases_at_0_and_all_else_with_its_standard_deviation(kind, parameterization):
-    """Under SP 1/sqrt(fan_in), under muP 1; embeddings of tokens and positions 1 in both. Of 5000 numbers the deviation
-    is known to 1%, so that 6% are more than four sigma.
+    """Under SP 1/sqrt(fan_in), under muP 1; embeddings of tokens and positions 1 in both. The deviation of n numbers is
+    known to 1/sqrt(2 n), of which four are allowed.
     """
     width = 128
     network = build(KINDS[kind], parameterization, width=width)
@@ -359,7 +359,7 @@ def test_gains_start_at_1_biases_at_0_and_all_else_with_its_standard_deviation(k
             unit = parameterization == "MUP" or fan_in == 1
             expected = (3 * fan_in) ** -0.5 if authors and name == "0.layer" else 1 if unit else fan_in**-0.5
             drawn.setdefault(expected, []).append(weight.flatten())
-    assert len(drawn) > (parameterization == "SP")
+    assert len(drawn) > 1 or (parameterization == "MUP" and not authors)
     for expected, parts in drawn.items():
         together = torch.cat(parts)
         assert float(together.std()) == pytest.approx(expected, rel=4 / math.sqrt(2 * len(together)))
@@ -389,7 +389,7 @@ SMALL = {
 @every_kind
 @pytest.mark.parametrize("parameterization", ["SP", "MUP", "DEPTH_MUP"])
 def test_the_feature_speed_formula_holds_at_every_cut_node(kind, parameterization):
-    """arXiv:2311.18718, Thm 2.1, on the chain ``list(network)``, at its initialisation under SGD: had a later module seen
+    """arXiv:2311.18718, Thm 2.1, on the chain ``list(network)``, at its initialisation under SGD: if a later module saw
     anything else of the input, it would not hold.
     """
     network = build(KINDS[kind], parameterization)
@@ -418,9 +418,11 @@ def test_a_module_that_sees_more_than_the_last_feature_would_break_the_formula()
         def forward(self, z):
             return norm.seen + first.branch * self.body(z)
 
+    def loss(outputs, targets):
+        return LOSSES["cross_entropy"](outputs, targets).sum()
+
     norm = Norm()
     norm.inside = first.norm
-    loss = lambda outputs, targets: LOSSES["cross_entropy"](outputs, targets).sum()  # noqa: E731
     whole = measure_feature_speed([entry, first, *rest], loss, (x, y), [1.0] * (DEPTH + 2))
     cut = measure_feature_speed([entry, norm, Rest(), *rest], loss, (x, y), [1.0] * (DEPTH + 3))
     assert float(whole.formula_error.max()) < 1e-10
