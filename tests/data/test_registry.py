@@ -37,6 +37,18 @@ def test_every_split_of_images_has_one_complete_version_and_well_formed_hashes(d
         assert_hash(digest)
 
 
+@pytest.mark.parametrize("dataset", [d for d in ON_THE_NETWORK if d.kind == "text"], ids=lambda d: d.name)
+def test_every_split_of_a_text_has_one_complete_version_and_well_formed_hashes(dataset):
+    """A hash of sorted lines stands beside that of one order."""
+    for split in SPLITS:
+        known = dataset.versions_of(split)
+        assert [version.note for version in known].count(COMPLETE) == 1
+        assert len({version.count for version in known}) == 1
+        for version in known:
+            assert_hash(version.digest.removeprefix("sorted-lines-"))
+    assert dataset.unit == "word" and dataset.training_tokens > dataset.outputs == dataset.vocabulary > 0
+
+
 def test_a_cut_test_set_is_a_version_of_its_own_and_says_so():
     cut = [version for version in DATASETS["cifar10"].versions if version.note != COMPLETE]
     assert [(version.count, version.note) for version in cut] == [(1000, "test set cut short: 1000 of 10000 images")]
