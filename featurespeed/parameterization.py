@@ -297,8 +297,9 @@ def _check_choices(
             f"gamma0 = {gamma0}: {parameterization} has no gamma_0; use {', '.join(_HAS_GAMMA)} or leave gamma0 at 1"
         )
     if layer_rates == "common" and parameterization not in _HAS_COMMON_RATES:
+        fault = "is not stated with it" if parameterization in _HAS_GAMMA else "has no gamma"
         raise ParameterizationError(
-            f"layer_rates = 'common': the common rate is gamma^2, and {parameterization} has no gamma;"
+            f"layer_rates = 'common': the common rate is gamma^2, and {parameterization} {fault};"
             f" use {' or '.join(_HAS_COMMON_RATES)}, or leave layer_rates at 'table'"
         )
 

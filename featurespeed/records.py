@@ -108,7 +108,7 @@ QUANTITIES: dict[str, str] = {
     "training_loss": "1",
     "test_loss": "1",
     "test_accuracy": "1",
-    "test_perplexity": "1",  # of a text: exp of the mean loss of a token
+    "test_perplexity": "1",
     "diverged_step": "step",
     "dead_step": "step",
     # Coordinate checks: root mean squares over a batch and a layer.

@@ -15,6 +15,7 @@ from featurespeed.parameterization import (
     OptimizerName,
     Parameterization,
     ParameterizationError,
+    attention_scale,
     branch_multiplier,
     covered_optimizers,
     scaling_rule,
@@ -49,6 +50,16 @@ MULTIPLIERS = {
     ("DEPTH_MUP", "input"): (1, 0.5, 100, 1, 0.005),
     ("DEPTH_MUP", "hidden"): (1, 0.1, 100, 0.025, 0.00025),
     ("DEPTH_MUP", "readout"): (1, 0.01, 100, 1, 0.01),
+    # alpha = 1 (arXiv:2505.01618, Table 1): Adam's hidden layers eta_0/sqrt(N) at any depth, gradients 1/(N^1.5 L); SGD
+    # eta_0 gamma^2 L makes up for the 1/L of a gradient behind a branch
+    ("COMPLETE_P", "input"): (1, 0.5, 100, 1, 0.005),
+    ("COMPLETE_P", "hidden"): (1, 0.1, 1600, 0.1, 0.001 / 16),
+    ("COMPLETE_P", "readout"): (1, 0.01, 100, 1, 0.01),
+    # arXiv:2407.17465, Table 2: embedding eta_0/sqrt(fan_out), hidden layers eta_0/sqrt(fan_in) and 1/sqrt(L), readout
+    # eta_0; multipliers 1, 1/sqrt(fan_in), 1/fan_in
+    ("U_MUP", "input"): (1, 0.5, NO, 0.1, 0.005),
+    ("U_MUP", "hidden"): (1, 0.1, NO, 0.025, 0.00025),
+    ("U_MUP", "readout"): (1, 0.01, NO, 1, 0.01),
     # NTP with gamma = 1, but nothing learns before the readout
     ("RANDOM_FEATURES", "input"): (1, 0.5, 0, NO, NO),
     ("RANDOM_FEATURES", "hidden"): (1, 0.1, 0, NO, NO),
@@ -72,9 +83,35 @@ RESCALED = {
     ("DEPTH_MUP", "input"): (0.5, 1, 100 / 4, 1 / 2, 0.01),
     ("DEPTH_MUP", "hidden"): (0.1, 1, 1, 1 / 400, 0.0025),
     ("DEPTH_MUP", "readout"): (1, 0.01, 100, 1, 0.01),
+    # hidden layers of Adam 1/N, their epsilon 1/(N L); SGD's rate L
+    ("COMPLETE_P", "input"): (0.5, 1, 100 / 4, 1 / 2, 0.01),
+    ("COMPLETE_P", "hidden"): (0.1, 1, 16, 1 / 100, 1 / 1600),
+    ("COMPLETE_P", "readout"): (1, 0.01, 100, 1, 0.01),
+    # input 1/sqrt(N D), hidden layers 1/(N sqrt(L))
+    ("U_MUP", "input"): (0.5, 1, NO, 1 / 20, 0.01),
+    ("U_MUP", "hidden"): (0.1, 1, NO, 1 / 400, 0.0025),
+    ("U_MUP", "readout"): (1, 0.01, NO, 1, 0.01),
     ("RANDOM_FEATURES", "input"): (0.5, 1, 0, NO, NO),
     ("RANDOM_FEATURES", "hidden"): (0.1, 1, 0, NO, NO),
     ("RANDOM_FEATURES", "readout"): (0.1, 1, 1 / 100, NO, NO),
+}
+# What is no matrix, whatever its role and in both forms: a bias, a gain or an embedding in a residual branch (counted)
+# and outside of all. The rates of a branch are those of arXiv:2505.01618, Table 1: L^(alpha - 1), alpha = 1/2 and 1.
+VECTORS = {
+    ("SP", True): (1, 1, 1, 1, 1),
+    ("SP", False): (1, 1, 1, 1, 1),
+    ("NTP", True): (1, 1, 1, NO, NO),
+    ("NTP", False): (1, 1, 1, NO, NO),
+    ("MUP", True): (1, 1, 100, 1, 0.01),
+    ("MUP", False): (1, 1, 100, 1, 0.01),
+    ("DEPTH_MUP", True): (1, 1, 100, 0.25, 0.0025),
+    ("DEPTH_MUP", False): (1, 1, 100, 1, 0.01),
+    ("COMPLETE_P", True): (1, 1, 1600, 1, 1 / 1600),
+    ("COMPLETE_P", False): (1, 1, 100, 1, 0.01),
+    ("U_MUP", True): (1, 1, NO, 0.025, 0.0025),
+    ("U_MUP", False): (1, 1, NO, 0.1, 0.01),
+    ("RANDOM_FEATURES", True): (1, 1, 0, NO, NO),
+    ("RANDOM_FEATURES", False): (1, 1, 0, NO, NO),
 }
 CELLS = [(form, *cell) for form, table in (("multipliers", MULTIPLIERS), ("rescaled", RESCALED)) for cell in table]
 
@@ -86,22 +123,41 @@ def numbers(parameterization, role, optimizer, form="multipliers", **options):
 
 @pytest.mark.parametrize(("form", "parameterization", "role"), CELLS)
 def test_every_cell_of_the_table(form, parameterization, role):
-    std, multiplier, sgd, adam, epsilon = {"multipliers": MULTIPLIERS, "rescaled": RESCALED}[form][
-        parameterization, role
-    ]
-    assert numbers(parameterization, role, "sgd", form) == pytest.approx((std, multiplier, sgd, 1), rel=1e-12)
-    for optimizer in ("adam", "adamw") if adam is not NO else ():
-        assert numbers(parameterization, role, optimizer, form) == pytest.approx(
-            (std, multiplier, adam, epsilon), rel=1e-12
-        )
+    row = {"multipliers": MULTIPLIERS, "rescaled": RESCALED}[form][parameterization, role]
+    assert_rules(row, parameterization, role, form)
+
+
+def assert_rules(row, parameterization, role, form, **options):
+    """That the rule of every optimizer that is covered has the numbers of a row."""
+    std, multiplier, sgd, adam, epsilon = row
+    wanted = {"sgd": (std, multiplier, sgd, 1), **dict.fromkeys(("adam", "adamw"), (std, multiplier, adam, epsilon))}
+    for optimizer, expected in wanted.items():
+        if expected[2] is not NO:
+            found = numbers(parameterization, role, optimizer, form, **options)
+            assert found == pytest.approx(expected, rel=1e-12), optimizer
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize(("parameterization", "counted"), VECTORS)
+def test_a_vector_is_an_input_layer_that_sees_one_number_and_knows_the_depth_in_a_branch(
+    parameterization, counted, form
+):
+    for role in LayerRole:
+        options = {"vector": True, "counted": counted, "fan_in": 900}
+        assert_rules(VECTORS[parameterization, counted], parameterization, role, form, **options)
 
 
 def test_the_tables_above_are_complete():
     cells = {(str(p), str(role)) for p in Parameterization for role in LayerRole}
     assert set(MULTIPLIERS) == set(RESCALED) == cells
-    without_adam = {p for (p, _), row in MULTIPLIERS.items() if row[3] is NO}
-    assert without_adam == {str(p) for p in Parameterization if covered_optimizers(p) == (OptimizerName.SGD,)}
-    assert all(covered_optimizers(p) == tuple(OptimizerName) for p in Parameterization if str(p) not in without_adam)
+    assert set(VECTORS) == {(str(p), counted) for p in Parameterization for counted in (True, False)}
+    for p in Parameterization:
+        adaptive = (OptimizerName.ADAM, OptimizerName.ADAMW)
+        for table in (MULTIPLIERS, RESCALED):
+            for role in LayerRole:
+                sgd, adam = table[p, role][2:4]
+                stated = (() if sgd is NO else (OptimizerName.SGD,)) + (() if adam is NO else adaptive)
+                assert covered_optimizers(p) == stated
 
 
 @pytest.mark.parametrize("parameterization", Parameterization)
@@ -123,14 +179,23 @@ def test_the_two_forms_are_one_network_rescaled(parameterization, sizes):
             assert other.epsilon_scale == pytest.approx(one.epsilon_scale * (1 if sgd else s), rel=1e-12)
 
 
-def test_only_depth_mup_scales_residual_branches():
-    """``L^-alpha`` with alpha = 1/2 for Depth-muP and 0 elsewhere."""
+def test_residual_branches_are_multiplied_with_the_stated_power_of_the_depth():
+    """``L^-alpha`` with alpha = 1/2 for Depth-muP and u-muP, 1 for CompleteP and 0 elsewhere."""
     found = {str(p): branch_multiplier(p, 16) for p in Parameterization}
-    assert found == pytest.approx({"SP": 1, "NTP": 1, "MUP": 1, "DEPTH_MUP": 0.25, "RANDOM_FEATURES": 1})
+    scaled = {"DEPTH_MUP": 1 / 4, "U_MUP": 1 / 4, "COMPLETE_P": 1 / 16}
+    assert found == pytest.approx(dict.fromkeys(("SP", "NTP", "MUP", "RANDOM_FEATURES"), 1) | scaled)
+
+
+def test_attention_is_scaled_by_the_head_where_features_learn_and_by_its_root_elsewhere():
+    """arXiv:2203.03466, Sec. 4."""
+    found = {str(p): attention_scale(p, 64) for p in Parameterization}
+    aligned = ("MUP", "DEPTH_MUP", "COMPLETE_P", "U_MUP")
+    usual = ("SP", "NTP", "RANDOM_FEATURES")
+    assert found == pytest.approx(dict.fromkeys(aligned, 1 / 64) | dict.fromkeys(usual, 1 / 8), rel=1e-14)
 
 
 @pytest.mark.parametrize("form", Form)
-@pytest.mark.parametrize("parameterization", ["NTP", "MUP", "DEPTH_MUP"])
+@pytest.mark.parametrize("parameterization", ["NTP", "MUP", "DEPTH_MUP", "COMPLETE_P"])
 def test_gamma0_divides_the_output_and_multiplies_the_rate_of_sgd_with_its_square(parameterization, form):
     """gamma_0 = 2: readout multiplier / 2, eta_0 gamma_0^2 at every layer; gradients, and so epsilon, shrink by 2."""
     for role in LayerRole:
@@ -145,20 +210,31 @@ def test_gamma0_divides_the_output_and_multiplies_the_rate_of_sgd_with_its_squar
 
 @pytest.mark.parametrize("parameterization", ["SP", "RANDOM_FEATURES"])
 def test_gamma0_of_a_parameterization_that_has_none_raises_and_names_those_that_have(parameterization):
-    with pytest.raises(ParameterizationError, match=r"^gamma0 = 2.0: .*use NTP, MUP, DEPTH_MUP or leave gamma0 at 1$"):
+    known = "NTP, MUP, DEPTH_MUP, COMPLETE_P, U_MUP"
+    with pytest.raises(ParameterizationError, match=rf"^gamma0 = 2.0: .*use {known} or leave gamma0 at 1$"):
         scaling_rule(parameterization, "readout", N, gamma0=2.0)
 
 
 @pytest.mark.parametrize("parameterization", ["NTP", "RANDOM_FEATURES"])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_an_optimizer_that_is_not_covered_raises_with_the_remedy(parameterization, optimizer):
-    remedy = rf"{parameterization} is stated for sgd only; use sgd, or one of SP, MUP, DEPTH_MUP with {optimizer}$"
+    others = "SP, MUP, DEPTH_MUP, COMPLETE_P, U_MUP"
+    remedy = rf"{parameterization} is stated for sgd only; use sgd, or one of {others} with {optimizer}$"
     for call in (
         lambda: scaling_rule(parameterization, "hidden", N, optimizer=optimizer),
         lambda: width_exponents(parameterization, optimizer, 3),
     ):
         with pytest.raises(ParameterizationError, match=remedy):
             call()
+
+
+def test_u_mup_with_sgd_raises_with_the_remedy():
+    remedy = (
+        r"^optimizer = 'sgd': U_MUP is stated for adam and adamw only; use adam or adamw, or one of SP, NTP, MUP,"
+        r" DEPTH_MUP, RANDOM_FEATURES, COMPLETE_P with sgd$"
+    )
+    with pytest.raises(ParameterizationError, match=remedy):
+        scaling_rule("U_MUP", "hidden", N)
 
 
 # Adam's factors under the choices of rates, in the form of unit variances: the table's, with 1/sqrt(L) = 1/4 at hidden
@@ -171,6 +247,10 @@ CHOSEN_RATES = {
     ("DEPTH_MUP", "table", True): (1, 0.025, 1),
     ("DEPTH_MUP", "table", False): (1, 0.1, 1),
     ("SP", "table", True): (1, 0.25, 1),
+    ("COMPLETE_P", "table", True): (1, 0.025, 1),
+    ("COMPLETE_P", "table", False): (1, 0.1, 1),
+    ("U_MUP", "table", None): (0.1, 0.025, 1),
+    ("U_MUP", "table", False): (0.1, 0.1, 1),
     **{(name, "common", None): (100, 100, 100) for name in ("MUP", "DEPTH_MUP")},
     **{(name, "common", True): (25, 25, 25) for name in ("MUP", "DEPTH_MUP")},
     **{(name, "common", False): (100, 100, 100) for name in ("MUP", "DEPTH_MUP")},
@@ -213,6 +293,12 @@ def test_a_layer_that_the_depth_does_not_count_knows_it_from_common_rates_only()
             {"layer_rates": "common"},
             "^layer_rates = 'common': .*SP has no gamma; use MUP or DEPTH_MUP, or",
         ),
+        (
+            "COMPLETE_P",
+            "adam",
+            {"layer_rates": "common"},
+            "^layer_rates = 'common': .*COMPLETE_P is not stated with it; use MUP or DEPTH_MUP, or",
+        ),
         ("MUP", "sgd", {"layer_rates": "common"}, "^layer_rates = 'common': sgd has 'table' .*, or use adam or adamw$"),
         ("MUP", "sgd", {"depth_rates": False}, "^depth_rates = false: no rate of sgd .*, or use adam or adamw$"),
     ],
@@ -253,10 +339,17 @@ def test_exponents_of_the_coordinate_check_are_those_counted_by_hand(parameteriz
     assert rows == EXPONENTS[parameterization, optimizer]
 
 
-def test_exponents_of_depth_mup_and_adamw_are_those_of_mup_and_adam():
+def test_exponents_of_depth_mup_complete_p_and_adamw_are_those_of_mup_and_adam():
     for optimizer in OptimizerName:
-        assert width_exponents("DEPTH_MUP", optimizer, 5) == width_exponents("MUP", optimizer, 5)
+        for other in ("DEPTH_MUP", "COMPLETE_P"):
+            assert width_exponents(other, optimizer, 5) == width_exponents("MUP", optimizer, 5)
     assert width_exponents("SP", "adamw", 3) == width_exponents("SP", "adam", 3)
+
+
+def test_exponents_of_u_mup_are_those_of_mup_but_for_an_input_layer_that_hardly_moves():
+    found = width_exponents("U_MUP", "adam", 4)
+    rows = [(layer.activation, layer.effective_update, layer.propagating_update) for layer in found]
+    assert rows == [(0, -0.5, NO), (0, 0, -0.5), (0, 0, 0), (-0.5, 0, 0)]
 
 
 def test_the_update_is_the_larger_of_its_two_parts():
@@ -361,6 +454,9 @@ FORM_CASES = [
     ("RANDOM_FEATURES", "sgd", {"kind": "mlp", "depth": 3}),
     ("DEPTH_MUP", "sgd", {"kind": "mlp", "depth": 3, "tau": 1}),
     ("DEPTH_MUP", "adam", {"kind": "convnet", "depth": 3, "tau": 1, "layers_per_block": 2}),
+    ("COMPLETE_P", "sgd", {"kind": "mlp", "depth": 3, "tau": 1}),
+    ("COMPLETE_P", "adam", {"kind": "convnet", "depth": 3, "tau": 1, "layers_per_block": 2}),
+    ("U_MUP", "adam", {"kind": "mlp", "depth": 3, "tau": 1}),
 ]
 
 

@@ -32,6 +32,8 @@ def load_pydoc() -> tuple[dict[str, np.ndarray], str]:
 
     text = np.frombuffer("".join(topics[name] for name in sorted(topics)).encode(), dtype=np.uint8)
     cut = int(len(text) * TEXT_TRAIN)
+    while text[cut] & 0xC0 == 0x80:  # a byte in the middle of a character
+        cut += 1
     build = f"Python {platform.python_version()}, {platform.python_build()[1]}"
     return {"train": text[:cut], "test": text[cut:]}, build
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from featurespeed.data.registry import DATASETS
-from featurespeed.values import Count, Number, Spec
+from featurespeed.values import Count, Number, Spec, did_you_mean
 
 IMAGE_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "images")
-
-
 TEXT_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "text")
 ImageSet = Literal[IMAGE_SETS]  # type: ignore[valid-type]
 TextSet = Literal[TEXT_SETS]  # type: ignore[valid-type]
@@ -120,13 +118,28 @@ def sequences(tokens: int, length: int) -> int:
     return (tokens - 1) // length
 
 
+def _name_of(value: Any) -> Any:
+    return value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+
+
 def _kind_of(value: Any) -> str:
-    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
-    return "[text]" if name in TEXT_SETS else "[images]"
+    return "[text]" if _name_of(value) in TEXT_SETS else "[images]"
+
+
+def _known(value: Any) -> Any:
+    name = _name_of(value)
+    if isinstance(name, str) and name not in DATASETS:
+        known = (*IMAGE_SETS, *TEXT_SETS)
+        raise ValueError(f"name = {name!r}: unknown data set, allowed: {', '.join(known)}{did_you_mean(name, known)}")
+    return value
 
 
 #: Data of either kind, told apart by their name.
-AnyData = Annotated[Annotated[DataSpec, Tag("[images]")] | Annotated[TextSpec, Tag("[text]")], Discriminator(_kind_of)]
+AnyData = Annotated[
+    Annotated[DataSpec, Tag("[images]")] | Annotated[TextSpec, Tag("[text]")],
+    Discriminator(_kind_of),
+    BeforeValidator(_known),
+]
 _ANY_DATA: TypeAdapter[DataSpec | TextSpec] = TypeAdapter(AnyData)
 
 

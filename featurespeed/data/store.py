@@ -48,7 +48,10 @@ class ImageData:
 
 @dataclass(frozen=True)
 class TextData:
-    """A text as numbers of its tokens, int32 [n] each, read from the disk when used; `facts` as in facts.json."""
+    """A text as numbers of its tokens, int32 [n] each, read from the disk as they are used.
+
+    `facts` as in facts.json, and what its vocabulary is.
+    """
 
     name: str
     train: np.ndarray

@@ -1,5 +1,4 @@
-"""Texts as numbers of their tokens: arrays that are mapped into memory, a vocabulary with its hash, batches of
-sequences.
+"""Texts as numbers of their tokens: arrays mapped into memory, a vocabulary with its hash, batches of sequences.
 
 Tokens are words between blanks, the end of a line being the word ``<eos>``, or characters. The vocabulary is sorted, so
 that it does not depend on the order of the articles.
@@ -13,11 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from featurespeed.data.content import DataError
 from featurespeed.data.registry import SPLITS
 from featurespeed.data.spec import sequences
 from featurespeed.machine.files import atomic_path
@@ -49,7 +50,10 @@ def vocabulary_sha256(vocabulary: Sequence[str]) -> str:
 
 def split_tokens(text: bytes, unit: str) -> list[str]:
     """The tokens of a text, words or characters."""
-    decoded = text.decode("utf-8")
+    try:
+        decoded = text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"a text that is not UTF-8: byte {error.start} is {text[error.start]:#04x}") from None
     return decoded.replace("\n", f" {END_OF_LINE} ").split() if unit == "word" else list(decoded)
 
 
@@ -85,25 +89,28 @@ def _read(folder: Path, identity: Mapping[str, str]) -> Tokens | None:
         about = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
         # Copied where written to, which nobody does: PyTorch warns of arrays that are read only.
         train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in SPLITS)
-        fits = about["text"] == identity and about["counts"] == [len(train), len(test)]
         tokens = Tokens(train, test, tuple(about["vocabulary"]))
-        return tokens if fits and tokens.vocabulary_sha256 == about["vocabulary_sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return tokens if about == _facts(tokens, identity) else None
+    except Exception:  # readers of damaged files raise a dozen kinds
         return None
+
+
+def _facts(tokens: Tokens, identity: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept beside the arrays, which tells whether they are those of a text, and whole."""
+    return {
+        "text": dict(identity),
+        "arrays": {split: hashlib.sha256(getattr(tokens, split)).hexdigest() for split in SPLITS},
+        "vocabulary_sha256": tokens.vocabulary_sha256,
+        "vocabulary": list(tokens.vocabulary),
+    }
 
 
 def _write(folder: Path, tokens: Tokens, identity: Mapping[str, str]) -> None:
     for split in SPLITS:
         with atomic_path(folder / f"{split}.npy") as part, part.open("wb") as file:
             np.save(file, getattr(tokens, split))
-    about = {
-        "text": dict(identity),
-        "counts": [len(tokens.train), len(tokens.test)],
-        "vocabulary_sha256": tokens.vocabulary_sha256,
-        "vocabulary": tokens.vocabulary,
-    }
     with atomic_path(folder / VOCABULARY) as part:
-        part.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        part.write_text(json.dumps(_facts(tokens, identity), ensure_ascii=False), encoding="utf-8")
 
 
 class SequenceStream:
@@ -120,7 +127,7 @@ class SequenceStream:
         batch_size: sequences a batch; None for all of them, in order.
         device: of the batches.
 
-    Raises ValueError, one line, for a batch larger than the data.
+    Raises ValueError, one line, for a batch larger than the data, or a sequence longer than one of the texts.
     """
 
     def __init__(
@@ -137,8 +144,11 @@ class SequenceStream:
         self._train = torch.from_numpy(train).to(self.device)
         self._test = test
         self._count = sequences(len(train), length)
-        if self._count < 1:
-            raise ValueError(f"length = {length}: a sequence and its last answer are longer than {len(train)} tokens")
+        for name, text in (("training", train), ("test", test)):
+            if sequences(len(text), length) < 1:
+                raise ValueError(
+                    f"length = {length}: a sequence and its last answer are longer than the {len(text)} {name} tokens"
+                )
         if batch_size is not None and not 1 <= batch_size <= self._count:
             raise ValueError(f"batch_size = {batch_size}: must be 1 to {self._count}, the number of training sequences")
         self._epoch: int | None = None

@@ -1,9 +1,9 @@
 """Layers that hold the weights of several networks, the members of an ensemble, side by side.
 
 A weight has the members as its first dimension, ``[E, out, in]`` or ``[E, out, in, 3, 3]``; one network is the case
-E = 1. Vectors travel as ``[E, batch, features]``, sequences as ``[E, batch, tokens, features]``, images as ``[batch, E
-* channels, height, width]``, the layout of one grouped convolution, so that nothing is copied between layers. No layer
-has a bias; those of transformers are layers of their own (:mod:`featurespeed.models.transformers`).
+E = 1. Vectors travel as ``[E, batch, features]``, sequences as ``[E, batch, tokens, features]``, images as ``[batch,
+E * channels, height, width]``, the layout of one grouped convolution, so that nothing is copied between layers. No
+layer has a bias; those of transformers are layers of their own (:mod:`featurespeed.models.transformers`).
 
 The first layer may be given fewer inputs than there are members, ``S`` with ``E`` a multiple of it: the first ``E / S``
 members then see the first input, and so on. Members that differ in the learning rate alone share their batches.

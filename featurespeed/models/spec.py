@@ -139,9 +139,8 @@ class ModelSpec(Spec):
         readout: from the flattened features (``flat``) or from their mean over the image (``pooled``).
         activation: phi.
         convention: what the choices below are where they are left out (see :class:`Choices`, and for ``heads``,
-            ``patch``
-            and ``hidden_ratio`` :class:`TransformerChoices`). A transformer has skip connections (``tau`` is 1), and
-            its kind says which activation it has where none is given.
+            ``patch`` and ``hidden_ratio`` :class:`TransformerChoices`). A transformer has skip connections (``tau`` is
+            1), and its kind says which activation it has where none is given.
     """
 
     kind: Literal["two_layer_linear", "mlp", "convnet", "simple_convnet", "vit", "gpt", "post_ln"]

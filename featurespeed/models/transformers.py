@@ -81,10 +81,8 @@ class Lookup(Vector):
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         members, rows, _ = weight.shape
-        first = torch.arange(0, members * rows, rows, device=x.device)[
-            :, None, None
-        ]  # row of each member's first token
-        chosen = x.repeat_interleave(members // len(x), 0) + first
+        first = torch.arange(0, members * rows, rows, device=x.device)  # row of each member's first token
+        chosen = x.repeat_interleave(members // len(x), 0) + first[:, None, None]
         return functional.embedding(chosen, weight.flatten(0, 1)) * self.rule.multiplier
 
 
@@ -135,9 +133,8 @@ class PatchEmbedding(nn.Module):
         self.layer, self.bias, self.token, self.positions, self.side = layer, bias, token, positions, side
 
     def forward(self, x: Tensor) -> Tensor:
-        squares = x.unflatten(-1, (-1, self.side)).unflatten(
-            -3, (-1, self.side)
-        )  # [S, B, C, rows, side, columns, side]
+        squares = x.unflatten(-1, (-1, self.side)).unflatten(-3, (-1, self.side))
+        # [S, B, C, rows, side, columns, side]
         h = self.layer(squares.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3))
         return self.positions(self.token(h if self.bias is None else self.bias(h)))
 
@@ -200,8 +197,12 @@ class PreNormBranch(nn.Module):
         return torch.add(h, self.body(self.norm(h)), alpha=self.branch)
 
 
-class PostNormBranch(PreNormBranch):
+class PostNormBranch(nn.Module):
     """``h -> LN(h + r B(h))``."""
+
+    def __init__(self, norm: Norm, body: nn.Module, branch: float):
+        super().__init__()
+        self.body, self.norm, self.branch = body, norm, branch  # in the order of their use, as they are planned
 
     def forward(self, h: Tensor) -> Tensor:
         return self.norm(torch.add(h, self.body(h), alpha=self.branch))
@@ -249,9 +250,9 @@ def _entry(model: ModelSpec, layers: Sequence[Weighted]) -> nn.Module:
         return TokenEmbedding(*layers)
     matrix, *bias, token, positions = layers
     if bias:
-        inputs = matrix.weight.shape[-1]
+        own = bias[0].rule  # without a multiplier in either form, and so with the same rate
         for layer in (matrix, *bias):  # as PyTorch draws them, with this variance
-            layer.rule = ScalingRule((3 * inputs) ** -0.5, 1.0, layer.rule.lr_scale, bias[0].rule.epsilon_scale)
+            layer.rule = ScalingRule((3 * matrix.weight.shape[-1]) ** -0.5, 1.0, own.lr_scale, own.epsilon_scale)
     return PatchEmbedding(matrix, bias[0] if bias else None, token, positions, model.transformer.patch)
 
 

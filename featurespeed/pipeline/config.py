@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, Tag, ValidationError, create_model
 
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
 from featurespeed.homogeneous.spec import DescentSpec, DescentSweepSpec
@@ -213,7 +213,8 @@ def load_config(base: Mapping, scales: Mapping[str, Mapping], user: Mapping) -> 
     for artefact in ARTEFACTS:
         if artefact in merged:
             if "artefact" in merged[artefact]:
-                raise ConfigError(_unknown_key((artefact, "artefact"), merged[artefact]["artefact"], Config))
+                path = (artefact, "artefact")
+                raise ConfigError(_unknown_key(path, merged[artefact]["artefact"], _block_of(path, Config)))
             merged[artefact] = {**merged[artefact], "artefact": artefact}
     try:
         return Config.model_validate(merged)
@@ -291,7 +292,7 @@ def _one_line(error: ValidationError, merged: Mapping) -> str:
     if unknown:
         return unknown + more
     if first["type"] == "extra_forbidden":
-        return _unknown_key(path, first["input"], Config) + more
+        return _unknown_key(path, first["input"], _block_of(first["loc"], Config)) + more
     if first["type"] == "missing":
         return f"config: {'.'.join(path)}: missing, a value is required{more}"
     message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
@@ -310,7 +311,7 @@ def _where_from(error: ValidationError, given: Mapping) -> str:
 
 
 def _path(fault: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys that lead to a fault; what is in brackets, such as ``[key]`` for a wrong key of a mapping, is none."""
+    """The keys that lead to a fault; what stands in brackets, as ``[key]`` for a wrong key of a mapping, is none."""
     return tuple(as_written(part) for part in fault["loc"] if not str(part).startswith("["))
 
 
@@ -330,15 +331,33 @@ def _unknown_label(label: tuple[str, ...], faults: Sequence[Mapping[str, Any]], 
     return f"config: {'.'.join(label)} = {given}: {fault}"
 
 
-def _unknown_key(path: tuple[str, ...], value: Any, model: type[BaseModel]) -> str:
-    for part in path[:-1]:
-        nested = model.model_fields[part].annotation if part in model.model_fields else None
-        for kind in (nested, *get_args(nested)):  # get_args: a block that may be absent
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-    allowed = tuple(name for name in model.model_fields if name != "artefact")
+def _unknown_key(path: tuple[str, ...], value: Any, block: type[BaseModel]) -> str:
+    allowed = tuple(name for name in block.model_fields if name != "artefact")
     key, hint = ".".join(path), did_you_mean(path[-1], allowed)
     return f"config: {key} = {shown(value)}: unknown key, allowed: {', '.join(allowed)}{hint}"
+
+
+def _block_of(place: Sequence[Any], model: type[BaseModel]) -> type[BaseModel]:
+    """The block in which the last key of a place stands; of a block of several kinds the tag says which one it is."""
+    kinds: list[tuple[str, type[BaseModel]]] = []
+    for part in place[:-1]:
+        tagged = [kind for tag, kind in kinds if tag == part]
+        if part in model.model_fields:
+            kinds = list(_blocks(model.model_fields[part].annotation))
+            tagged = [kind for _, kind in kinds]
+        model = tagged[0] if tagged else model
+    return model
+
+
+def _blocks(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The blocks that an annotation allows, itself or inside, such as one that may be absent, each with its tag."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield tag, annotation
+        return
+    own = next((found.tag for found in getattr(annotation, "__metadata__", ()) if isinstance(found, Tag)), tag)
+    inside = (annotation.__origin__,) if hasattr(annotation, "__metadata__") else get_args(annotation)
+    for part in inside:
+        yield from _blocks(part, own)
 
 
 def shown(value: Any) -> str:

@@ -46,7 +46,7 @@ from featurespeed.training.setup import DTYPES, Data, input_shape, make_network,
 from featurespeed.training.spec import OptimizerSpec, TrainingSpec
 from featurespeed.training.weights import load_second_moments, load_weights
 
-#: Gradient of the loss of one image by the outputs, ``[E, B, classes]``: loss -> function of outputs and labels.
+#: Gradient of the loss of one image, or token, by its outputs: loss -> function of ``[E, B, ..., classes]`` and labels.
 RESIDUALS = {
     "cross_entropy": lambda outputs, y: outputs.softmax(-1) - functional.one_hot(y, outputs.shape[-1]),
     "mse": lambda outputs, y: outputs - functional.one_hot(y, outputs.shape[-1]),
@@ -65,11 +65,11 @@ def layer_rates(network: Network) -> list[float]:
     return [layer.rule.lr_scale for layer in network.weighted.values() if layer.weight.requires_grad]
 
 
-def gamma_squared(run: TrainingSpec, shape: tuple[int, int, int]) -> list[float]:
+def gamma_squared(run: TrainingSpec, shape: tuple[int, ...]) -> list[float]:
     """``gamma^2`` of every layer that learns, whatever the optimizer: the factors of SGD, in the form of the job.
 
     ``gamma_0^2 N`` in (Depth-)muP, ``gamma_0^2`` in NTP, 1 in SP; in the form ``rescaled`` over ``s^2``, by which the
-    Hessian has grown. ``shape`` is that of an image: channels, height, width.
+    Hessian has grown. ``shape`` is that of an image, channels, height, width, or the length of a sequence.
     """
     changes: dict[str, Any] = {"optimizer": OptimizerSpec()}
     if run.parameterization in SAME_GAMMA:
@@ -201,7 +201,8 @@ class Measurement:
             yield from self._track(point, quantity, block, layer=layer)
 
     def _kernel(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
-        operator = NeuralTangentKernel(point.objective, point.rates)
+        answers = point.batch[1][0].numel()  # an example has: one an image, one a token
+        operator = NeuralTangentKernel(point.objective, point.rates / answers)
         return self._track(point, quantity, operator, min(self.spec.eigenvalues, operator.size))
 
     def _preconditioned(self, point: Point, quantity: str) -> Iterator[tuple[int, Row]]:
@@ -223,7 +224,7 @@ class Measurement:
         with torch.no_grad():
             x, y = point.batch
             residuals = RESIDUALS[self.run.loss](point.network(x.unsqueeze(0)), y)
-            norms = residuals.double().square().sum(-1).mean(1).sqrt()
+            norms = residuals.double().square().sum(-1).flatten(1).mean(1).sqrt()  # over images, or all their tokens
         for member, value in zip(point.members, norms.tolist(), strict=True):
             yield member, {"quantity": quantity, "value": value, "estimator": "training"}
 

@@ -26,9 +26,11 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Half the squared distance to the one-hot label, mean over the batch; ``[E, B, classes], [E, B] -> [E]``."""
+    """Half the squared distance to the one-hot label, mean over the batch, and over tokens, too;
+    ``[E, B, ..., classes], [E, B, ...] -> [E]``.
+    """
     target = functional.one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
-    return 0.5 * (outputs - target).square().sum(-1).mean(1)
+    return 0.5 * (outputs - target).square().sum(-1).flatten(1).mean(1)
 
 
 LOSSES: dict[str, MemberLoss] = {"cross_entropy": cross_entropy, "mse": mean_squared_error}

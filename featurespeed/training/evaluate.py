@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,12 +19,12 @@ MOST_OUTPUTS = 2**27  # and at most so many numbers: those of a vocabulary are m
 def scores_on_test_set(
     final: list[tuple[list[int], Network]], test: tuple[Tensor, Tensor], loss: str
 ) -> dict[int, dict[str, float]]:
-    """Member -> ``test_loss`` (mean over the images) and ``test_accuracy`` (share of them).
+    """Member -> ``test_loss`` (mean over the examples) and ``test_accuracy`` (share of the images, or of the tokens).
 
     Args:
         final: members and network of every group.
         test: images ``[n, C, H, W]`` and labels ``[n]``; sequences of tokens ``[n, T]`` and answers ``[n, T]``, which
-            have a ``test_perplexity``, too, and whose share is of the tokens.
+            have a ``test_perplexity``, too, where it is a number.
         loss: name of the training loss.
     """
     scores: dict[int, dict[str, float]] = {}
@@ -39,7 +41,7 @@ def scores_on_test_set(
             mean, share = float(losses[index]) / len(test[1]), float(hits[index]) / test[1].numel()
             if torch.isfinite(losses[index]):
                 scores[member] = {"test_loss": mean, "test_accuracy": share}
-                if test[1].ndim > 1:
+                if test[1].ndim > 1 and math.isfinite(perplexity(mean)):
                     scores[member]["test_perplexity"] = perplexity(mean)
     return scores
 

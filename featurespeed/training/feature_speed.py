@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from featurespeed.models.layers import Weighted
@@ -11,8 +13,19 @@ from featurespeed.training.ensemble import LOSSES
 
 
 def cut_rates(network: Network) -> list[float]:
-    """Factor on the learning rate of each cut of the chain, frozen ones included: that of the layer's role."""
-    return [next(m.rule.lr_scale for m in module.modules() if isinstance(m, Weighted)) for module in network]
+    """Factor on the learning rate of each cut of the chain: that of the layers in it that learn, 0 if none does.
+
+    Raises:
+        ValueError: they have several; :mod:`featurespeed.training.curvature_spec` refuses to measure such networks.
+    """
+    return [_one_rate([m.rule.lr_scale for m in module.modules() if isinstance(m, Weighted)]) for module in network]
+
+
+def _one_rate(scales: list[float]) -> float:
+    rates = {scale for scale in scales if scale} or {0.0}
+    if not math.isclose(min(rates), max(rates), rel_tol=1e-12):
+        raise ValueError(f"layers between two cut nodes learn at the rates {sorted(rates)}; one is needed")
+    return min(rates)
 
 
 def feature_speed_of(network: Network, loss: str, batch: tuple[Tensor, Tensor], learning_rate: float) -> FeatureSpeed:

@@ -19,6 +19,12 @@ CPU_BATCHED_WORK = 2**23
 # 8 x 8 pixels: 9 MFLOP are 2.3 to 2.7 times as fast side by side at depth 3 and at depth 12, 21 MFLOP 1.5 times, five
 # networks of 23 to 75 MFLOP 0.6 to 0.9 times.
 CPU_GROUPED_WORK = 2.2e7
+# The same for transformers, in multiply-adds forward on the batch, of the layer that has most to do: all of its tokens
+# are one product. Training steps and products of the Hessian, five networks of four branches on one thread: 0.1 million
+# are 3.5 and 3.3 times as fast side by side, 0.5 million 2.3 and 2.5 times, 2 million 1.5 and 1.3 times (a ViT of 65
+# tokens: 1.3 and 0.7), 8 million 1.3 and 1.0 times, 33 million 1.1 and 1.0 times, or, where it is the readout of 2000
+# tokens, 0.9 and 0.7 times.
+CPU_TRANSFORMER_WORK = 2**22
 # On a GPU one grouped convolution for all networks beats one network after the other while these leave it idle. With
 # 128 images of CIFAR-10 five networks of width 64 (2 GFLOP) are measured 2.1 times as fast side by side, of width 128
 # (10) 1.1 times, of width 256 (39) 0.9 times, of width 512 (155) 0.8 times as fast on an H200.
@@ -51,14 +57,17 @@ def plan_groups(spec: TrainingSpec, device: torch.device, bytes_per_member: Call
     return list(chunks(members, size))
 
 
-def side_by_side(spec: TrainingSpec, images: int, device: torch.device, members: Sequence[int]) -> list[list[int]]:
-    """Members of a job in groups that are fast together on ``images`` at a time, whatever memory that takes."""
+def side_by_side(spec: TrainingSpec, examples: int, device: torch.device, members: Sequence[int]) -> list[list[int]]:
+    """Members of a job in groups that are fast together on ``examples`` at a time, whatever memory that takes."""
     cpu = device.type == "cpu"
     if not cpu and is_strided_chain(plan_network(spec.model, spec.width, spec.data.shape, classes=1)):
         together = True
     elif spec.model.convolutional:
-        largest = images * max(layer.forward for layer in layers_of_job(spec))
+        largest = examples * max(layer.forward for layer in layers_of_job(spec))
         together = largest <= (CPU_GROUPED_WORK if cpu else GPU_GROUPED_WORK)
+    elif spec.model.transformer is not None:
+        largest = examples * max(layer.multiply_adds for layer in layers_of_job(spec))
+        together = not cpu or largest <= CPU_TRANSFORMER_WORK
     else:
-        together = not cpu or spec.width**2 * images <= CPU_BATCHED_WORK
+        together = not cpu or spec.width**2 * examples <= CPU_BATCHED_WORK
     return [list(members)] if together else [[member] for member in members]

@@ -76,5 +76,5 @@ class Progress:
 
 
 def perplexity(loss: float) -> float:
-    """``exp`` of the mean cross-entropy of a token; infinite where that is no number any more."""
-    return math.exp(loss) if loss < LARGEST_EXPONENT else math.inf
+    """``exp`` of the mean cross-entropy of a token; infinite where it is too large for a number."""
+    return math.inf if loss > LARGEST_EXPONENT else math.exp(loss)

@@ -11,7 +11,7 @@ import pytest
 
 from featurespeed.data.content import DataError, DownloadError, content_sha256, records_digest
 from featurespeed.data.prepare import obtain, prepare, remove_downloads
-from featurespeed.data.registry import CIFAR10, FASHION_MNIST
+from featurespeed.data.registry import CIFAR10, FASHION_MNIST, PYDOC
 from featurespeed.data.store import ImageData, TextData, load_dataset
 from featurespeed.pipeline.stage import Task
 from tests.conftest import load_script
@@ -243,21 +243,24 @@ def test_digits_are_the_known_stratified_split(tmp_path):
     assert sorted(map(bytes, together)) == sorted(map(bytes, load_digits().data.astype(np.uint8)))
 
 
-def test_pydoc_is_the_manual_of_this_python_with_its_hash_recorded(tmp_path):
+def test_pydoc_is_the_manual_of_this_python_in_characters_with_its_hash_recorded(tmp_path):
     from pydoc_data.topics import topics
 
     data = load_dataset(prepare("pydoc", tmp_path))
     assert isinstance(data, TextData)
-    text = bytes(data.train) + bytes(data.test)
-    assert text.decode() == "".join(topics[name] for name in sorted(topics))
+    text = "".join(topics[name] for name in sorted(topics))
+    assert "".join(data.vocabulary[token] for token in (*data.train, *data.test)) == text
+    assert data.vocabulary == tuple(sorted(set(text))) and data.classes == len(set(text))
     assert abs(len(data.train) / len(text) - 0.9) < 1e-4
+    assert len(data.train) >= PYDOC.training_tokens
+    assert data.facts["vocabulary"] == data.classes and len(data.facts["vocabulary_sha256"]) == 64
     assert data.facts["digests"]["train"].startswith("sha256:")
     assert data.facts["source"].startswith("embedded: Python 3.")
 
 
 def test_an_unknown_name_is_named(tmp_path):
     assert message(prepare, "imagenet", tmp_path) == (
-        "data set 'imagenet': unknown, allowed: cifar10, mnist, fashion_mnist, digits, pydoc"
+        "data set 'imagenet': unknown, allowed: cifar10, mnist, fashion_mnist, digits, wikitext2, pydoc"
     )
 
 

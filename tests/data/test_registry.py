@@ -21,7 +21,7 @@ def assert_hash(text: str) -> None:
 
 
 def test_names_are_those_of_the_entries():
-    assert list(DATASETS) == ["cifar10", "mnist", "fashion_mnist", "digits", "pydoc"]
+    assert list(DATASETS) == ["cifar10", "mnist", "fashion_mnist", "digits", "wikitext2", "pydoc"]
     assert all(name == dataset.name for name, dataset in DATASETS.items())
 
 
@@ -35,6 +35,18 @@ def test_every_split_of_images_has_one_complete_version_and_well_formed_hashes(d
         assert_hash(version.digest)
     for digest in (dataset.members or {}).values():
         assert_hash(digest)
+
+
+@pytest.mark.parametrize("dataset", [d for d in ON_THE_NETWORK if d.kind == "text"], ids=lambda d: d.name)
+def test_every_split_of_a_text_has_one_complete_version_and_well_formed_hashes(dataset):
+    """A hash of sorted lines stands beside that of one order."""
+    for split in SPLITS:
+        known = dataset.versions_of(split)
+        assert [version.note for version in known].count(COMPLETE) == 1
+        assert len({version.count for version in known}) == 1
+        for version in known:
+            assert_hash(version.digest.removeprefix("sorted-lines-"))
+    assert dataset.unit == "word" and dataset.training_tokens > dataset.outputs == dataset.vocabulary > 0
 
 
 def test_a_cut_test_set_is_a_version_of_its_own_and_says_so():

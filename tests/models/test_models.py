@@ -162,7 +162,7 @@ def test_depth_mup_without_residual_branches_raises_with_the_remedy():
         (MLP | {"layers_per_block": 2}, "only residual networks"),
         (MLP | {"pool_every": 2}, "only a convnet is pooled by such a rule"),
         (MLP | {"readout": "pooled"}, "only a convnet pools"),
-        (MLP | {"kind": "vgg"}, "'two_layer_linear', 'mlp', 'convnet' or 'simple_convnet'"),
+        (MLP | {"kind": "vgg"}, "'two_layer_linear', 'mlp', 'convnet', 'simple_convnet', 'vit', 'gpt' or 'post_ln'"),
         (MLP | {"widht": 3}, "Extra inputs are not permitted"),
     ],
 )

@@ -75,7 +75,7 @@ def test_operations_and_weights_are_those_of_the_network_itself(name, parameteri
 
 def test_images_are_those_that_the_network_sees():
     layers = layers_of_job(training(data=DataSpec(name="cifar10", downscale=2)))
-    assert [layer.places for layer in layers] == [16**2, 8**2, 1]
+    assert [layer.multiply_adds // layer.weights for layer in layers] == [16**2, 8**2, 1]
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
