@@ -13,6 +13,7 @@ Inputs: ``data`` (npz), ``records`` (the job's table), ``weights`` (folder).
 """
 
 import json
+import math
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -75,7 +76,7 @@ def main(spec: SharpnessSpec, task: Task) -> pd.DataFrame:
         "optimizer": str(run.optimizer.name),
         "width": run.width,
         "depth": run.model.depth,
-        "input_dim": data.x_train[0].size,
+        "input_dim": math.prod(data.shape),
         "output_dim": data.classes,
         "n_inputs": spec.curvature.images,
     }

@@ -10,6 +10,7 @@ A job that was killed goes on from its last checkpoint, under ``checkpoints``, w
 Inputs: ``data`` (npz). Outputs: ``weights`` (folder) beside the table.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
         with acquire_device() as device:
             job = make_job(spec, data, device)
             training = train(spec, job, kept, task.params.get("kept_rates"))
-            scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
+            scores = scores_on_test_set(training.final, make_stream(data, spec, device), spec.loss)
         link_weights(kept.folder / "weights", weights)
     sizes = {
         "run_id": spec.run,
@@ -93,7 +94,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
         "optimizer": str(spec.optimizer.name),
         "width": spec.width,
         "depth": spec.model.depth,
-        "input_dim": data.x_train[0].size,
+        "input_dim": math.prod(data.shape),
         "output_dim": data.classes,
         "n_inputs": job.batch_size,
         "estimator": "training",

@@ -10,7 +10,8 @@ import torch
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
 from featurespeed.data.spec import DataSpec
-from featurespeed.data.store import ImageData
+from featurespeed.data.store import FileData, ImageData
+from featurespeed.data.streaming import FileStream, ImageFiles
 from featurespeed.data.subset import stratified_subset
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network, build_network
@@ -30,34 +31,63 @@ class BatchSettings(Protocol):
     seed: int
 
 
-def training_set(data: ImageData, spec: DataSpec, seed: int) -> torch.Tensor | slice:
+def training_set(data: ImageData | FileData, spec: DataSpec, seed: int) -> torch.Tensor | slice:
     """Which training images a spec uses: all, or a stratified subset that depends on the root seed only."""
     if spec.examples is None:
         return slice(None)
     return torch.from_numpy(stratified_subset(data.y_train, spec.examples, derive_seed(seed, "subset")))
 
 
-def image_shape(data: ImageData, spec: DataSpec) -> tuple[int, int, int]:
+def image_shape(data: ImageData | FileData, spec: DataSpec) -> tuple[int, int, int]:
     """Channels, height and width that the network sees."""
     channels, height, width = data.shape
     return channels, height // spec.downscale, width // spec.downscale
 
 
-def make_stream(data: ImageData, spec: BatchSettings, device: torch.device) -> BatchStream:
+def augmentation_of(spec: DataSpec) -> Augmentation:
+    """What a spec does to training images."""
+    side = spec.shape[1] if spec.resized_crop else 0
+    return Augmentation(spec.crop, spec.flip, spec.rotation, side)
+
+
+def make_stream(data: ImageData | FileData, spec: BatchSettings, device: torch.device) -> BatchStream | FileStream:
     """The batches of a job, for any seeds (see :meth:`BatchStream.for_seeds`)."""
     settings, chosen = spec.data, training_set(data, spec.data, spec.seed)
+    if isinstance(data, FileData):
+        return _file_stream(data, spec, chosen, device)
     return BatchStream(
         torch.from_numpy(data.x_train)[chosen],
         torch.from_numpy(data.y_train)[chosen],
         seeds=[spec.seed],
         batch_size=spec.batch_size,
         pixel_maximum=data.pixel_maximum,
-        augmentation=Augmentation(settings.crop, settings.flip, settings.rotation),
+        augmentation=augmentation_of(settings),
         test=(data.x_test, data.y_test),
         device=device,
         dtype=DTYPES[spec.dtype],
         downscale=settings.downscale,
         pixels=settings.pixels,
+    )
+
+
+def _file_stream(data: FileData, spec: BatchSettings, chosen: torch.Tensor | slice, device: torch.device) -> FileStream:
+    """The batches of a job whose images are read from their files."""
+    if not data.root.is_dir():
+        again = f"put it back, or remove resources/data/{data.name} and run the rule `data` again"
+        raise ValueError(f"{data.root}, the folder of the images, is not there: {again}")
+    rows = chosen if isinstance(chosen, slice) else chosen.numpy()
+    return FileStream(
+        ImageFiles(data.root, data.files_train, data.bytes_train, data.side).chosen(rows),
+        data.y_train[rows],
+        (data.sums_train[rows], data.squares_train[rows]),
+        data.shape,
+        seeds=[spec.seed],
+        batch_size=spec.batch_size,
+        augmentation=augmentation_of(spec.data),
+        test=(ImageFiles(data.root, data.files_test, data.bytes_test, data.side), data.y_test),
+        device=device,
+        dtype=DTYPES[spec.dtype],
+        pixels=spec.data.pixels,
     )
 
 
@@ -78,7 +108,7 @@ def make_network(spec: TrainingSpec, shape: tuple[int, int, int], classes: int, 
     )
 
 
-def make_job(spec: TrainingSpec, data: ImageData, device: torch.device) -> Job:
+def make_job(spec: TrainingSpec, data: ImageData | FileData, device: torch.device) -> Job:
     """The job of a spec on a data set.
 
     Raises:
@@ -93,7 +123,7 @@ def make_job(spec: TrainingSpec, data: ImageData, device: torch.device) -> Job:
     def network(members: int) -> Network:
         return make_network(spec, shape, data.classes, members).to(device=device, dtype=DTYPES[spec.dtype])
 
-    def batches(seeds: Sequence[int]) -> BatchStream:
+    def batches(seeds: Sequence[int]) -> BatchStream | FileStream:
         return stream.for_seeds(seeds)
 
     return Job(spec, network, batches, spec.batch_size or len(stream), device)

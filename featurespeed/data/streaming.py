@@ -1,0 +1,296 @@
+"""Batches of images that are read from their files while a network is trained.
+
+Order and augmentation are those of :class:`featurespeed.data.batches.BatchStream`: the same images give the same batches
+by either way. Worker processes read and decode ahead of the training; numbers go to the device as bytes, and everything
+else is done there.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from featurespeed.data.augment import Augmentation, AugmentationDraws, apply
+from featurespeed.data.batches import centre_and_unit, epoch_draws, epoch_order, fixed_draws
+from featurespeed.data.content import DataError
+from featurespeed.data.pictures import Damaged, decode_square, read_file
+from featurespeed.data.subset import stratified_subset
+from featurespeed.data.workers import WORKERS_VARIABLE, loader_workers
+
+CHUNK = 128  # images that a worker brings at a time: 25 MB of 256 x 256
+PREFETCH = 2  # chunks that each worker has ready
+WHITE = 255
+
+Chunk = tuple[torch.Tensor, torch.Tensor]  # images uint8 [n, 3, side, side] and their rows int64 [n] among the files
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Files of one split: paths below `root` as bytes [n], sizes in bytes [n], side of the decoded square.
+
+    A list of rows gives a :data:`Chunk`, or a line that says which file gives no image: a worker process cannot raise
+    an error without a page of text around it.
+    """
+
+    root: Path
+    names: np.ndarray
+    sizes: np.ndarray
+    side: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def chosen(self, rows: slice | np.ndarray) -> ImageFiles:
+        """Some of the files."""
+        return ImageFiles(self.root, self.names[rows], self.sizes[rows], self.side)
+
+    def __getitems__(self, rows: list[int]) -> Chunk | str:
+        images = torch.empty(len(rows), 3, self.side, self.side, dtype=torch.uint8)
+        for place, row in enumerate(rows):
+            path = self.root / os.fsdecode(self.names[row])
+            try:
+                data = read_file(path)
+                if len(data) != self.sizes[row]:
+                    raise Damaged(f"{len(data)} bytes, {self.sizes[row]} when the data were prepared")
+                images[place] = torch.from_numpy(decode_square(data, self.side))
+            except Damaged as error:
+                return f"{path}: {error}; put it back, or remove the prepared data and run the rule `data` again"
+        return images, torch.tensor(rows)
+
+
+class FileStream:
+    """Training batches of S streams, a probe batch and the test set, as :class:`BatchStream` has them.
+
+    Args:
+        files: of the training images.
+        labels: [n], classes.
+        moments: sums and sums of squares of the pixels that a network sees, by image and channel, [n, 3] each.
+        shape: channels, height and width that the network sees: the centre of the decoded squares, unless a resized
+            crop takes its own part of the whole square.
+        seeds: one a stream. A stream depends on its own seed only.
+        batch_size: images a batch.
+        augmentation: what is done to the training batches.
+        test: files and labels of the test set.
+        device, dtype: of the batches.
+        pixels: `standardised`, `centred`, `symmetric` or `imagenet`.
+        workers: processes that read files; None asks :func:`featurespeed.data.workers.loader_workers`.
+
+    Raises ValueError, one line, for a batch larger than the data, and DataError for a file that gives no image.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        labels: np.ndarray,
+        moments: tuple[np.ndarray, np.ndarray],
+        shape: tuple[int, int, int],
+        *,
+        seeds: Sequence[int],
+        batch_size: int,
+        augmentation: Augmentation | None = None,
+        test: tuple[ImageFiles, np.ndarray] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        pixels: str = "standardised",
+        workers: int | None = None,
+    ) -> None:
+        self.seeds, self.batch_size, self.shape = tuple(seeds), batch_size, shape
+        self.device, self.dtype = torch.device(device), dtype
+        self.augmentation = augmentation or Augmentation()
+        self.workers = loader_workers() if workers is None else workers
+        self._files, self._test = files, test
+        self._labels = torch.as_tensor(np.asarray(labels).astype(np.int64))
+        self._check()
+        self.mean, self.std = moments_of(*moments, pixels=shape[1] * shape[2])
+        self.mean, unit = centre_and_unit(pixels, self.mean, self.std)
+        self._scale = (1 / (WHITE * unit)).to(self.device, dtype)
+        self._shift = (-self.mean / unit).to(self.device, dtype)
+        self._forget()
+
+    def __len__(self) -> int:
+        """Number of training images n."""
+        return len(self._files)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch; the last, incomplete one is dropped."""
+        return len(self) // self.batch_size
+
+    def for_seeds(self, seeds: Sequence[int]) -> FileStream:
+        """Other streams of the same images, with workers of their own."""
+        other = copy.copy(self)
+        other.seeds = tuple(seeds)
+        other._check()
+        other._forget()
+        return other
+
+    def close(self) -> None:
+        """End the workers; so does dropping the stream. A later batch starts others."""
+        self._forget()
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [S, B, C, H, W] and classes int64 [S, B] of a step, counted from 0.
+
+        Steps in a row are read ahead; any other step makes the workers start anew from there.
+        """
+        if step < 0:
+            raise ValueError(f"step = {step}: must be 0 or more")
+        if self._last is not None and self._last[0] == step:
+            return self._last[1]
+        if self._ahead is None or step != self._next:
+            self._ahead = None  # ends the old workers before there are new ones
+            self._ahead = read_ahead(self._files, self._rows_from(step), self.workers, self.device)
+        streams, pieces = len(self.seeds), []
+        while sum(len(rows) for _, rows in pieces) < streams * self.batch_size:
+            pieces.append(self._piece(self._ahead))
+        self._next = step + 1
+        rows = torch.cat([rows for _, rows in pieces])
+        images = torch.cat([images.to(self.device, non_blocking=True) for images, _ in pieces])
+        images = self._standardized(self._seen(images, self._draws_of(step)))
+        labels = self._labels[rows].to(self.device).reshape(streams, self.batch_size)
+        self._last = step, (images.reshape(streams, self.batch_size, *self.shape), labels)
+        return self._last[1]
+
+    def fixed_batch(self, count: int, seed: int, augmented: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """A probe batch: stratified choice of training images [count, C, H, W] and classes [count].
+
+        `augmented`: each image as one draw of the training augmentation has it, the same one at every call.
+        """
+        rows = stratified_subset(self._labels.numpy(), count, seed)
+        draws = fixed_draws(self.augmentation, count, seed, self._size) if augmented else None
+        images = torch.cat([images.to(self.device) for images in self._all(self._files, rows, CHUNK)])
+        images = self._seen(images, draws.to(self.device) if draws else None)
+        return self._standardized(images), self._labels[torch.from_numpy(rows)].to(self.device)
+
+    def test_batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The test set in order, so many images [b, C, H, W] and classes int64 [b] at a time."""
+        if self._test is None:
+            raise ValueError("no test set: this stream was built without `test`")
+        files, labels = self._test
+        classes, start = torch.as_tensor(np.asarray(labels).astype(np.int64)), 0
+        for images in self._all(files, np.arange(len(files)), size):
+            part = classes[start : start + len(images)].to(self.device)
+            yield self._standardized(self._seen(images.to(self.device, non_blocking=True), None)), part
+            start += len(images)
+
+    def test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The whole test set at once, in the memory of the device: 30 GB of ImageNet. See :meth:`test_batches`."""
+        images, labels = zip(*self.test_batches(CHUNK), strict=True)
+        return torch.cat(images), torch.cat(labels)
+
+    # --- order --------------------------------------------------------------------------------------------------------
+
+    def _rows_from(self, step: int) -> Iterator[list[int]]:
+        """Rows of the files from a step on, for ever, in pieces that lie within one step."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        used = self.steps_per_epoch * self.batch_size
+        while True:
+            order = epoch_order(self.seeds, epoch, len(self), used)
+            for start in range(position * self.batch_size, used, self.batch_size):
+                rows = order[:, start : start + self.batch_size].reshape(-1)
+                yield from (part.tolist() for part in rows.split(CHUNK))
+            epoch, position = epoch + 1, 0
+
+    def _draws_of(self, step: int) -> AugmentationDraws | None:
+        """What is done to the images of a step; drawn for a whole epoch, as in the stream from memory."""
+        if not self.augmentation.active:
+            return None
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            used = self.steps_per_epoch * self.batch_size
+            self._draws, self._epoch = epoch_draws(self.augmentation, self.seeds, epoch, used, self._size), epoch
+        rows = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        return self._draws[:, rows].flatten().to(self.device)
+
+    def _forget(self) -> None:
+        self._ahead: Iterator[Chunk | str] | None = None
+        self._next = 0
+        self._last: tuple[int, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._epoch: int | None = None
+        self._draws: AugmentationDraws
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width of what is augmented."""
+        return (self._files.side, self._files.side) if self.augmentation.resized_crop else self.shape[1:]
+
+    def _all(self, files: ImageFiles, rows: np.ndarray, size: int) -> Iterator[torch.Tensor]:
+        """Decoded squares of these rows, `size` at a time; by workers where there are many."""
+        parts = [part.tolist() for part in torch.from_numpy(rows).split(size)]
+        ahead = read_ahead(files, parts, min(self.workers, len(parts) - 1), self.device)
+        for _ in parts:
+            yield self._piece(ahead)[0]
+
+    def _piece(self, ahead: Iterator[Chunk | str]) -> Chunk:
+        try:
+            piece = next(ahead)
+        except RuntimeError as error:  # a worker was killed; PyTorch's text tells of its signal
+            self._forget()
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"{self._files.root}: {reason}; set {WORKERS_VARIABLE} below {self.workers}") from None
+        if isinstance(piece, str):
+            self._forget()
+            raise DataError(piece)
+        return piece
+
+    def _seen(self, images: torch.Tensor, draws: AugmentationDraws | None) -> torch.Tensor:
+        """What a network sees of decoded squares: augmented, or their centre."""
+        if draws is None or draws.boxes is None:
+            top, left = ((self._files.side - size) // 2 for size in self.shape[1:])
+            images = images[..., top : top + self.shape[1], left : left + self.shape[2]]
+        return images if draws is None else apply(images, draws)
+
+    def _standardized(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self._shift, images.to(self.dtype), self._scale)
+
+    def _check(self) -> None:
+        if not self.seeds:
+            raise ValueError("seeds = []: at least one stream")
+        if not len(self) or len(self._labels) != len(self):
+            raise ValueError(f"{len(self)} images and {len(self._labels)} labels: must be equal and above 0")
+        if self.batch_size is None:
+            raise ValueError("batch_size = None: images that are read from files have no full batch")
+        if not 1 <= self.batch_size <= len(self):
+            raise ValueError(f"batch_size = {self.batch_size}: must be 1 to {len(self)}, the number of training images")
+
+
+def read_ahead(
+    files: ImageFiles, rows: Iterable[list[int]], workers: int, device: torch.device
+) -> Iterator[Chunk | str]:
+    """Each list of rows as a chunk, in order, read by `workers` processes; 0 reads when asked."""
+    workers = max(workers, 0)
+    loader = DataLoader(
+        files,
+        batch_sampler=rows,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
+    )
+    return iter(loader)
+
+
+def _as_it_is(chunk: Chunk | str) -> Chunk | str:
+    return chunk
+
+
+def moments_of(sums: np.ndarray, squares: np.ndarray, pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel, float64 [C, 1, 1], of pixels between 0 and 1; sums are exact.
+
+    `sums`, `squares`: of the pixels of each image and of their squares, [n, C]; `pixels`: how many an image has.
+    """
+    first, second = (values.astype(np.int64).sum(0) / (len(values) * pixels) for values in (sums, squares))
+    variance = torch.from_numpy(second - first * first)
+    if not bool((variance > 0).all()):
+        raise ValueError("a channel of the training images is constant: it cannot be standardised")
+    mean, std = torch.from_numpy(first), variance.sqrt()
+    return tuple((moment / WHITE).reshape(-1, 1, 1) for moment in (mean, std))
