@@ -1,7 +1,7 @@
 """Sets whose images are files in class folders: what a folder of the user holds of them, verified.
 
-A set of the kind `files` becomes an index of its files, which stay where they are. A set of the kind `images` is a small
-choice of such files, named by its classes and numbers of images; it becomes arrays like any other set of images.
+A set of the kind `files` becomes an index of its files, which stay where they are. A set of the kind `images` is a
+small choice of such files, named by its classes and numbers of images; it becomes arrays like any other set of images.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import numpy as np
 from featurespeed.data.registry import SPLITS, Dataset, Version
 from featurespeed.errors import UserError
 
-#: Decoded arrays by name: x_train, y_train, x_test, y_test of images; train, test of a text, all uint8; or the arrays of
-#: an index of files.
+#: Decoded arrays by name: x_train, y_train, x_test, y_test of images; train, test of a text, all uint8; or the arrays
+#: of an index of files.
 Arrays = Mapping[str, np.ndarray]
 
 _ROWS = 4096  # images hashed at a time

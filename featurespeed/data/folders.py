@@ -1,7 +1,7 @@
 """Which image files a folder holds, class by class, and which classes they are of. Nothing is opened but annotations.
 
-Two layouts are known for each part of a set. Training: ``train/<class>/*.JPEG``, or with a folder ``images`` between, as
-Tiny-ImageNet is published. Validation: ``val/<class>/*.JPEG`` likewise, or ``val/images/*.JPEG`` with the classes in
+Two layouts are known for each part of a set. Training: ``train/<class>/*.JPEG``, or with a folder ``images`` between,
+as Tiny-ImageNet is published. Validation: ``val/<class>/*.JPEG`` likewise, or ``val/images/*.JPEG`` with the classes in
 ``val/val_annotations.txt``. Names may end in .jpeg, .jpg or .png, in any case; hidden and other files are passed over.
 """
 

@@ -1,4 +1,5 @@
-"""The index of a set of class folders: every file opened once, its class, size and moments noted, damaged ones left out.
+"""The index of a set of class folders: every file opened once, its class, size and moments noted, damaged ones left
+out.
 
     files_train bytes [n]       path below the folder of the set, as the system writes it
     y_train uint16 [n]          class, by its place among the sorted names of the class folders
@@ -146,10 +147,7 @@ def _open_all(dataset: Dataset, root: Path, split: str, paths: list[str]) -> Ite
     """Every file in order, opened in as many processes as FEATURESPEED_LOADER_WORKERS says."""
     parts = (tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK))
     jobs = [Job(str(root), part, dataset.decoded_side, dataset.shape[1]) for part in parts]
-    try:
-        workers = min(loader_workers(), len(jobs))
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    workers = min(loader_workers(), len(jobs))
     if workers < 2:
         yield from _with_log(dataset, split, map(open_files, jobs), len(paths))
         return

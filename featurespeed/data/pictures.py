@@ -1,8 +1,8 @@
 """From one JPEG or PNG file to a square of pixels, or the reason why not. Nothing but these two formats is opened.
 
-Grey, palette and CMYK images become RGB, transparency is dropped, 16 bits become 8. A rotation noted in a file (EXIF) is
-left alone, as most loaders of these sets leave it. The central square is scaled so that it fits; a JPEG file that is more
-than twice as large is scaled down by 2, 4 or 8 while it is decoded, which saves most of the time.
+Grey, palette and CMYK images become RGB, transparency is dropped, 16 bits become 8. A rotation noted in a file (EXIF)
+is left alone, as most loaders of these sets leave it. The central square is scaled so that it fits; a JPEG file that is
+more than twice as large is scaled down by 2, 4 or 8 while it is decoded, which saves most of the time.
 """
 
 from __future__ import annotations

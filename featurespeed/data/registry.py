@@ -2,8 +2,9 @@
 
 Hashes are of decoded content, so one data set has one digest whatever file it came in. The digest of a split of images
 runs over ``label byte + pixel bytes`` of every image in order (channels first): the layout of CIFAR-10's binary files,
-whose SHA-1s are published. Where a set's images are JPEG files, it runs over ``label byte + bytes of the file``: decoders
-differ in the last bit. A text's digest runs over its bytes. The algorithm is part of the string: ``sha256:...``.
+whose SHA-1s are published. Where a set's images are JPEG files, it runs over ``label byte + bytes of the file``, since
+decoders differ in the last bit. A text's digest runs over its bytes. The algorithm is part of the string:
+``sha256:...``.
 """
 
 from __future__ import annotations

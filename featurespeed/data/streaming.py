@@ -1,8 +1,8 @@
 """Batches of images that are read from their files while a network is trained.
 
-Order and augmentation are those of :class:`featurespeed.data.batches.BatchStream`: the same images give the same batches
-by either way. Worker processes read and decode ahead of the training; numbers go to the device as bytes, and everything
-else is done there.
+Order and augmentation are those of :class:`featurespeed.data.batches.BatchStream`: the same images give the same
+batches by either way. Worker processes read and decode ahead of the training; pixels go to the device as bytes, and
+all else is done there.
 """
 
 from __future__ import annotations
@@ -147,12 +147,9 @@ class FileStream:
         if self._ahead is None or step != self._next:
             self._ahead = None  # ends the old workers before there are new ones
             self._ahead = read_ahead(self._files, self._rows_from(step), self.workers, self.device)
-        streams, pieces = len(self.seeds), []
-        while sum(len(rows) for _, rows in pieces) < streams * self.batch_size:
-            pieces.append(self._piece(self._ahead))
+        streams = len(self.seeds)
+        images, rows = self._gather(self._ahead, streams * self.batch_size)
         self._next = step + 1
-        rows = torch.cat([rows for _, rows in pieces])
-        images = torch.cat([images.to(self.device, non_blocking=True) for images, _ in pieces])
         images = self._standardized(self._seen(images, self._draws_of(step)))
         labels = self._labels[rows].to(self.device).reshape(streams, self.batch_size)
         self._last = step, (images.reshape(streams, self.batch_size, *self.shape), labels)
@@ -165,7 +162,7 @@ class FileStream:
         """
         rows = stratified_subset(self._labels.numpy(), count, seed)
         draws = fixed_draws(self.augmentation, count, seed, self._size) if augmented else None
-        images = torch.cat([images.to(self.device) for images in self._all(self._files, rows, CHUNK)])
+        images = next(self._in_order(self._files, rows, count))
         images = self._seen(images, draws.to(self.device) if draws else None)
         return self._standardized(images), self._labels[torch.from_numpy(rows)].to(self.device)
 
@@ -175,9 +172,9 @@ class FileStream:
             raise ValueError("no test set: this stream was built without `test`")
         files, labels = self._test
         classes, start = torch.as_tensor(np.asarray(labels).astype(np.int64)), 0
-        for images in self._all(files, np.arange(len(files)), size):
+        for images in self._in_order(files, np.arange(len(files)), size):
             part = classes[start : start + len(images)].to(self.device)
-            yield self._standardized(self._seen(images.to(self.device, non_blocking=True), None)), part
+            yield self._standardized(self._seen(images, None)), part
             start += len(images)
 
     def test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -223,12 +220,23 @@ class FileStream:
         """Height and width of what is augmented."""
         return (self._files.side, self._files.side) if self.augmentation.resized_crop else self.shape[1:]
 
-    def _all(self, files: ImageFiles, rows: np.ndarray, size: int) -> Iterator[torch.Tensor]:
-        """Decoded squares of these rows, `size` at a time; by workers where there are many."""
-        parts = [part.tolist() for part in torch.from_numpy(rows).split(size)]
-        ahead = read_ahead(files, parts, min(self.workers, len(parts) - 1), self.device)
-        for _ in parts:
-            yield self._piece(ahead)[0]
+    def _in_order(self, files: ImageFiles, rows: np.ndarray, size: int) -> Iterator[torch.Tensor]:
+        """Decoded squares of these rows on the device, `size` at a time; by workers where there are many."""
+        parts = torch.from_numpy(rows).split(size)
+        chunks = [chunk.tolist() for part in parts for chunk in part.split(CHUNK)]
+        ahead = read_ahead(files, chunks, min(self.workers, len(chunks) - 1), self.device)
+        for part in parts:
+            yield self._gather(ahead, len(part))[0]
+
+    def _gather(self, ahead: Iterator[Chunk | str], count: int) -> Chunk:
+        """The next `count` images, on the device, and their rows."""
+        images, rows, left = [], [], count
+        while left:
+            some, theirs = self._piece(ahead)
+            images.append(some.to(self.device, non_blocking=True))
+            rows.append(theirs)
+            left -= len(theirs)
+        return torch.cat(images), torch.cat(rows)
 
     def _piece(self, ahead: Iterator[Chunk | str]) -> Chunk:
         try:
@@ -275,6 +283,7 @@ def read_ahead(
         prefetch_factor=PREFETCH if workers else None,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else every loader would draw a seed for its workers from the global one
     )
     return iter(loader)
 
