@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +136,9 @@ class FileStream:
 
     def close(self) -> None:
         """End the workers; so does dropping the stream. A later batch starts others."""
-        self._forget()
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = self._next = self._last = None
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [S, B, C, H, W] and classes int64 [S, B] of a step, counted from 0.
@@ -144,11 +149,12 @@ class FileStream:
             raise ValueError(f"step = {step}: must be 0 or more")
         if self._last is not None and self._last[0] == step:
             return self._last[1]
-        if self._ahead is None or step != self._next:
-            self._ahead = None  # ends the old workers before there are new ones
-            self._ahead = read_ahead(self._files, self._rows_from(step), self.workers, self.device)
-        streams = len(self.seeds)
-        images, rows = self._gather(self._ahead, streams * self.batch_size)
+        if step != self._next:
+            self.close()  # the old workers end before there are new ones
+            rows = rows_from(step, self.seeds, len(self), self.batch_size)
+            self._ahead = Reader(self._files, rows, self.workers, self.device)
+        streams, self._next = len(self.seeds), None  # until this step has been read
+        images, rows = self._ahead.gather(streams * self.batch_size)
         self._next = step + 1
         images = self._standardized(self._seen(images, self._draws_of(step)))
         labels = self._labels[rows].to(self.device).reshape(streams, self.batch_size)
@@ -184,17 +190,6 @@ class FileStream:
 
     # --- order --------------------------------------------------------------------------------------------------------
 
-    def _rows_from(self, step: int) -> Iterator[list[int]]:
-        """Rows of the files from a step on, for ever, in pieces that lie within one step."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        used = self.steps_per_epoch * self.batch_size
-        while True:
-            order = epoch_order(self.seeds, epoch, len(self), used)
-            for start in range(position * self.batch_size, used, self.batch_size):
-                rows = order[:, start : start + self.batch_size].reshape(-1)
-                yield from (part.tolist() for part in rows.split(CHUNK))
-            epoch, position = epoch + 1, 0
-
     def _draws_of(self, step: int) -> AugmentationDraws | None:
         """What is done to the images of a step; drawn for a whole epoch, as in the stream from memory."""
         if not self.augmentation.active:
@@ -207,8 +202,9 @@ class FileStream:
         return self._draws[:, rows].flatten().to(self.device)
 
     def _forget(self) -> None:
-        self._ahead: Iterator[Chunk | str] | None = None
-        self._next = 0
+        """Nothing has been read."""
+        self._ahead: Reader | None = None
+        self._next: int | None = None
         self._last: tuple[int, tuple[torch.Tensor, torch.Tensor]] | None = None
         self._epoch: int | None = None
         self._draws: AugmentationDraws
@@ -224,31 +220,9 @@ class FileStream:
         """Decoded squares of these rows on the device, `size` at a time; by workers where there are many."""
         parts = torch.from_numpy(rows).split(size)
         chunks = [chunk.tolist() for part in parts for chunk in part.split(CHUNK)]
-        ahead = read_ahead(files, chunks, min(self.workers, len(chunks) - 1), self.device)
+        reader = Reader(files, chunks, min(self.workers, len(chunks) - 1), self.device)
         for part in parts:
-            yield self._gather(ahead, len(part))[0]
-
-    def _gather(self, ahead: Iterator[Chunk | str], count: int) -> Chunk:
-        """The next `count` images, on the device, and their rows."""
-        images, rows, left = [], [], count
-        while left:
-            some, theirs = self._piece(ahead)
-            images.append(some.to(self.device, non_blocking=True))
-            rows.append(theirs)
-            left -= len(theirs)
-        return torch.cat(images), torch.cat(rows)
-
-    def _piece(self, ahead: Iterator[Chunk | str]) -> Chunk:
-        try:
-            piece = next(ahead)
-        except RuntimeError as error:  # a worker was killed; PyTorch's text tells of its signal
-            self._forget()
-            reason = str(error).partition("\n")[0]
-            raise DataError(f"{self._files.root}: {reason}; set {WORKERS_VARIABLE} below {self.workers}") from None
-        if isinstance(piece, str):
-            self._forget()
-            raise DataError(piece)
-        return piece
+            yield reader.gather(len(part))[0]
 
     def _seen(self, images: torch.Tensor, draws: AugmentationDraws | None) -> torch.Tensor:
         """What a network sees of decoded squares: augmented, or their centre."""
@@ -271,21 +245,84 @@ class FileStream:
             raise ValueError(f"batch_size = {self.batch_size}: must be 1 to {len(self)}, the number of training images")
 
 
-def read_ahead(
-    files: ImageFiles, rows: Iterable[list[int]], workers: int, device: torch.device
-) -> Iterator[Chunk | str]:
-    """Each list of rows as a chunk, in order, read by `workers` processes; 0 reads when asked."""
-    workers = max(workers, 0)
-    loader = DataLoader(
-        files,
-        batch_sampler=rows,
-        num_workers=workers,
-        prefetch_factor=PREFETCH if workers else None,
-        collate_fn=_as_it_is,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # else every loader would draw a seed for its workers from the global one
-    )
-    return iter(loader)
+def rows_from(step: int, seeds: Sequence[int], count: int, batch_size: int) -> Iterator[list[int]]:
+    """Rows of `count` files that the streams see from a step on, for ever, in pieces that lie within one step."""
+    steps = count // batch_size
+    epoch, position = divmod(step, steps)
+    while True:
+        order = epoch_order(seeds, epoch, count, steps * batch_size)
+        for start in range(position * batch_size, steps * batch_size, batch_size):
+            rows = order[:, start : start + batch_size].reshape(-1)
+            yield from (part.tolist() for part in rows.split(CHUNK))
+        epoch, position = epoch + 1, 0
+
+
+class Reader:
+    """Chunks of files in order, read ahead by `workers` processes; 0 reads when asked.
+
+    Args:
+        rows: what each chunk holds.
+        device: where the images go.
+    """
+
+    def __init__(self, files: ImageFiles, rows: Iterable[list[int]], workers: int, device: torch.device) -> None:
+        self._root, self._workers, self._device = files.root, max(workers, 0), device
+        loader = DataLoader(
+            files,
+            batch_sampler=rows,
+            num_workers=self._workers,
+            prefetch_factor=PREFETCH if self._workers else None,
+            collate_fn=_as_it_is,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else every loader would draw a seed for its workers from the global one
+        )
+        with _own_signals():
+            self._chunks: Iterator[Chunk | str] | None = iter(loader)
+
+    def close(self) -> None:
+        """End the workers, also while an error still holds what was read last."""
+        self._chunks = None
+
+    def gather(self, count: int) -> Chunk:
+        """The next `count` images, which are whole chunks, on the device; and their rows, on the CPU."""
+        images, rows, left = [], [], count
+        while left:
+            some, theirs = self._next()
+            images.append(some.to(self._device, non_blocking=True))
+            rows.append(theirs)
+            left -= len(theirs)
+        return torch.cat(images), torch.cat(rows)
+
+    def _next(self) -> Chunk:
+        try:
+            chunk = next(self._chunks)
+        except (RuntimeError, OSError, EOFError) as error:  # of PyTorch, or of the pipe to a worker that was killed
+            self.close()
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise DataError(
+                f"{self._root}: a process that reads images has ended, perhaps for want of memory or of shared memory "
+                f"({reason}); set {WORKERS_VARIABLE} below {self._workers}"
+            ) from None
+        if isinstance(chunk, str):
+            self.close()
+            raise DataError(chunk)
+        return chunk
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Without PyTorch's handler for ended children, which raises its error anywhere in the main thread.
+
+    The loader finds a worker that was killed by itself, within five seconds of waiting for it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def _as_it_is(chunk: Chunk | str) -> Chunk | str:
