@@ -9,9 +9,10 @@ import torch
 
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
+from featurespeed.data.reader import ImageFiles
 from featurespeed.data.spec import DataSpec
 from featurespeed.data.store import FileData, ImageData
-from featurespeed.data.streaming import FileStream, ImageFiles
+from featurespeed.data.streaming import FileStream
 from featurespeed.data.subset import stratified_subset
 from featurespeed.errors import UserError
 from featurespeed.models.networks import Network, build_network

@@ -14,14 +14,15 @@ import pytest
 import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from featurespeed.data import streaming
+from featurespeed.data import reader, streaming
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import IMAGENET_MEAN, IMAGENET_STD, BatchStream
 from featurespeed.data.content import DataError
 from featurespeed.data.prepare import obtain
+from featurespeed.data.reader import ImageFiles
 from featurespeed.data.spec import DataSpec
 from featurespeed.data.store import FileData
-from featurespeed.data.streaming import FileStream, ImageFiles
+from featurespeed.data.streaming import FileStream
 from featurespeed.errors import UserError
 from featurespeed.training.evaluate import scores_on_test_set
 from featurespeed.training.setup import make_job, make_stream
@@ -184,7 +185,7 @@ def test_an_epoch_shows_every_image_once(data):
 def test_the_same_step_is_not_read_twice(data, monkeypatch):
     one = stream(data)
     first = one.batch(2)
-    monkeypatch.setattr(streaming, "read_file", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(reader, "read_file", lambda path: pytest.fail("read again"))
     assert one.batch(2)[0] is first[0]
 
 
