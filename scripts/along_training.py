@@ -6,6 +6,7 @@ pass, the loss decay, and the relative error of the formula that relates them; o
 precision, on a fixed batch.
 """
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -72,7 +73,7 @@ def main(spec: AlongTrainingSpec, task: Task) -> pd.DataFrame:
             "optimizer": str(run.optimizer.name),
             "width": run.width,
             "depth": run.model.depth,
-            "input_dim": data.x_train[0].size,
+            "input_dim": math.prod(data.shape),
             "output_dim": data.classes,
             "n_inputs": spec.images,
             "estimator": "jvp",

@@ -10,6 +10,7 @@
 - ``forms of different seeds``: the same between the first form of one seed and the second form of the next.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -43,7 +44,7 @@ def form_rows(specs: dict[Form, TrainingSpec], variant: str, data: ImageData, de
                 "learning_rate": rate,
                 "width": spec.width,
                 "depth": spec.model.depth,
-                "input_dim": data.x_train[0].size,
+                "input_dim": math.prod(data.shape),
                 "output_dim": data.classes,
                 "n_inputs": spec.batch_size,
                 "step": spec.steps,

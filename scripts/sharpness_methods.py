@@ -12,6 +12,7 @@ the number of the start.
 Inputs: ``data`` (npz), ``records`` (tables of the training jobs), ``weights`` (their folders).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,7 @@ def run_rows(spec: SharpnessMethodsSpec, label: str, data: ImageData, records: p
         "learning_rate": run.learning_rates[0],
         "width": run.width,
         "depth": run.model.depth,
-        "input_dim": data.x_train[0].size,
+        "input_dim": math.prod(data.shape),
         "output_dim": data.classes,
         "n_inputs": spec.images,
     }

@@ -83,7 +83,7 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
         with acquire_device() as device:
             job = make_job(spec, data, device)
             training = train(spec, job, kept, task.params.get("kept_rates"))
-            scores = scores_on_test_set(training.final, make_stream(data, spec, device).test_set(), spec.loss)
+            scores = scores_on_test_set(training.final, make_stream(data, spec, device), spec.loss)
         link_weights(kept.folder / "weights", weights)
     sizes = {
         "run_id": spec.run,

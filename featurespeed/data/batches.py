@@ -8,7 +8,7 @@ are named by seed and epoch, and go to the device once an epoch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from featurespeed.data.subset import stratified_subset
 from featurespeed.randomness import generator
 
 _ROWS = 4096  # images whose moments are summed at a time
+
+# Of red, green and blue, pixels between 0 and 1, as most networks for ImageNet are given them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Images = torch.Tensor | np.ndarray
 
@@ -39,7 +42,8 @@ class BatchStream:
         device, dtype: of the batches.
         downscale: squares of so many pixels a side are averaged, once, before anything else.
         pixels: `standardised`; `centred`, without the division by the standard deviation; `mean_image_removed`, centred
-            by the mean over the images pixel by pixel; or `symmetric`, from -1 (black) to 1 (white).
+            by the mean over the images pixel by pixel; `symmetric`, from -1 (black) to 1 (white); or `imagenet`,
+            standardised by the mean and standard deviation that are usual for ImageNet.
 
     Raises ValueError, one line, for a batch larger than the data and for sizes that do not fit.
     """
@@ -71,9 +75,7 @@ class BatchStream:
         self.mean, self.std = _moments(self._images, self._white)
         if pixels == "mean_image_removed":
             self.mean = (self._images.sum(0, dtype=torch.int64).cpu().to(torch.float64) / len(self)) / self._white
-        divisor = self.std if pixels == "standardised" else torch.ones_like(self.std)
-        if pixels == "symmetric":
-            self.mean = divisor = torch.full_like(self.std, 0.5)
+        self.mean, divisor = centre_and_unit(pixels, self.mean, self.std)
         self._scale = (1 / (self._white * divisor)).to(self.device, dtype)
         self._shift = (-self.mean / divisor).to(self.device, dtype)
         self._epoch: int | None = None
@@ -129,8 +131,7 @@ class BatchStream:
         chosen = torch.from_numpy(stratified_subset(self._labels.cpu().numpy(), count, seed)).to(self.device)
         images = self._images[chosen]
         if augmented:
-            draws = draw_augmentation(self.augmentation, count, generator(seed, "augmentation", "fixed batch"))
-            images = apply(images, draws.to(self.device))
+            images = apply(images, fixed_draws(self.augmentation, count, seed, self.shape[1:]).to(self.device))
         return self._standardized(images), self._labels[chosen]
 
     def test_set(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,6 +142,11 @@ class BatchStream:
         images = _block_sums(images, self._downscale).to(self.device)
         return self._standardized(images), labels.to(self.device, torch.int64)
 
+    def test_batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The test set in order, so many images at a time."""
+        x, y = self.test_set()
+        yield from zip(x.split(size), y.split(size), strict=True)
+
     def _standardized(self, images: torch.Tensor) -> torch.Tensor:
         return torch.addcmul(self._shift, images.to(self.dtype), self._scale)
 
@@ -149,14 +155,9 @@ class BatchStream:
         if epoch == self._epoch:
             return
         used = self.steps_per_epoch * self.batch_size
-        orders = [torch.randperm(len(self), generator=generator(seed, "batches", epoch))[:used] for seed in self.seeds]
-        self._order = torch.stack(orders).to(self.device)
+        self._order = epoch_order(self.seeds, epoch, len(self), used).to(self.device)
         if self.augmentation.active:
-            draws = [
-                draw_augmentation(self.augmentation, used, generator(seed, "augmentation", epoch))
-                for seed in self.seeds
-            ]
-            self._draws = stack(draws).to(self.device)
+            self._draws = epoch_draws(self.augmentation, self.seeds, epoch, used, self.shape[1:]).to(self.device)
         self._epoch = epoch
 
     def _check(self, batch_size: int | None) -> None:
@@ -168,6 +169,40 @@ class BatchStream:
             raise ValueError(f"batch_size = None: the full batch takes no augmentation, found {self.augmentation}")
         if batch_size is not None and not 1 <= batch_size <= len(self):
             raise ValueError(f"batch_size = {batch_size}: must be 1 to {len(self)}, the number of training images")
+
+
+def epoch_order(seeds: Sequence[int], epoch: int, count: int, used: int) -> torch.Tensor:
+    """Which of `count` images the streams see in an epoch, one after the other: int64 [S, used], on the CPU."""
+    return torch.stack([torch.randperm(count, generator=generator(seed, "batches", epoch))[:used] for seed in seeds])
+
+
+def epoch_draws(
+    augmentation: Augmentation, seeds: Sequence[int], epoch: int, used: int, size: tuple[int, int]
+) -> AugmentationDraws:
+    """What is done to them in this epoch: draws [S, used], on the CPU, for images of `size` (height, width)."""
+    streams = (generator(seed, "augmentation", epoch) for seed in seeds)
+    return stack([draw_augmentation(augmentation, used, stream, size) for stream in streams])
+
+
+def fixed_draws(augmentation: Augmentation, count: int, seed: int, size: tuple[int, int]) -> AugmentationDraws:
+    """What is done to the images of an augmented probe batch: draws [count], on the CPU."""
+    return draw_augmentation(augmentation, count, generator(seed, "augmentation", "fixed batch"), size)
+
+
+def centre_and_unit(pixels: str, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is subtracted from pixels between 0 and 1, and what they are then divided by, for a choice of `pixels`.
+
+    `mean`, `std`: of the training images, float64 [C, 1, 1].
+    """
+    if pixels == "imagenet":
+        if len(std) != len(IMAGENET_MEAN):
+            raise ValueError(f"pixels = imagenet: needs images of 3 channels, found {len(std)}")
+        return tuple(
+            torch.tensor(values, dtype=std.dtype).reshape(-1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+    if pixels == "symmetric":
+        return torch.full_like(std, 0.5), torch.full_like(std, 0.5)
+    return mean, std if pixels == "standardised" else torch.ones_like(std)
 
 
 def _block_sums(images: torch.Tensor, side: int) -> torch.Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from featurespeed.data.registry import SPLITS, Dataset, Version
 from featurespeed.errors import UserError
 
-#: Decoded arrays by name: x_train, y_train, x_test, y_test of images; train, test of a text. All uint8.
+#: Decoded arrays by name: x_train, y_train, x_test, y_test of images; train, test of a text, all uint8; or the arrays
+#: of an index of files.
 Arrays = Mapping[str, np.ndarray]
 
 _ROWS = 4096  # images hashed at a time
@@ -39,10 +40,23 @@ class Identity:
     content_sha256: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """Verified arrays in standard form, in a few words where they were, and facts that only such a set has."""
+
+    arrays: Arrays
+    identity: Identity
+    source: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
 def array_names(dataset: Dataset) -> tuple[str, ...]:
     """The names of the arrays of a data set, in the order of the file."""
     if dataset.kind == "text":
         return SPLITS
+    if dataset.streamed:  # see featurespeed.data.index
+        of_both = tuple(f"{what}_{split}" for split in SPLITS for what in ("files", "y", "bytes"))
+        return (*of_both, "sums_train", "squares_train")
     return tuple(f"{letter}_{split}" for split in SPLITS for letter in "xy")
 
 
@@ -132,6 +146,15 @@ def content_sha256(digests: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{split} {digests[split]}\n" for split in SPLITS).encode()).hexdigest()
 
 
+def index_sha256(arrays: Arrays) -> str:
+    """A hash of the index itself, by which its stored copy is checked."""
+    hasher = hashlib.sha256()
+    for name in sorted(arrays):
+        hasher.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
+        hasher.update(np.ascontiguousarray(arrays[name]).view(np.uint8))
+    return hasher.hexdigest()
+
+
 def _hasher(algorithm: str, data: bytes | np.ndarray = b"") -> hashlib._Hash:
     # The old algorithms stand for what a set's makers published; nobody's safety depends on them here.
     return hashlib.new(algorithm, data, usedforsecurity=False)
@@ -158,7 +181,7 @@ def identify(dataset: Dataset, arrays: Arrays, origin: str, allowed: str | None 
         elif allowed is not None or not dataset.versions:
             notes[split] = "as installed here" if allowed is None else "allowed by data_sha256"
         else:
-            raise DataError(f"{origin}: {_unknown(dataset, arrays, split)}; {_remedy(dataset, whole)}")
+            raise DataError(f"{origin}: {_unknown(dataset, arrays, split)}; {remedy(dataset, whole)}")
     return Identity(digests, notes, whole)
 
 
@@ -183,5 +206,6 @@ def _unknown(dataset: Dataset, arrays: Arrays, split: str) -> str:
     )
 
 
-def _remedy(dataset: Dataset, whole: str) -> str:
+def remedy(dataset: Dataset, whole: str) -> str:
+    """What allows unknown content with this hash, for the end of a message."""
     return f"if it is what you want, allow it with data_sha256: {{{dataset.name}: {whole}}}"

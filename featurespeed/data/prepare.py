@@ -10,13 +10,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from featurespeed.data.class_folders import find_class_folders
+from featurespeed.data.class_folders import what_to_provide as files_to_provide
 from featurespeed.data.content import (
     Arrays,
     DataError,
     DownloadError,
+    Found,
     Identity,
     find_version,
     identify,
@@ -28,15 +31,6 @@ from featurespeed.data.sources import Decoded, Source, bad_member, decode, find_
 from featurespeed.data.store import facts_of, write_dataset
 
 Fetch = Callable[[Archive, Path], Path]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Verified arrays in standard form, and in a few words where they were."""
-
-    arrays: Arrays
-    identity: Identity
-    source: str
 
 
 def prepare(
@@ -76,17 +70,19 @@ def obtain(
     """
     if dataset.embedded:
         found = _from_package(dataset, allowed)
+    elif dataset.layout == "folders":
+        found = _from_class_folders(dataset, local, allowed)
     else:
         found = _from_local(dataset, _existing(local), allowed, datasets) if local is not None else None
         found = found or _from_network(dataset, downloads, local, allowed, datasets, fetch)
-    facts = facts_of(dataset, found.arrays, found.identity, found.source)
+    facts = facts_of(dataset, found)
     for split in SPLITS:
         about = f"{facts['counts'][split]} {_UNIT[dataset.kind]}, {found.identity.digests[split]}"
         _say(f"{dataset.name}: {split}: {about}: {found.identity.notes[split]}")
     return found.arrays, facts
 
 
-_UNIT = {"images": "images", "text": "bytes"}
+_UNIT = {"images": "images", "text": "bytes", "files": "files"}
 
 
 def remove_downloads(folder: Path) -> None:
@@ -103,6 +99,22 @@ def _from_package(dataset: Dataset, allowed: str | None) -> Found:
     arrays, origin = LOADERS[dataset.name]()
     arrays = standard_arrays(dataset, arrays, origin)
     return Found(arrays, identify(dataset, arrays, origin, allowed), f"embedded: {origin}")
+
+
+def _from_class_folders(dataset: Dataset, local: Path | None, allowed: str | None) -> Found:
+    """What the local folder holds; such a set is never downloaded."""
+    found = find_class_folders(dataset, _existing(local), allowed) if local is not None else None
+    if found is None:
+        what = f"no {dataset.title} here, and it is not downloaded: put {files_to_provide(dataset)}"
+        raise DataError(f"{what} {_place(dataset, local)}")
+    return replace(found, source=f"local folder: {found.source}")
+
+
+def _place(dataset: Dataset, local: Path | None) -> str:
+    """Where to put files, for the end of a message."""
+    if local is None:
+        return f"into a folder, and give that as data_dir in the config or in {FOLDER_VARIABLE}"
+    return f"into {local} or its subfolder {dataset.folders[0]}"
 
 
 def _existing(local: Path) -> Path:
@@ -169,10 +181,7 @@ def _from_network(
             failures += error.reasons
             continue
         return _from_archives(dataset, paths, allowed, datasets)
-    if local is None:
-        place = f"into a folder, and give that as data_dir in the config or in {FOLDER_VARIABLE}"
-    else:
-        place = f"into {local} or its subfolder {dataset.name}"
+    place = _place(dataset, local)
     with suppress(OSError):  # not there, or parts are in it that the next attempt goes on from
         downloads.rmdir()
     reasons = "; ".join(dict.fromkeys(failures))

@@ -2,7 +2,8 @@
 
 Hashes are of decoded content, so one data set has one digest whatever file it came in. The digest of a split of images
 runs over ``label byte + pixel bytes`` of every image in order (channels first): the layout of CIFAR-10's binary files,
-whose SHA-1s are published. A text's digest runs over its bytes, or, ``sorted-lines-sha256``, over its lines in
+whose SHA-1s are published. Where a set's images are JPEG files, it runs over ``label byte + bytes of the file``, since
+decoders differ in the last bit. A text's digest runs over its bytes, or, ``sorted-lines-sha256``, over its lines in
 alphabetical order: a text is then known whatever the order of its articles. The algorithm is part of the string:
 ``sha256:...``.
 """
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from featurespeed.data.wnids import TINY_IMAGENET_40 as TINY_IMAGENET_40_WNIDS
+
 SPLITS = ("train", "test")
 COMPLETE = "complete"
 FOLDER_VARIABLE, DIGEST_VARIABLE = "FEATURESPEED_DATA", "FEATURESPEED_DATA_SHA256"
@@ -21,11 +24,14 @@ FOLDER_VARIABLE, DIGEST_VARIABLE = "FEATURESPEED_DATA", "FEATURESPEED_DATA_SHA25
 
 @dataclass(frozen=True)
 class Version:
-    """One known content of a split; `note` says in what it differs from the complete set."""
+    """One known content of a split; `note` says in what it differs from the complete set.
+
+    Without a digest only the number of images is known, and they may be fewer.
+    """
 
     split: str
     count: int
-    digest: str
+    digest: str = ""
     note: str = COMPLETE
 
 
@@ -48,12 +54,16 @@ class Dataset:
 
     Of a text, `unit` is what a token is, a word or a character. `training_tokens` and `vocabulary` are how many tokens
     its training split and its vocabulary have; of one that differs from machine to machine, at least and about so many.
+    Of the kind `files`, images stay where they are, a folder for each class, and are read while a network is trained.
+    `class_count` is the number of classes where their names are those of these folders; `decoded_side` is the side, in
+    pixels, of the square to which a file of the layout `folders` is brought, of which networks see the central `shape`.
+    `published` is where people get the files, which are not downloaded.
     """
 
     name: str
     title: str
-    kind: Literal["images", "text"]
-    layout: Literal["cifar", "idx", "lines", "embedded"]
+    kind: Literal["images", "text", "files"]
+    layout: Literal["cifar", "idx", "lines", "embedded", "folders"]
     class_names: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     pixel_maximum: int = 255
@@ -64,6 +74,9 @@ class Dataset:
     unit: Literal["word", "character"] = "word"
     training_tokens: int = 0
     vocabulary: int = 0
+    class_count: int = 0
+    decoded_side: int = 0
+    published: str = ""
 
     @property
     def embedded(self) -> bool:
@@ -73,7 +86,12 @@ class Dataset:
     @property
     def classes(self) -> int:
         """Number of classes; 0 for a text."""
-        return len(self.class_names)
+        return len(self.class_names) or self.class_count
+
+    @property
+    def streamed(self) -> bool:
+        """Its images are read from their files during training, never all at once."""
+        return self.kind == "files"
 
     @property
     def outputs(self) -> int:
@@ -271,8 +289,54 @@ PYDOC = Dataset(
     vocabulary=100,
 )
 
+_TINY_FOLDERS = ("tiny_imagenet", "tiny-imagenet-200", "tiny-imagenet", "tiny_imagenet_200", "TinyImageNet")
+_TINY_PUBLISHED = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+
+TINY_IMAGENET_40 = Dataset(
+    name="tiny_imagenet_40",
+    title="Tiny-ImageNet, 40 classes",
+    kind="images",
+    layout="folders",
+    class_names=TINY_IMAGENET_40_WNIDS,
+    shape=(3, 64, 64),
+    versions=(  # of our own choice: the first 100 and 25 files of each of these classes
+        Version("train", 4000, "sha256:45c0212967c3f03fdf7e9d32471f95a9624733633ae1dd0c3d7290159d4dcf3c"),
+        Version("test", 1000, "sha256:b7d00523b4c4ecf3c3ac586a9af3ab5a67d06312ad96b53ddd86e2aabf26a5e6"),
+    ),
+    folders=("tiny_imagenet_40", *_TINY_FOLDERS),
+    decoded_side=64,
+    published=_TINY_PUBLISHED,
+)
+
+TINY_IMAGENET = Dataset(
+    name="tiny_imagenet",
+    title="Tiny-ImageNet",
+    kind="files",
+    layout="folders",
+    class_count=200,
+    shape=(3, 64, 64),
+    versions=(Version("train", 100_000), Version("test", 10_000)),
+    folders=_TINY_FOLDERS,
+    decoded_side=64,
+    published=_TINY_PUBLISHED,
+)
+
+IMAGENET = Dataset(
+    name="imagenet",
+    title="ImageNet (ILSVRC 2012)",
+    kind="files",
+    layout="folders",
+    class_count=1000,
+    shape=(3, 224, 224),
+    versions=(Version("train", 1_281_167), Version("test", 50_000)),
+    folders=("imagenet", "ImageNet", "imagenet-1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+    decoded_side=256,
+    published="https://image-net.org",
+)
+
 DATASETS: Mapping[str, Dataset] = {
-    dataset.name: dataset for dataset in (CIFAR10, MNIST, FASHION_MNIST, DIGITS, WIKITEXT2, PYDOC)
+    dataset.name: dataset
+    for dataset in (CIFAR10, MNIST, FASHION_MNIST, DIGITS, WIKITEXT2, PYDOC, TINY_IMAGENET_40, TINY_IMAGENET, IMAGENET)
 }
 
 

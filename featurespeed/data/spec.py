@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from featurespeed.data.registry import DATASETS
 from featurespeed.values import Count, Number, Spec, did_you_mean
 
-IMAGE_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "images")
+IMAGE_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind in ("images", "files"))
 TEXT_SETS = tuple(name for name, dataset in DATASETS.items() if dataset.kind == "text")
 ImageSet = Literal[IMAGE_SETS]  # type: ignore[valid-type]
 TextSet = Literal[TEXT_SETS]  # type: ignore[valid-type]
@@ -30,18 +39,21 @@ class DataSpec(Spec):
         downscale: side of the squares that are averaged into one pixel, once.
         pixels: between 0 and 1 and ``centred`` by channel, or also ``standardised`` to unit variance. Or without the
             mean image of the training set, ``mean_image_removed``: each pixel loses its own mean. Or ``symmetric``,
-            between -1 and 1, as the authors of the second paper have them.
+            between -1 and 1, as the authors of the second paper have them. Or ``imagenet``, standardised by mean and
+            deviation that are usual for ImageNet, not by those of these images.
         crop, flip, rotation: augmentation: pixels of padding before a random crop, horizontal flips, degrees either
             way.
+        resized_crop: in the place of ``crop``, a random box of 8% to 100% of the image, scaled to the image's size.
     """
 
     name: ImageSet
     examples: Count | None = None
     downscale: Count = 1
-    pixels: Literal["centred", "standardised", "mean_image_removed", "symmetric"] = "centred"
+    pixels: Literal["centred", "standardised", "mean_image_removed", "symmetric", "imagenet"] = "centred"
     crop: Annotated[int, Field(ge=0, strict=True)] = 0
     flip: bool = False
     rotation: Annotated[Number, Field(ge=0, le=180)] = 0.0
+    resized_crop: bool = False
 
     @model_validator(mode="after")
     def _fits_the_images(self) -> DataSpec:
@@ -55,7 +67,26 @@ class DataSpec(Spec):
         side = min(height, width) // self.downscale
         if self.crop >= side:
             raise ValueError(f"crop = {self.crop}: must be below the side of the image, {side} pixels")
+        if self.crop and self.resized_crop:
+            raise ValueError(f"crop = {self.crop}: must be 0 with resized_crop = true, which crops as well")
+        if self.pixels == "imagenet" and channels != 3:
+            raise ValueError(f"pixels = imagenet: needs images of 3 channels, and {self.name} has {channels}")
+        if self.streamed:
+            _check_streamed(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_choices(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs are named, and kept, by their settings: one from before these choices stays the same run."""
+        settings = serialise(self)
+        if not self.resized_crop:
+            settings.pop("resized_crop", None)
+        return settings
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are read from their files during training."""
+        return DATASETS[self.name].streamed
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,13 +96,27 @@ class DataSpec(Spec):
 
     @property
     def available(self) -> int:
-        """Number of training images that this spec uses, as far as is known without opening the file."""
+        """Number of training images that this spec uses, as far as is known without opening the file.
+
+        Of a set of files damaged ones are left out, so that they may be fewer.
+        """
         return self.examples or training_images(self.name)
 
     @property
     def augmented(self) -> bool:
         """Whether images are changed at random."""
-        return bool(self.crop or self.flip or self.rotation)
+        return bool(self.crop or self.flip or self.rotation or self.resized_crop)
+
+
+def _check_streamed(data: DataSpec) -> None:
+    """Raise for what needs all pixels of the set at once."""
+    if data.downscale != 1:
+        raise ValueError(f"downscale = {data.downscale}: must be 1 for {data.name}, which is read from its files")
+    if data.pixels == "mean_image_removed":
+        raise ValueError(
+            f"pixels = mean_image_removed: {data.name} is read from its files and has no mean image; allowed: centred, "
+            "standardised, symmetric, imagenet"
+        )
 
 
 class TextSpec(Spec):
@@ -152,7 +197,10 @@ def check_batch(batch_size: int | None, data: DataSpec | TextSpec) -> None:
     """Raise if a batch is larger than the data, or if a full batch should be augmented."""
     if batch_size is None:
         if data.augmented:
-            raise ValueError("batch_size = null: the full batch is not augmented; set crop, flip and rotation to 0")
+            keys = "crop, flip, rotation and resized_crop" if data.resized_crop else "crop, flip and rotation"
+            raise ValueError(f"batch_size = null: the full batch is not augmented; set {keys} to 0")
+        if data.streamed:
+            raise ValueError(f"batch_size = null: {data.name} is read from its files, a batch at a time; give a number")
     elif batch_size > data.available:
         raise ValueError(f"batch_size = {batch_size}: larger than the {data.available} training {unit_of(data)}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featurespeed.data.content import Arrays, DataError, Identity, array_names, split_digest
+from featurespeed.data.content import Arrays, DataError, Found, array_names, index_sha256, split_digest
 from featurespeed.data.decode import read_npz
 from featurespeed.data.registry import DATASETS, SPLITS, Dataset
 from featurespeed.data.sources import describe_file, keep_aside
@@ -65,27 +65,67 @@ class TextData:
         return len(self.vocabulary)
 
 
-def facts_of(dataset: Dataset, arrays: Arrays, identity: Identity, source: str) -> dict[str, object]:
-    """What facts.json says. It names no folder, so that equal content from the same kind of source has equal facts."""
-    first = "x_{}" if dataset.kind == "images" else "{}"
+@dataclass(frozen=True)
+class FileData:
+    """An index of image files, see :mod:`featurespeed.data.index`; `facts` as in facts.json."""
+
+    name: str
+    files_train: np.ndarray
+    y_train: np.ndarray
+    bytes_train: np.ndarray
+    sums_train: np.ndarray
+    squares_train: np.ndarray
+    files_test: np.ndarray
+    y_test: np.ndarray
+    bytes_test: np.ndarray
+    facts: Mapping[str, object] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width that a network sees."""
+        return tuple(self.facts["shape"])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.facts["classes"]
+
+    @property
+    def root(self) -> Path:
+        """The folder of the set, above the paths of its files."""
+        return Path(self.facts["root"])
+
+    @property
+    def side(self) -> int:
+        """Side of the square to which a file is decoded, in pixels."""
+        return self.facts["decoded_side"]
+
+
+def facts_of(dataset: Dataset, found: Found) -> dict[str, object]:
+    """What facts.json says. It names no folder, so that equal content from the same kind of source has equal facts;
+    but for images that stay where they are.
+    """
+    arrays, identity = found.arrays, found.identity
+    first = "{}" if dataset.kind == "text" else "y_{}"
+    digests = {split: split_digest(arrays, split) for split in SPLITS} if dataset.kind == "images" else identity.digests
     facts = {
         "name": dataset.name,
         "title": dataset.title,
         "kind": dataset.kind,
-        "source": source,
+        "source": found.source,
         "counts": {split: len(arrays[first.format(split)]) for split in SPLITS},
         "versions": identity.notes,
-        "digests": identity.digests,
+        "digests": digests,
         "content_sha256": identity.content_sha256,
     }
-    if dataset.kind == "images":
+    if dataset.kind != "text":
         facts |= {
             "shape": list(dataset.shape),
             "pixel_maximum": dataset.pixel_maximum,
             "classes": dataset.classes,
             "class_names": list(dataset.class_names),
         }
-    return facts
+    return facts | dict(found.facts)
 
 
 def write_npz(path: Path, dataset: Dataset, arrays: Arrays) -> None:
@@ -109,7 +149,7 @@ def write_dataset(folder: Path, dataset: Dataset, arrays: Arrays, facts: Mapping
     return path
 
 
-def load_dataset(path: Path | str) -> ImageData | TextData:
+def load_dataset(path: Path | str) -> ImageData | TextData | FileData:
     """The data of a folder written by the data stage, or of its npz file, verified against facts.json beside it.
 
     Raises DataError, one line, if a file is missing, or if it is altered or truncated: then it has been moved aside to
@@ -135,7 +175,8 @@ def load_dataset(path: Path | str) -> ImageData | TextData:
         tokens = open_tokens(arrays, DATASETS[facts["name"]].unit, folder / "tokens")
         known = facts | {"vocabulary": len(tokens.vocabulary), "vocabulary_sha256": tokens.vocabulary_sha256}
         return TextData(facts["name"], tokens.train, tokens.test, tokens.vocabulary, known)
-    return ImageData(name=facts["name"], facts=facts, **arrays)
+    kind = ImageData if facts["kind"] == "images" else FileData
+    return kind(name=facts["name"], facts=facts, **arrays)
 
 
 def _read_facts(path: Path) -> dict[str, object]:
@@ -151,6 +192,11 @@ def _read_facts(path: Path) -> dict[str, object]:
 
 
 def _verify(path: Path, arrays: Arrays, facts: Mapping[str, object]) -> None:
+    if facts["kind"] == "files":
+        if (found := index_sha256(arrays)) != facts.get("index_sha256"):
+            expected = facts.get("index_sha256")
+            raise DataError(f"{path}: altered: its index has {found}, expected {expected}; {_put_aside(path)}")
+        return
     first = "x_{}" if facts["kind"] == "images" else "{}"
     for split, expected in facts["digests"].items():
         complete = first.format(split) in arrays and (facts["kind"] == "text" or f"y_{split}" in arrays)

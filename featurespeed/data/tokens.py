@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,10 @@ class SequenceStream:
         """Sequences of the test text, int64 [m, T], and their answers."""
         text = torch.from_numpy(self._test).to(self.device)
         return self._cut(text, torch.arange(sequences(len(text), self.length), device=self.device))
+
+    def test_batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The test set, so many sequences at a time."""
+        yield from zip(*(part.split(size) for part in self.test_set()), strict=True)
 
     def _cut(self, text: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         places = chosen[..., None] * self.length + torch.arange(self.length + 1, device=self.device)

@@ -243,7 +243,7 @@ class Descent:
         """The members that got to the end, on the test set."""
         if not state.members:
             return
-        scores = scores_on_test_set([(state.members, state.network)], self.stream.test_set(), self.spec.loss)
+        scores = scores_on_test_set([(state.members, state.network)], self.stream, self.spec.loss)
         for place, member in enumerate(state.members):
             self._close(state, place, state.step)
             found = scores.get(member, {})

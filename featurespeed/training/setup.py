@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,8 +10,10 @@ import torch
 
 from featurespeed.data.augment import Augmentation
 from featurespeed.data.batches import BatchStream
+from featurespeed.data.reader import ImageFiles
 from featurespeed.data.spec import DataSpec, TextSpec, unit_of
-from featurespeed.data.store import ImageData, TextData
+from featurespeed.data.store import FileData, ImageData, TextData
+from featurespeed.data.streaming import FileStream
 from featurespeed.data.subset import stratified_subset
 from featurespeed.data.tokens import SequenceStream
 from featurespeed.errors import UserError
@@ -21,8 +24,8 @@ from featurespeed.training.spec import TrainingSpec
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
-Data = ImageData | TextData
-Stream = BatchStream | SequenceStream
+Data = ImageData | FileData | TextData
+Stream = BatchStream | FileStream | SequenceStream
 
 
 class BatchSettings(Protocol):
@@ -34,7 +37,7 @@ class BatchSettings(Protocol):
     seed: int
 
 
-def training_set(data: ImageData, spec: DataSpec, seed: int) -> torch.Tensor | slice:
+def training_set(data: ImageData | FileData, spec: DataSpec, seed: int) -> torch.Tensor | slice:
     """Which training images a spec uses: all, or a stratified subset that depends on the root seed only."""
     if spec.examples is None:
         return slice(None)
@@ -51,7 +54,13 @@ def input_shape(data: Data, spec: DataSpec | TextSpec) -> tuple[int, ...]:
 
 def input_dim(data: Data, spec: DataSpec | TextSpec) -> int:
     """Numbers in one example of the data, as tables tell it: pixels of all channels, or tokens."""
-    return data.x_train[0].size if isinstance(data, ImageData) else spec.length
+    return spec.length if isinstance(data, TextData) else math.prod(data.shape)
+
+
+def augmentation_of(spec: DataSpec) -> Augmentation:
+    """What a spec does to training images."""
+    side = spec.shape[1] if spec.resized_crop else 0
+    return Augmentation(spec.crop, spec.flip, spec.rotation, side)
 
 
 def make_stream(data: Data, spec: BatchSettings, device: torch.device) -> Stream:
@@ -59,13 +68,15 @@ def make_stream(data: Data, spec: BatchSettings, device: torch.device) -> Stream
     if isinstance(data, TextData):
         return _sequence_stream(data, spec, device)
     settings, chosen = spec.data, training_set(data, spec.data, spec.seed)
+    if isinstance(data, FileData):
+        return _file_stream(data, spec, chosen, device)
     return BatchStream(
         torch.from_numpy(data.x_train)[chosen],
         torch.from_numpy(data.y_train)[chosen],
         seeds=[spec.seed],
         batch_size=spec.batch_size,
         pixel_maximum=data.pixel_maximum,
-        augmentation=Augmentation(settings.crop, settings.flip, settings.rotation),
+        augmentation=augmentation_of(settings),
         test=(data.x_test, data.y_test),
         device=device,
         dtype=DTYPES[spec.dtype],
@@ -82,6 +93,27 @@ def _sequence_stream(data: TextData, spec: BatchSettings, device: torch.device) 
         seeds=[spec.seed],
         batch_size=spec.batch_size,
         device=device,
+    )
+
+
+def _file_stream(data: FileData, spec: BatchSettings, chosen: torch.Tensor | slice, device: torch.device) -> FileStream:
+    """The batches of a job whose images are read from their files."""
+    if not data.root.is_dir():
+        again = f"put it back, or remove resources/data/{data.name} and run the rule `data` again"
+        raise ValueError(f"{data.root}, the folder of the images, is not there: {again}")
+    rows = chosen if isinstance(chosen, slice) else chosen.numpy()
+    return FileStream(
+        ImageFiles(data.root, data.files_train, data.bytes_train, data.side).chosen(rows),
+        data.y_train[rows],
+        (data.sums_train[rows], data.squares_train[rows]),
+        data.shape,
+        seeds=[spec.seed],
+        batch_size=spec.batch_size,
+        augmentation=augmentation_of(spec.data),
+        test=(ImageFiles(data.root, data.files_test, data.bytes_test, data.side), data.y_test),
+        device=device,
+        dtype=DTYPES[spec.dtype],
+        pixels=spec.data.pixels,
     )
 
 

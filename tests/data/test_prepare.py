@@ -259,8 +259,9 @@ def test_pydoc_is_the_manual_of_this_python_in_characters_with_its_hash_recorded
 
 
 def test_an_unknown_name_is_named(tmp_path):
-    assert message(prepare, "imagenet", tmp_path) == (
-        "data set 'imagenet': unknown, allowed: cifar10, mnist, fashion_mnist, digits, wikitext2, pydoc"
+    assert message(prepare, "imagenette", tmp_path) == (
+        "data set 'imagenette': unknown, allowed: cifar10, mnist, fashion_mnist, digits, wikitext2, pydoc, "
+        "tiny_imagenet_40, tiny_imagenet, imagenet"
     )
 
 

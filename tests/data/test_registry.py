@@ -12,7 +12,8 @@ from featurespeed.data.registry import COMPLETE, DATASETS, SPLITS, parse_sha256
 
 LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64}
 IMAGES = [dataset for dataset in DATASETS.values() if dataset.kind == "images"]
-ON_THE_NETWORK = [dataset for dataset in DATASETS.values() if not dataset.embedded]
+IN_FOLDERS = [dataset for dataset in DATASETS.values() if dataset.layout == "folders"]
+ON_THE_NETWORK = [dataset for dataset in DATASETS.values() if not dataset.embedded and dataset not in IN_FOLDERS]
 
 
 def assert_hash(text: str) -> None:
@@ -21,13 +22,14 @@ def assert_hash(text: str) -> None:
 
 
 def test_names_are_those_of_the_entries():
-    assert list(DATASETS) == ["cifar10", "mnist", "fashion_mnist", "digits", "wikitext2", "pydoc"]
+    small = ["cifar10", "mnist", "fashion_mnist", "digits", "wikitext2", "pydoc"]
+    assert list(DATASETS) == [*small, "tiny_imagenet_40", "tiny_imagenet", "imagenet"]
     assert all(name == dataset.name for name, dataset in DATASETS.items())
 
 
 @pytest.mark.parametrize("dataset", IMAGES, ids=lambda d: d.name)
 def test_every_split_of_images_has_one_complete_version_and_well_formed_hashes(dataset):
-    assert dataset.classes == 10 and len(dataset.shape) == 3
+    assert dataset.classes == {"tiny_imagenet_40": 40}.get(dataset.name, 10) and len(dataset.shape) == 3
     for split in SPLITS:
         notes = [version.note for version in dataset.versions_of(split)]
         assert notes.count(COMPLETE) == 1 and len(set(notes)) == len(notes)
@@ -64,6 +66,27 @@ def test_downloads_are_https_with_a_hash_and_more_than_one_mirror(dataset):
         assert all(url.startswith("https://") and url.endswith(archive.file) for url in archive.urls)
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "shape", "counts"),
+    [
+        ("tiny_imagenet_40", 40, (3, 64, 64), (4000, 1000)),
+        ("tiny_imagenet", 200, (3, 64, 64), (100_000, 10_000)),
+        ("imagenet", 1000, (3, 224, 224), (1_281_167, 50_000)),
+    ],
+)
+def test_sets_in_class_folders_are_as_published_and_never_downloaded(name, classes, shape, counts):
+    dataset = DATASETS[name]
+    assert (dataset.classes, dataset.shape) == (classes, shape) and not dataset.downloads and dataset.published
+    assert tuple(dataset.versions_of(split)[0].count for split in SPLITS) == counts
+    assert dataset.streamed == (name != "tiny_imagenet_40") and dataset.decoded_side >= shape[1]
+
+
+def test_classes_of_the_small_part_are_sorted_wordnet_numbers():
+    wnids = DATASETS["tiny_imagenet_40"].class_names
+    assert len(set(wnids)) == 40 and list(wnids) == sorted(wnids)
+    assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids)
+
+
 def test_the_registry_needs_neither_torch_nor_numpy():
     program = (
         "import sys, featurespeed.data.registry;"
@@ -83,7 +106,7 @@ def test_allowed_hashes_are_read_from_one_line():
     ("text", "message"),
     [
         ("cifar10", "FEATURESPEED_DATA_SHA256: 'cifar10': expected NAME=HASH"),
-        ("imagenet=" + "a" * 64, "imagenet: unknown data set, allowed: cifar10, mnist"),
+        ("imagenette=" + "a" * 64, "imagenette: unknown data set, allowed: cifar10, mnist"),
         ("cifar10=abc", "cifar10 = 'abc': must be 64 hexadecimal digits"),
     ],
 )

@@ -68,8 +68,8 @@ BAD = {
     "artefact cannot be renamed": ({"fsf_fig1a": {"artefact": "x"}}, ["fsf_fig1a.artefact", '"x"', "unknown key"]),
     # data, models, parameterizations, training
     "unknown data set": (
-        {"sc_fig28": {"data": {"name": "imagenet"}}},
-        ["sc_fig28.data.name", '"imagenet"', "'digits'"],
+        {"sc_fig28": {"data": {"name": "imagenette"}}},
+        ["sc_fig28.data.name", '"imagenette"', "'digits'"],
     ),
     "text where images are needed": ({"sc_fig28": {"data": {"name": "pydoc"}}}, ["sc_fig28.data.name", '"pydoc"']),
     "more images than there are": (

@@ -15,7 +15,6 @@ from featurespeed.drawing.published_rates import AUTHORS, PUBLISHED
 from featurespeed.drawing.tabulate import read_csv, write_csv
 from featurespeed.drawing.transfer_rows import ADAM_EDGE, RATE_SHOWN, SHARPNESS_EXPONENT, SHIFT
 from featurespeed.ledger.engine import ledger
-from featurespeed.papers.super_consistency.preconditioned_panels import with_powers
 from featurespeed.papers.super_consistency.adam.published import BEST_RATES
 from featurespeed.papers.super_consistency.adam.spec import (
     ADAM,
@@ -30,6 +29,7 @@ from featurespeed.papers.super_consistency.adam.spec import (
     AdamWidthSpec,
 )
 from featurespeed.papers.super_consistency.adam.tables import tabulate_fig20, tabulate_fig21
+from featurespeed.papers.super_consistency.preconditioned_panels import with_powers
 from tests.papers.cases import criteria_of
 from tests.papers.super_consistency.adam_cases import (
     OVER_DEPTH,
