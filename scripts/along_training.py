@@ -8,7 +8,7 @@ loss of who knows nothing else. In double precision, on a fixed batch.
 Networks that SGD trains are measured under the learning rates of that training, each weight's own: the loss decay is
 positive, and ``formula_error`` relative to it. Networks that Adam trains are measured in the optimizer's form
 (:mod:`featurespeed.probes.feature_speed`): the weights move by Adam's own next update, from the moments that training
-kept and the batch that came next. On the fixed batch such an update may raise the loss and the loss decay pass 0, so the
+kept and the batch that came next. On the fixed batch such an update may raise the loss, and the loss decay pass 0: the
 error is ``cosine_error = |cos theta - loss decay / (|df/dt| |b|)|``.
 """
 
@@ -38,9 +38,9 @@ CPU = torch.device("cpu")
 ADAM_STATE = ("first", "second")
 
 
-def label_entropy(labels: np.ndarray) -> float:
-    """Entropy of the frequencies of labels, or of the tokens of a text, in nats."""
-    counts = np.unique(labels, return_counts=True)[1]
+def label_entropy(data: Data) -> float:
+    """Entropy of the frequencies of the labels, or of the tokens of the text, of the training set, in nats."""
+    counts = np.unique(data.y_train if isinstance(data, ImageData) else data.train, return_counts=True)[1]
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
@@ -80,7 +80,7 @@ def run_rows(run: TrainingSpec, data: Data, images: int, records: pd.DataFrame, 
     """Rows of all networks of one training job at all its probe steps, but for networks that were frozen by then."""
     stopped = records[records["quantity"].isin(["diverged_step", "dead_step"])]
     end = {(row.learning_rate, row.seed): row.step for row in stopped.itertuples()}
-    shape, job = input_shape(data, run.data), make_job(run, data, CPU)
+    shape, job, entropy = input_shape(data, run.data), make_job(run, data, CPU), label_entropy(data)
     batch = doubled(make_stream(data, run, CPU).fixed_batch(images, run.seed))
     for member, (rate, seed) in enumerate(run.members):
         for step in run.probe_steps:
@@ -93,6 +93,7 @@ def run_rows(run: TrainingSpec, data: Data, images: int, records: pd.DataFrame, 
                 update = adam_update(job, weights, network, member, step)
                 found, error = feature_speed_in(network, run.loss, batch, update), "cosine_error"
             keys = {"learning_rate": rate, "seed": seed, "step": step}
+            yield keys | {"quantity": "label_entropy", "value": entropy}
             yield from (keys | row for row in rows_of_network(network, run.loss, batch, found, error))
 
 
@@ -116,8 +117,6 @@ def main(spec: AlongTrainingSpec, task: Task) -> pd.DataFrame:
             "n_inputs": spec.images,
             "estimator": "jvp",
         }
-        labels = data.y_train if isinstance(data, ImageData) else data.train
-        rows.append(keys | {"seed": 0, "quantity": "label_entropy", "value": label_entropy(labels)})
         found = run_rows(run, data, spec.images, read_table(tables[run.run]), folders[run.run])
         rows += [keys | row for row in found]
     return frame(rows)

@@ -87,7 +87,9 @@ class Descent:
     def contributions_in(self, motion: Mapping[int, Tensor]) -> list[float]:
         """What each layer adds to the decay of the loss in a motion, ``-<dw, gradient through it>``; of either sign."""
         return [
-            -math.fsum(_inner(through[name], motion[id(p)]) / self.scale for name, p in layer.items() if id(p) in motion)
+            -math.fsum(
+                _inner(through[name], motion[id(p)]) / self.scale for name, p in layer.items() if id(p) in motion
+            )
             for layer, through in zip(self._sources, self._through, strict=True)
         ]
 

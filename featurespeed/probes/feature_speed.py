@@ -5,14 +5,14 @@ Under layer-wise gradient descent ``dw_l/dt = -eta_l grad_l`` the feature veloci
 derivative, no step size enters. Sign convention: the angle is taken between ``df_v/dt`` and ``-b_v``, so it is below
 pi/2 and the loss decays.
 
-The optimizer's form: nothing in the proof of Thm 2.1 but its last line needs gradient descent. In any motion ``dw_l/dt``
-of the parameters the chain rule gives, at every cut node, ``<df_v/dt, b_v> = sum_{l <= v} <dw_l/dt, grad_l>``. With the
+The optimizer's form: the proof of Thm 2.1 needs gradient descent in its last line only. In any motion ``dw_l/dt`` of
+the parameters the chain rule gives, at every cut node, ``<df_v/dt, b_v> = sum_{l <= v} <dw_l/dt, grad_l>``. With the
 loss decay up to v defined as minus this sum, and the angle as above,
 
     |df_v/dt| cos(theta_v) |b_v| = loss decay up to v.
 
-Under gradient descent the sum is ``-sum_{l <= v} eta_l |grad_l|^2``, the formula of the paper. Under Adam ``dw_l/dt`` is
-an update, ``-eta lr_scale_l m / (sqrt(v) + eps)``; the loss decay may then pass 0, and the angle exceed pi/2.
+Under gradient descent the sum is ``-sum_{l <= v} eta_l |grad_l|^2``, and this the formula of the paper. Under Adam
+``dw_l/dt`` is an update, ``-eta lr_scale_l m / (sqrt(v) + eps)``; the loss decay may then pass 0, and the angle pi/2.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class FeatureSpeed:
         gradient_norm: ``|grad_l|`` of the parameters of layer ``l = v``; one that several layers use belongs to the
             first of them, with its whole gradient.
         learning_rate: ``eta_l`` of layer ``l = v``; NaN where velocities were given.
-        contribution: what each layer adds to the decay of the loss, ``eta_l |grad_l|^2``, or ``-<dw_l/dt, grad_l>``; for
+        contribution: what each layer adds to the decay of the loss, ``eta_l |grad_l|^2`` or ``-<dw_l/dt, grad_l>``; for
             a parameter that several layers use, each of these adds the part of the gradient that comes through it.
     """
 
@@ -99,8 +99,8 @@ class FeatureSpeed:
 
     @property
     def cosine_error(self) -> Tensor:
-        """Error of Thm 2.1 as one of the cosine, ``| cos(theta_v) - loss_decay_v / (|df_v/dt| |b_v|) |``: for motions in
-        which the loss decay passes 0. NaN where the feature does not move.
+        """Error of Thm 2.1 as one of the cosine, ``| cos(theta_v) - loss_decay_v / (|df_v/dt| |b_v|) |``: for motions
+        in which the loss decay passes 0. NaN where the feature does not move.
         """
         return (self.cos - self.loss_decay / (self.feature_speed * self.backward_norm)).abs()
 
@@ -132,10 +132,10 @@ def measure_feature_speed(
         batch: one batch, ``(inputs, targets)`` or another form of :mod:`featurespeed.measuring.batches`; the features
             of all of it count as one vector.
         learning_rates: one ``eta_l`` a layer; the default is ``1/(L |grad_l|^2)`` (balanced contributions).
-        velocities: how the parameters move, in place of learning rates: parameter -> ``dw/dt`` of its shape, or one list
-            a layer with the velocities of its parameters that require a gradient, in their order. Parameters that a
-            mapping does not name stand still. This is the optimizer's form of the formula (see above): an update by
-            Adam is such a motion. ``cosine_error`` then tells the error, also where the loss decay is 0.
+        velocities: how the parameters move, in place of learning rates: parameter -> ``dw/dt`` of its shape, or one
+            list a layer with the velocities of its parameters that require a gradient, in their order. Parameters that
+            a mapping does not name stand still. This is the optimizer's form of the formula (above): an update by Adam
+            is such a motion. ``cosine_error`` then tells the error, also where the loss decay is 0.
 
     Returns:
         :class:`FeatureSpeed`, tensors ``[L]`` in float64, whatever the network's precision.
@@ -151,9 +151,9 @@ def measure_feature_speed(
         >>> result = measure_feature_speed(net, nn.MSELoss(), (torch.ones(4, 3), torch.ones(4, 1)))
         >>> result.angle.shape
         torch.Size([3])
-        >>> shrinking = {weight: -weight.detach() for weight in net.parameters()}  # what weight decay does
-        >>> result = measure_feature_speed(net, nn.MSELoss(), (torch.ones(4, 3), torch.ones(4, 1)), velocities=shrinking)
-        >>> bool(result.cosine_error.max() < 1e-6)
+        >>> batch, shrinking = (torch.ones(4, 3), torch.ones(4, 1)), {p: -p.detach() for p in net.parameters()}
+        >>> decaying = measure_feature_speed(net, nn.MSELoss(), batch, velocities=shrinking)  # as weight decay does
+        >>> bool(decaying.cosine_error.max() < 1e-5)
         True
     """
     with reported_as(ValueError), undisturbed(layers, loss):

@@ -1,5 +1,6 @@
-"""The feature speed formula (arXiv:2311.18718, Thm 2.1) on a network in training: under the learning rates of its layers,
-and in the optimizer's form, in which the weights move by the optimizer's own update.
+"""The feature speed formula (arXiv:2311.18718, Thm 2.1) on a network in training.
+
+Under the learning rates of its layers, or in the optimizer's form: the weights move by the optimizer's own update.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ def next_update(
 ) -> dict[str, Tensor]:
     """Layer -> what the optimizer adds to its weight in the update that follows ``step`` others; of one member.
 
-    The optimizer itself is run, on a copy in the precision of the network. Adam's update is ``-eta lr_scale m' / (sqrt(v')
-    + eps)``, where ``m'`` and ``v'`` are the corrected means with this batch taken in; its first one is ``-eta lr_scale
-    g / (|g| + eps)``.
+    The optimizer itself is run, on a copy in the precision of the network. Adam's update is ``-eta lr_scale m' /
+    (sqrt(v') + eps)``, where ``m'`` and ``v'`` are the corrected means with this batch taken in; its first one is
+    ``-eta lr_scale g / (|g| + eps)``.
 
     Args:
         network: as it is after ``step`` updates; it is left alone.

@@ -104,7 +104,7 @@ class MemberOptimizer:
         self.weights[index].addcmul_(torch.div(first, size, out=size), rate, value=rule.lr_scale)
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
-        """Slot of the state -> layer -> its tensor: Adam's ``first`` and ``second`` moments, the ``momentum`` of SGD."""
+        """Slot of the state -> layer -> its tensor: Adam's ``first`` and ``second`` moments, SGD's ``momentum``."""
         return {slot: dict(zip(self.names, tensors, strict=True)) for slot, tensors in self.state.items()}
 
     def take(self, network: Network, members: Tensor) -> MemberOptimizer:
