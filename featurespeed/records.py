@@ -96,6 +96,7 @@ QUANTITIES: dict[str, str] = {
     "learning_rate_hidden": "1",
     "learning_rate_readout": "1",
     "formula_error": "1",
+    "cosine_error": "1",
     "velocity_ratio": "1",
     "kernel_ratio": "1",
     "kernel_condition": "1",
@@ -104,6 +105,7 @@ QUANTITIES: dict[str, str] = {
     "relative_difference": "1",
     "log2_growth": "1",
     "batch_loss": "1",
+    "label_entropy": "1",
     # Training: the loss is the mean over the steps since the last record.
     "training_loss": "1",
     "test_loss": "1",

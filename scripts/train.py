@@ -3,7 +3,8 @@
 The table has the training loss of every network (mean over the steps since the last record), its test loss and accuracy
 at the end, and the step at which a network diverged or died, if it did. The weights at the probe steps go into the
 folder of the output ``weights``, for the stages that measure them; with the parameter ``kept_rates`` those at these
-learning rates only.
+learning rates only. Beside the weights lie Adam's second moments, and the whole state of the optimizer if the spec says
+``keep_state``.
 
 A job that was killed goes on from its last checkpoint, under ``checkpoints``, which is removed when the job has ended.
 
@@ -56,7 +57,7 @@ def keep_weights(folder: Path, probe: Probe, rates: list[float]) -> list[Row]:
     """A probe that measures nothing: weights go to the disk, of the networks at these learning rates."""
     for index, member in enumerate(probe.members):
         if probe.job.spec.members[member][0] in rates:
-            save_weights(folder, probe.network, index, member, probe.step, probe.second)
+            save_weights(folder, probe.network, index, member, probe.step, probe.kept)
     return []
 
 

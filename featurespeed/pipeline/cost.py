@@ -129,9 +129,10 @@ def training_job(run: TrainingSpec, kept_rates: Sequence[float] | None = None) -
     layers, members = layers_of_job(run), len(run.members)
     flop = run.steps * (run.batch_size or run.data.available) * members * gradient_flop(layers)
     least = run.steps * SHORTEST_STEP / 3600
-    adaptive = run.optimizer.name != OptimizerName.SGD  # the second moments are kept beside the weights
+    adaptive = run.optimizer.name != OptimizerName.SGD  # the second moments are kept beside the weights, or all of them
+    beside = adaptive * (1 + run.keep_state) + (run.keep_state and run.optimizer.momentum > 0)
     kept = sum(kept_rates is None or rate in kept_rates for rate, _ in run.members)
-    numbers = sum(layer.weights for layer in layers) * (1 + adaptive) * len(run.probe_steps) * kept
+    numbers = sum(layer.weights for layer in layers) * (1 + beside) * len(run.probe_steps) * kept
     rows = members * (-(-run.steps // run.record_every) + 2)
     size = numbers * {"float32": 4, "float64": 8}[run.dtype] + _table_bytes(rows)
     time = max(hours(flop, "training", run.tf32 != "off", run), least)

@@ -1,9 +1,9 @@
-"""Gradient descent on a chain at one point: features, backward pass, gradients, and how fast the features move."""
+"""A chain at one point: features, backward pass, gradients, and how fast the features move with the parameters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,7 +39,9 @@ def descend(chain: Chain, part: Part, loss: Callable[..., Any]) -> Descent:
 
 
 class Descent:
-    """What gradient descent does to a chain at one point.
+    """What gradient descent, or any other motion of the parameters, does to a chain at one point.
+
+    A motion is the velocity of each parameter that moves, by the ``id`` of the parameter.
 
     Attributes:
         features, backward: ``[f_1, ..., f_L]`` and ``scale`` times ``[b_1, ..., b_L]``.
@@ -80,8 +82,24 @@ class Descent:
     def feature_velocities(self, rates: Sequence[float], scale: float) -> list[Tensor]:
         """``scale * [df_1/dt, ..., df_L/dt]``."""
         factors = {key: -rates[owner] * scale / self.scale for key, owner in self._owner.items()}
-        moving = {key: _times(gradient, factors[key]) for key, gradient in self._whole.items()}
-        return self._run.velocities([{name: moving[id(p)] for name, p in layer.items()} for layer in self._sources])
+        return self._moved({key: _times(gradient, factors[key]) for key, gradient in self._whole.items()})
+
+    def contributions_in(self, motion: Mapping[int, Tensor]) -> list[float]:
+        """What each layer adds to the decay of the loss in a motion, ``-<dw, gradient through it>``; of either sign."""
+        return [
+            -math.fsum(
+                _inner(through[name], motion[id(p)]) / self.scale for name, p in layer.items() if id(p) in motion
+            )
+            for layer, through in zip(self._sources, self._through, strict=True)
+        ]
+
+    def feature_velocities_in(self, motion: Mapping[int, Tensor], scale: float) -> list[Tensor]:
+        """``scale * [df_1/dt, ..., df_L/dt]`` in a motion."""
+        still = {id(p): torch.zeros_like(p.detach()) for layer in self._sources for p in layer.values()}
+        return self._moved(still | {key: _times(velocity, scale) for key, velocity in motion.items()})
+
+    def _moved(self, motion: Mapping[int, Tensor]) -> list[Tensor]:
+        return self._run.velocities([{name: motion[id(p)] for name, p in layer.items()} for layer in self._sources])
 
     def _norm_of(self, layer: int) -> float:
         return norm(*(self._whole[key] for key, owner in self._owner.items() if owner == layer))

@@ -4,12 +4,21 @@ A network is a sequence of modules ``f_l = T_l(f_{l-1}, w_l)``; its features ``f
 Under layer-wise gradient descent ``dw_l/dt = -eta_l grad_l`` the feature velocity is the exact forward-mode
 derivative, no step size enters. Sign convention: the angle is taken between ``df_v/dt`` and ``-b_v``, so it is below
 pi/2 and the loss decays.
+
+The optimizer's form: the proof of Thm 2.1 needs gradient descent in its last line only. In any motion ``dw_l/dt`` of
+the parameters the chain rule gives, at every cut node, ``<df_v/dt, b_v> = sum_{l <= v} <dw_l/dt, grad_l>``. With the
+loss decay up to v defined as minus this sum, and the angle as above,
+
+    |df_v/dt| cos(theta_v) |b_v| = loss decay up to v.
+
+Under gradient descent the sum is ``-sum_{l <= v} eta_l |grad_l|^2``, and this the formula of the paper. Under Adam
+``dw_l/dt`` is an update, ``-eta lr_scale_l m / (sqrt(v) + eps)``; the loss decay may then pass 0, and the angle pi/2.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +32,7 @@ from featurespeed.measuring.model import checked_loss, takes_batch
 from featurespeed.measuring.norms import norm, power_of_two
 from featurespeed.probes.chain import Chain, layers_of
 from featurespeed.probes.descent import Descent, descend
+from featurespeed.probes.motion import Velocities, motion_of
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -47,14 +57,14 @@ class FeatureSpeed:
         angle: backward-feature angle theta_v in radians (NaN where the feature does not move).
         feature_speed: ``|df_v/dt|``.
         backward_norm: ``|b_v|``, ``b_v = dLoss/df_v``.
-        loss_decay: ``sum_{l <= v}`` of the contributions.
+        loss_decay: ``sum_{l <= v}`` of the contributions; below 0 where a motion that was given raises the loss.
         feature_rms: ``rms(f_v)``.
         size: number of entries of ``f_v``.
         gradient_norm: ``|grad_l|`` of the parameters of layer ``l = v``; one that several layers use belongs to the
             first of them, with its whole gradient.
-        learning_rate: ``eta_l`` of layer ``l = v``.
-        contribution: what each layer adds to the decay of the loss, ``eta_l |grad_l|^2``; for a parameter that several
-            layers use, each of these adds the part of the gradient that comes through it.
+        learning_rate: ``eta_l`` of layer ``l = v``; NaN where velocities were given.
+        contribution: what each layer adds to the decay of the loss, ``eta_l |grad_l|^2`` or ``-<dw_l/dt, grad_l>``; for
+            a parameter that several layers use, each of these adds the part of the gradient that comes through it.
     """
 
     angle: Tensor
@@ -87,6 +97,13 @@ class FeatureSpeed:
         """Relative error of Thm 2.1, ``| |df_v/dt| cos(theta_v) |b_v| / loss_decay_v - 1 |``; NaN where both are 0."""
         return (self.feature_speed * self.cos * self.backward_norm / self.loss_decay - 1.0).abs()
 
+    @property
+    def cosine_error(self) -> Tensor:
+        """Error of Thm 2.1 as one of the cosine, ``| cos(theta_v) - loss_decay_v / (|df_v/dt| |b_v|) |``: for motions
+        in which the loss decay passes 0. NaN where the feature does not move.
+        """
+        return (self.cos - self.loss_decay / (self.feature_speed * self.backward_norm)).abs()
+
 
 def balanced_learning_rates(gradient_norm: Tensor, depth: int) -> Tensor:
     """``eta_l = 1/(L |grad_l|^2)``: every trained layer contributes 1/L; 0 where the gradient is 0 (Sec. 4)."""
@@ -99,6 +116,8 @@ def measure_feature_speed(
     loss: Loss,
     batch: Any,
     learning_rates: Sequence[float] | Tensor | None = None,
+    *,
+    velocities: Velocities | None = None,
 ) -> FeatureSpeed:
     """Feature speed, backward-feature angle and loss decay at every cut node of a chain of layers.
 
@@ -113,6 +132,10 @@ def measure_feature_speed(
         batch: one batch, ``(inputs, targets)`` or another form of :mod:`featurespeed.measuring.batches`; the features
             of all of it count as one vector.
         learning_rates: one ``eta_l`` a layer; the default is ``1/(L |grad_l|^2)`` (balanced contributions).
+        velocities: how the parameters move, in place of learning rates: parameter -> ``dw/dt`` of its shape, or one
+            list a layer with the velocities of its parameters that require a gradient, in their order. Parameters that
+            a mapping does not name stand still. This is the optimizer's form of the formula (above): an update by Adam
+            is such a motion. ``cosine_error`` then tells the error, also where the loss decay is 0.
 
     Returns:
         :class:`FeatureSpeed`, tensors ``[L]`` in float64, whatever the network's precision.
@@ -128,6 +151,10 @@ def measure_feature_speed(
         >>> result = measure_feature_speed(net, nn.MSELoss(), (torch.ones(4, 3), torch.ones(4, 1)))
         >>> result.angle.shape
         torch.Size([3])
+        >>> batch, shrinking = (torch.ones(4, 3), torch.ones(4, 1)), {p: -p.detach() for p in net.parameters()}
+        >>> decaying = measure_feature_speed(net, nn.MSELoss(), batch, velocities=shrinking)  # as weight decay does
+        >>> bool(decaying.cosine_error.max() < 1e-5)
+        True
     """
     with reported_as(ValueError), undisturbed(layers, loss):
         modules, loss = layers_of(layers), checked_loss(loss)
@@ -136,16 +163,37 @@ def measure_feature_speed(
         if len(parts) > 1:
             raise MeasurementError(f"batch: {len(parts)} batches, allowed: one, whose features count as one vector")
         with evaluation([*modules, *([loss] if isinstance(loss, nn.Module) else [])]):
+            if velocities is not None and learning_rates is not None:
+                raise MeasurementError("learning_rates, velocities: both given, allowed: one of them")
+            motion = None if velocities is None else motion_of(velocities, chain.sources)
             descent = descend(chain, parts[0], loss)
-            rates = _learning_rates(learning_rates, descent.norms)
-            return _result(chain, descent, rates)
+            return _descending(descent, learning_rates) if motion is None else _moving(descent, motion)
 
 
-def _result(chain: Chain, descent: Descent, rates: list[float]) -> FeatureSpeed:
-    contributions = descent.contributions(rates)
-    fastest = max((rate * size for rate, size in zip(rates, descent.norms, strict=True)), default=0.0)
-    scale = power_of_two(fastest) if fastest else 1.0  # so that no velocity leaves the range of numbers
-    velocities = descent.feature_velocities(rates, scale)
+def _descending(descent: Descent, given: Any) -> FeatureSpeed:
+    """Under layer-wise gradient descent."""
+    rates = _learning_rates(given, descent.norms)
+    scale = _scale(rate * size for rate, size in zip(rates, descent.norms, strict=True))
+    return _result(descent, rates, descent.contributions(rates), descent.feature_velocities(rates, scale), scale)
+
+
+def _moving(descent: Descent, motion: Mapping[int, Tensor]) -> FeatureSpeed:
+    """In a motion of the parameters that is given."""
+    scale = _scale(norm(velocity) for velocity in motion.values())
+    rates = [math.nan] * len(descent.norms)
+    velocities = descent.feature_velocities_in(motion, scale)
+    return _result(descent, rates, descent.contributions_in(motion), velocities, scale)
+
+
+def _scale(speeds: Iterable[float]) -> float:
+    """A factor on all velocities, so that none of them leaves the range of numbers."""
+    fastest = max(speeds, default=0.0)
+    return power_of_two(fastest) if fastest else 1.0
+
+
+def _result(
+    descent: Descent, rates: list[float], contributions: list[float], velocities: list[Tensor], scale: float
+) -> FeatureSpeed:
     sizes = [float(f.numel()) for f in descent.features]
     found = {
         "angle": [float(_angle(v, b)) for v, b in zip(velocities, descent.backward, strict=True)],

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from featurespeed.data.spec import check_images
-from featurespeed.parameterization import Form, OptimizerName, Parameterization
+from featurespeed.parameterization import OptimizerName
 from featurespeed.training.spec import TrainingSpec, digest, run_id
 from featurespeed.values import Count, Positive, Replicates, Spec, Steps, distinct
 
@@ -155,23 +155,7 @@ def check_curvature(training: TrainingSpec, curvature: CurvatureSpec) -> None:
         raise ValueError(
             "curvature.quantities = preconditioned_sharpness: sgd has no preconditioner; use adam or adamw"
         )
-    if "feature_speed" in curvature.quantities and not _one_rate_a_module(training):
-        raise ValueError(
-            "curvature.quantities = feature_speed: between two cut nodes of a transformer layers have rates of their"
-            " own; use sgd, form = multipliers and, for post_ln, no COMPLETE_P"
-        )
     if "augmented_sharpness" in curvature.quantities and not training.data.augmented:
         raise ValueError(
             "curvature.quantities = augmented_sharpness: training augments nothing; set data.crop, flip or rotation"
         )
-
-
-def _one_rate_a_module(training: TrainingSpec) -> bool:
-    """Whether the layers between two cut nodes share their learning rate.
-
-    A normalisation behind a branch is none of its layers, which carry the depth where it is CompleteP.
-    """
-    if training.model.transformer is None:
-        return True
-    uneven = training.model.kind == "post_ln" and training.parameterization == Parameterization.COMPLETE_P
-    return training.optimizer.name == OptimizerName.SGD and training.form == Form.MULTIPLIERS and not uneven

@@ -56,8 +56,8 @@ class Probe:
     """What a probe sees: some members of the job after ``step`` updates; it must not change the network.
 
     ``members`` are their numbers in ``job.spec.members``, in the order of the network; ``batch`` is what the
-    next update would use, ``x [E, B, C, H, W], y [E, B]``; ``second`` are Adam's second moments of the layers that
-    learn, and empty without Adam.
+    next update would use, ``x [E, B, C, H, W], y [E, B]``; ``state`` is that of the optimizer: slot (Adam's ``first``
+    and ``second`` moments, the ``momentum`` of SGD) -> layer that learns -> tensor.
     """
 
     job: Job
@@ -65,7 +65,13 @@ class Probe:
     members: list[int]
     network: Network
     batch: tuple[Tensor, Tensor]
-    second: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> dict[str, dict[str, Tensor]]:
+        """What of the state is kept with the weights: Adam's second moments, or all of it if the job says so."""
+        everything = self.job.spec.keep_state
+        return {slot: layers for slot, layers in self.state.items() if everything or slot == "second"}
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ class MemberOptimizer:
         rate = self.negative_rates[index] * (self.schedule[0] / self.schedule[1])
         self.weights[index].addcmul_(torch.div(first, size, out=size), rate, value=rule.lr_scale)
 
-    def second_moments(self) -> dict[str, Tensor]:
-        """Adam's running means of squared gradients, by layer; none for SGD."""
-        return dict(zip(self.names, self.state.get("second", []), strict=False))
+    def moments(self) -> dict[str, dict[str, Tensor]]:
+        """Slot of the state -> layer -> its tensor: Adam's ``first`` and ``second`` moments, SGD's ``momentum``."""
+        return {slot: dict(zip(self.names, tensors, strict=True)) for slot, tensors in self.state.items()}
 
     def take(self, network: Network, members: Tensor) -> MemberOptimizer:
         """The optimizer of some of the members, whose weights are already in ``network``; its state is copied."""

@@ -90,6 +90,8 @@ class TrainingSpec(Spec):
         loss: mean cross-entropy, or half of the mean squared distance to the one-hot label.
         record_every: steps between two records of the loss.
         probe_steps: steps after which the weights are kept for later stages; 0 is the initialisation.
+        keep_state: keep the whole state of the optimizer with them, by which its next update can be told; without it
+            only Adam's second moments are.
         tf32: where a GPU may round to TF32: nowhere, in training steps, or in later measurements, too.
     """
 
@@ -108,6 +110,7 @@ class TrainingSpec(Spec):
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     record_every: Count = 10
     probe_steps: list[Steps] = []
+    keep_state: bool = False
     tf32: Literal["off", "train", "all"] = "train"
     dtype: Literal["float32", "float64"] = "float32"
     seed: Seed
@@ -120,6 +123,11 @@ class TrainingSpec(Spec):
         if self.probe_steps and max(self.probe_steps) > self.steps:
             raise ValueError(f"probe_steps = {max(self.probe_steps)}: training ends at steps = {self.steps}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_choices(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs are named, and kept, by their settings: one from before this choice stays the same run."""
+        return {name: value for name, value in serialise(self).items() if name != "keep_state" or value}
 
     @property
     def members(self) -> list[tuple[float, int]]:

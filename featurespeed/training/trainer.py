@@ -171,8 +171,8 @@ class Trainer:
     def _probe(self, group: Group) -> None:
         if self.on_probe is not None:
             x, y = (t.repeat_interleave(len(group.members) // len(t), 0) for t in self._batch(group))
-            second = group.ensemble.optimizer.second_moments()
-            probe = Probe(self.job, group.step, group.members, group.ensemble.network, (x, y), second)
+            state = group.ensemble.optimizer.moments()
+            probe = Probe(self.job, group.step, group.members, group.ensemble.network, (x, y), state)
             with tf32(self.spec.tf32 == "all"):
                 self.rows += list(self.on_probe(probe))
         group.probed = group.step

@@ -29,18 +29,26 @@ def weights_path(folder: Path, member: int, step: int) -> Path:
     return Path(folder) / f"member_{member:04d}" / f"step_{step:07d}.safetensors"
 
 
-SECOND = ":second"  # after the name of a layer: Adam's second moment of its weight
+def _key(layer: str, slot: str) -> str:
+    """Name of a tensor of the optimizer's state, beside the weight of its layer."""
+    return f"{layer}:{slot}"
 
 
 def save_weights(
-    folder: Path, network: Network, index: int, member: int, step: int, second: Mapping[str, Tensor] | None = None
+    folder: Path,
+    network: Network,
+    index: int,
+    member: int,
+    step: int,
+    state: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Keep the weights of the ``index``-th network of an ensemble as those of ``member``; atomic.
 
-    ``second``: layer -> Adam's second moments of all members, kept beside the weights.
+    ``state``: slot of the optimizer's state, such as Adam's ``second`` moments -> layer -> tensor of all members, kept
+    beside the weights.
     """
     tensors = {name: layer.weight.detach() for name, layer in network.weighted.items()}
-    tensors |= {name + SECOND: moment for name, moment in (second or {}).items()}
+    tensors |= {_key(name, slot): t for slot, layers in (state or {}).items() for name, t in layers.items()}
     tensors = {name: tensor[index].contiguous().cpu() for name, tensor in tensors.items()}
     with atomic_path(weights_path(folder, member, step)) as part:
         save_file(tensors, part)
@@ -65,9 +73,23 @@ def load_second_moments(folder: Path, network: Network, members: Sequence[int], 
     Raises:
         KeyError: the job was not trained with Adam.
     """
+    return load_state(folder, network, members, step, ("second",))["second"]
+
+
+def load_state(
+    folder: Path, network: Network, members: Sequence[int], step: int, slots: Sequence[str]
+) -> dict[str, dict[str, Tensor]]:
+    """Slots of the optimizer's state -> layer that learns -> ``[E, ...]``, kept with the weights.
+
+    Raises:
+        KeyError: the job has not kept them.
+    """
     files = [load_file(weights_path(folder, member, step)) for member in members]
     layers = {name: layer.weight for name, layer in network.weighted.items() if layer.weight.requires_grad}
-    return {name: torch.stack([file[name + SECOND] for file in files]).to(w) for name, w in layers.items()}
+    return {
+        slot: {name: torch.stack([file[_key(name, slot)] for file in files]).to(w) for name, w in layers.items()}
+        for slot in slots
+    }
 
 
 def link_weights(source: Path, target: Path) -> None:
@@ -95,7 +117,7 @@ def bytes_needed(spec: TrainingSpec, weights_per_member: int, kept_rates: int | 
     size = {"float32": 4, "float64": 8}[spec.dtype]
     adaptive = spec.optimizer.name != OptimizerName.SGD
     copies = 3 if adaptive else 1 + bool(spec.optimizer.momentum)
-    kept = 2 if adaptive else 1  # the second moments beside the weights
+    kept = copies if spec.keep_state else 1 + adaptive  # the second moments, or the whole state, beside the weights
     members = len(spec.members)
     probed = spec.seeds * (len(spec.learning_rates) if kept_rates is None else kept_rates)
     losses = 8 * spec.steps * members

@@ -250,7 +250,7 @@ def test_every_task_says_what_it_needs(tmp_path, script, needed):
     [
         ("gather", "sc_fig04", r"--input curvature=FOLDER/depth_mup_convnet_\w+\.parquet"),
         ("gather_descent", "beos_fig1", r"--input runs=FOLDER/mlp_\w+\.parquet"),
-        ("along_training", "fsf_training", "--input data=PATH"),
+        ("along_training", "fsf_training", r"--input data=FOLDER/digits\.npz"),
         ("coordinate_check", "sc_fig28", "--input data=PATH"),
         ("parameterizations", "sc_table1", "--input data=PATH"),
         ("sharpness_methods", "sc_sharpness_methods", "--input data=PATH"),

@@ -383,7 +383,7 @@ def test_disk_needed_covers_what_a_job_writes(monkeypatch, tmp_path):
 
     def on_probe(probe):
         for index, member in enumerate(probe.members):
-            save_weights(tmp_path / "weights", probe.network, index, member, probe.step, probe.second)
+            save_weights(tmp_path / "weights", probe.network, index, member, probe.step, probe.kept)
         return []
 
     checkpoint = Checkpoint(tmp_path / "job.pt", "")

@@ -60,7 +60,7 @@ def trained(data, folder: Path, **changes) -> tuple[TrainingSpec, pd.DataFrame]:
 
     def keep(probe):
         for index, member in enumerate(probe.members):
-            save_weights(folder, probe.network, index, member, probe.step, probe.second)
+            save_weights(folder, probe.network, index, member, probe.step, probe.kept)
         return []
 
     training = Trainer(make_job(run, data, CPU), on_probe=keep).run()

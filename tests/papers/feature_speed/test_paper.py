@@ -48,6 +48,7 @@ def test_small_run_is_judged_without_an_error_and_confirms_no_comparison_with_th
     for claim in ("fsf_fig1a_published", "fsf_fig1b_published", "fsf_discrepancy_fig2b_level"):
         assert verdicts[claim] == Verdict.INCONCLUSIVE
     # Ten steps hardly train, and the run may say nothing of training; the formula holds in it all the same.
-    trained = claims.set_index("claim_id").loc[["fsf_thm21_mlp_trained", "fsf_thm21_convnet"]]
+    transformers = [f"fsf_thm21_{kind}{how}" for kind in ("vit", "gpt", "post_ln") for how in ("", "_adam")]
+    trained = claims.set_index("claim_id").loc[["fsf_thm21_mlp_trained", "fsf_thm21_convnet", *transformers]]
     assert (trained["value"] < 1e-10).all()
-    assert set(verdicts[verdicts == Verdict.NOT_RUN].index) == {"fsf_thm21_transformer"}
+    assert not (verdicts == Verdict.NOT_RUN).any()
