@@ -167,8 +167,8 @@ class FileStream:
 
     @property
     def _size(self) -> tuple[int, int]:
-        """Height and width of what is augmented."""
-        return (self._files.side, self._files.side) if self.augmentation.resized_crop else self.shape[1:]
+        """Height and width of the square that boxes are drawn in; nothing else that is drawn depends on a size."""
+        return self._files.side, self._files.side
 
     def _in_order(self, files: ImageFiles, rows: np.ndarray, size: int) -> Iterator[torch.Tensor]:
         """Decoded squares of these rows on the device, `size` at a time; by workers where there are many."""

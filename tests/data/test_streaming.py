@@ -16,10 +16,11 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from featurespeed.data import reader, streaming
 from featurespeed.data.augment import Augmentation
-from featurespeed.data.batches import IMAGENET_MEAN, IMAGENET_STD, BatchStream
+from featurespeed.data.batches import IMAGENET_MEAN, IMAGENET_STD, BatchStream, epoch_draws, epoch_order
 from featurespeed.data.content import DataError
 from featurespeed.data.prepare import obtain
 from featurespeed.data.reader import ImageFiles
+from featurespeed.data.resized_crop import resize_boxes
 from featurespeed.data.spec import DataSpec
 from featurespeed.data.store import FileData
 from featurespeed.data.streaming import FileStream
@@ -142,14 +143,12 @@ def test_a_network_sees_the_centre_unless_a_crop_takes_a_part_of_the_whole(folde
     assert seen.flatten(1).all(1).sum() == 1 and rows.tolist() == [0, 1, 2]
     pairs = zip(plain.batch(0)[0].flatten(0, 1), flipped.batch(0)[0].flatten(0, 1), strict=True)
     assert all(torch.equal(one, other) or torch.equal(one, other.flip(-1)) for one, other in pairs)
-    cropped = stream(large, augmentation=Augmentation(resized_crop=12)).batch(0)[0]
-    wide = stream(
-        replace(large, facts=large.facts | {"shape": [3, SIDE, SIDE]}), augmentation=Augmentation(resized_crop=12)
-    )
-    wide.shape = (3, 12, 12)
-    torch.testing.assert_close(
-        cropped * plain.std + plain.mean, wide.batch(0)[0] * wide.std + wide.mean
-    )  # boxes are drawn in the whole square, whatever a network sees without them
+    crop = Augmentation(resized_crop=12)
+    cropped = stream(large, seeds=[0], augmentation=crop)
+    boxes = epoch_draws(crop, [0], 0, 120, (SIDE, SIDE)).boxes[0, :BATCH]  # in the whole square
+    squares, _ = images_of(large, "train").__getitems__(epoch_order([0], 0, 120, BATCH)[0].tolist())
+    expected = resize_boxes(squares, boxes, 12).double() / 255
+    torch.testing.assert_close(cropped.batch(0)[0][0] * cropped.std + cropped.mean, expected)
     assert next(plain.test_batches(4))[0].shape == (4, 3, 12, 12)
 
 
