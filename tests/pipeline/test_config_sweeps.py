@@ -111,6 +111,11 @@ WRONG_LABELS = {
         {"sc_sharpness_methods": {"runs": {"ConvNets": {"width": 4}}}},
         'config: sc_sharpness_methods.runs.ConvNets = {"width": 4}: unknown label, without model,',
     ),
+    "a transformer": (
+        {"fsf_training": {"transformers": {"GTP": {"width": 8}}}},
+        'config: fsf_training.transformers.GTP = {"width": 8}: unknown label, without model, data, parameterization,'
+        " batch_size, learning_rates; known: ViT; GPT; post-LN; did you mean 'GPT'?",
+    ),
     "nothing like it": (
         {"sc_fig01": {"networks": {"third": {}}}},
         "learning_rates, batch_size; known: muP; NTP (and",

@@ -93,6 +93,8 @@ def test_weights_on_the_disk_are_those_of_every_network_and_probe_step():
     assert cost.training_job(training()).bytes - tables == 4 * numbers * 6 * 6
     adaptive = training(optimizer={"name": "adam"})
     assert cost.training_job(adaptive).bytes - tables == 2 * 4 * numbers * 6 * 6  # and the second moments
+    whole = adaptive.model_copy(update={"keep_state": True})
+    assert cost.training_job(whole).bytes - tables == 3 * 4 * numbers * 6 * 6  # and the first ones
 
 
 def test_weights_are_kept_at_measured_rates_alone(laptop):

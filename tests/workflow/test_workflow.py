@@ -171,7 +171,7 @@ def test_a_trained_artefact_needs_its_data_and_its_training_only(snakemake):
     jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "sc_fig28"))
     assert jobs == {"data": 1, "coordinate_check": 1, "sc_fig28": 1}
     jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "results/smoke/stages/fsf_training.parquet"))
-    assert jobs == {"data": 1, "train": 1, "along_training": 1}
+    assert jobs == {"data": 2, "train": 2, "along_training": 1}  # images and a text
 
 
 def test_curvature_is_measured_once_a_training_job_and_gathered(snakemake):
