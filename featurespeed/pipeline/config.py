@@ -116,10 +116,13 @@ class BaseConfig(Spec):
         """Names of all jobs whose tables an artefact needs."""
         return [*self.training_runs(artefact), *self.sharpness_runs(artefact), *self.descents(artefact)]
 
-    def dataset(self, artefact: str) -> str | None:
-        """Name of the data set that the stage of an artefact reads, if any."""
-        data = getattr(self.block(artefact), "data", None)
-        return data.name if data else None
+    def datasets(self, artefact: str) -> list[str]:
+        """Names of the data sets that the stage of an artefact reads: those that its spec says (``datasets``), or else
+        that of its key ``data``, if it has one.
+        """
+        block = self.block(artefact)
+        data = getattr(block, "data", None)
+        return list(getattr(block, "datasets", [data.name] if data else []))
 
     def environment(self) -> dict[str, str]:
         """Settings that reach the jobs through the environment: they say where and how, and change no result."""
@@ -174,7 +177,7 @@ _REPLACED_WHOLE = frozenset(
 
 
 #: Whose keys are labels, one for each network: one that is written wrong reads like that of a new network.
-_LABELLED = frozenset({"networks", "runs"})
+_LABELLED = frozenset({"networks", "runs", "transformers"})
 
 
 def check_choice(key: str, value: Any, allowed: tuple[str, ...]) -> str:

@@ -64,18 +64,15 @@ def artefacts_of(stage):
 
 def gpus(artefact):
     """GPUs that the stage of an artefact asks for: all that use one at scale gpu, those that train at scale paper."""
-    trains = CONFIG.dataset(artefact) is not None
+    trains = bool(CONFIG.datasets(artefact))
     return int(ARTEFACTS[artefact].gpu and (CONFIG.scale == "gpu" or (trains and TRAINING_GPUS)))
 
 
-def data_files(dataset):
-    """The files of a data set, by the names that stages use; none for a stage that reads no data."""
-    if dataset is None:
-        return {}
-    return {
-        "data": rules.data.output.npz.format(dataset=dataset),
-        "facts": rules.data.output.facts.format(dataset=dataset),
-    }
+def data_files(*datasets):
+    """The files of data sets, by the names that stages use: of several a list; none for a stage that reads no data."""
+    files = {"data": rules.data.output.npz, "facts": rules.data.output.facts}
+    found = {kind: [path.format(dataset=name) for name in datasets] for kind, path in files.items()}
+    return {kind: paths if len(paths) > 1 else paths[0] for kind, paths in found.items() if paths}
 
 
 @cache
@@ -92,13 +89,13 @@ def gathered_tables(artefact):
 
 
 def stage_inputs(wildcards):
-    """What a stage reads: what it gathers, or else its data set, and the records and weights of its training jobs."""
+    """What a stage reads: what it gathers, or else its data sets, and the records and weights of its training jobs."""
     if gathers(wildcards.artefact):
         return gathered_tables(wildcards.artefact)
     runs = list(CONFIG.training_runs(wildcards.artefact))
     records = {"records": [f"{RESULTS}/training/{run}.parquet" for run in runs]}
     weights = {"weights": [f"{RESULTS}/weights/{run}" for run in runs]}
-    return data_files(CONFIG.dataset(wildcards.artefact)) | (records | weights if runs else {})
+    return data_files(*CONFIG.datasets(wildcards.artefact)) | (records | weights if runs else {})
 
 
 def by_process(jobs_of, data_of, most):

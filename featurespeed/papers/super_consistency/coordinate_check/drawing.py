@@ -14,6 +14,12 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLoca
 from featurespeed.drawing.exponents import draw_measured, draw_stated, quantity_axis
 from featurespeed.drawing.plotting import GUIDE, INK, UNORDERED, draw_flagged, ordered_colors
 from featurespeed.papers.super_consistency.coordinate_check.analysis import DEPTH_QUANTITIES, WIDTH_QUANTITIES, in_order
+from featurespeed.papers.super_consistency.coordinate_check.drawing_transformers import (
+    draw_exponents,
+    draw_updates,
+    legend_handles,
+)
+from featurespeed.papers.super_consistency.coordinate_check.spec_transformers import TRANSFORMER
 from featurespeed.papers.super_consistency.coordinate_check.tables import (
     CHECKS,
     FORM_BOUNDS,
@@ -41,11 +47,13 @@ ZERO = {
 
 
 def draw_fig28(table: pd.DataFrame, figure: Figure) -> None:
-    """Updates of the features against the width, their parts, and the slopes of all of them."""
+    """Updates of the features against the width, their parts, and the slopes of all of them; then transformers."""
+    transformers, table = split(table)
     upper, lower = _layout(table)
     names = upper + lower
     columns = max(len(upper), len(lower))
-    grid = figure.add_gridspec(5, 1, height_ratios=[1, 1, 1, 1, 0.17 * len(names) + 0.25])
+    further = [1.1] if len(transformers) else []
+    grid = figure.add_gridspec(5 + len(further), 1, height_ratios=[1, 1, 1, 1, 0.17 * len(names) + 0.25, *further])
     steps = _steps(table)
     for block, (panel, draw) in enumerate((("feature update", _draw_features), ("parts", _draw_parts))):
         shared: Axes | None = None
@@ -67,7 +75,15 @@ def draw_fig28(table: pd.DataFrame, figure: Figure) -> None:
                     )
         _width_axis(shared, table, panel)
     _draw_slopes(figure, grid[4].subgridspec(1, 1 + len(PARTS)), table, names, steps)
+    if further:
+        draw_updates(figure, grid[5], transformers)
     _fig28_legends(figure, table, steps)
+
+
+def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of transformers, and all others."""
+    own = table["panel"].str.startswith(TRANSFORMER)
+    return table[own], table[~own]
 
 
 def case_label(case: str) -> str:
@@ -197,11 +213,15 @@ def _fig28_legends(figure: Figure, table: pd.DataFrame, steps: dict[int, tuple])
 
 
 def draw_table1(table: pd.DataFrame, figure: Figure) -> None:
-    """Measured exponents beside the stated ones, a line of panels a parameterization; below them depth and forms."""
+    """Measured exponents beside the stated ones, a line of panels a parameterization; below them depth and forms, and
+    transformers.
+    """
+    transformers, table = split(table)
     names = parameterizations(panel.split(" | ")[0] for panel in table["panel"] if "of N" in panel)
     layers = {name: _layers(table, name) for name in names}
     ratios = [len(layers[name]) + 0.6 for name in names] + [5.8]
-    grid = figure.add_gridspec(len(names) + 1, 1, height_ratios=ratios)
+    ratios += [8.0, 4.0] if len(transformers) else []
+    grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
     shared: list[Axes] = []
     for line, name in enumerate(names):
         cells = grid[line].subgridspec(1, len(WIDTH_QUANTITIES))
@@ -220,7 +240,9 @@ def draw_table1(table: pd.DataFrame, figure: Figure) -> None:
     _draw_depth(figure, below[0], table, Parameterization.DEPTH_MUP, "over the depth, Depth-μP")
     _draw_depth(figure, below[1], table, Parameterization.MUP, "control: μP without $1/\\sqrt{L}$")
     _draw_forms(figure.add_subplot(below[2]), table[table["panel"] == "forms"])
-    _table1_legend(figure, table)
+    if len(transformers):
+        draw_exponents(figure, grid[len(names) + 1], grid[len(names) + 2], transformers)
+    _table1_legend(figure, table, transformers)
 
 
 def _layers(table: pd.DataFrame, name: str) -> list[str]:
@@ -304,7 +326,7 @@ def _variant_label(variant: str) -> str:
     return ", ".join(filter(None, (OPTIMIZER_LABELS[optimizer], rest.replace("eps", "ε"))))
 
 
-def _table1_legend(figure: Figure, table: pd.DataFrame) -> None:
+def _table1_legend(figure: Figure, table: pd.DataFrame, transformers: pd.DataFrame) -> None:
     present = optimizers(
         series.rpartition(", ")[2] for series in table.loc[table["panel"].str.contains("exponent"), "series"]
     )
@@ -322,8 +344,9 @@ def _table1_legend(figure: Figure, table: pd.DataFrame) -> None:
         Line2D([], [], linestyle="", marker=FORM_MARKERS[name], markersize=4.5, color="#666666") for name in forms
     ]
     texts += [f"{Parameterization(name).label} (two forms)" for name in forms]
+    more_handles, more_texts = legend_handles(transformers)
     seeds = int(table.loc[table["n"] > 0, "n"].min())
     figure.legend(
-        handles, texts, loc="outside lower center", ncols=len(handles),
+        handles + more_handles, texts + more_texts, loc="outside lower center", ncols=-(-len(handles + more_handles) // 2),
         title=f"measured exponents: one fit a seed, mean and 95% t interval over {seeds} seeds", title_fontsize=9,
     )  # fmt: skip
