@@ -12,9 +12,10 @@ import dataclasses
 
 import pandas as pd
 
+from featurespeed.data.store import load_dataset
 from featurespeed.machine.device import acquire_device
 from featurespeed.models.networks import Network
-from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows, read_datasets
+from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows
 from featurespeed.papers.super_consistency.coordinate_check.spec import CoordinateSpec
 from featurespeed.parameterization import LayerRole, OptimizerName, Parameterization
 from featurespeed.pipeline.stage import Task, progress, run_stage
@@ -32,7 +33,8 @@ def spoil_readout(network: Network, width: int) -> Network:
 
 def main(spec: CoordinateSpec, task: Task) -> pd.DataFrame:
     """All cases of one artefact as a long table."""
-    data = read_datasets(spec.datasets, task)
+    files = task.by_name("data", suffix=".npz")
+    data = {name: load_dataset(files[name]) for name in spec.datasets}
     jobs, images = [], spec.probe_images
     for width in spec.widths:
         jobs += [(spec.model_of(name).kind, spec.training(name, opt, width), images, None) for name, opt in spec.cases]

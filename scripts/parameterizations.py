@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from featurespeed.data.store import ImageData
+from featurespeed.data.store import ImageData, load_dataset
 from featurespeed.machine.device import acquire_device
-from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows, read_datasets
+from featurespeed.papers.super_consistency.coordinate_check.measuring import coordinate_rows
 from featurespeed.papers.super_consistency.coordinate_check.spec import FORM_VARIANTS, ParameterizationSpec
 from featurespeed.parameterization import Form
 from featurespeed.pipeline.stage import Task, progress, run_stage
@@ -58,7 +58,8 @@ def form_rows(specs: dict[Form, TrainingSpec], variant: str, data: ImageData, de
 
 def main(spec: ParameterizationSpec, task: Task) -> pd.DataFrame:
     """All cases as a long table."""
-    sets = read_datasets(spec.datasets, task)
+    files = task.by_name("data", suffix=".npz")
+    sets = {name: load_dataset(files[name]) for name in spec.datasets}
     data = sets[spec.data.name]
     rows: list[Row] = []
     with acquire_device() as device:

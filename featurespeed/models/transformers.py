@@ -109,7 +109,13 @@ class Lookup(Vector):
         return functional.embedding(chosen, weight.flatten(0, 1)) * self.rule.multiplier
 
 
-_VECTORS: dict[str, type[Vector]] = {"lookup": Lookup, "bias": Bias, "gain": Gain, "token": Token, "positions": Positions}
+_VECTORS: dict[str, type[Vector]] = {
+    "lookup": Lookup,
+    "bias": Bias,
+    "gain": Gain,
+    "token": Token,
+    "positions": Positions,
+}
 
 
 def make_vector(members: int, plan: LayerPlan, rule: ScalingRule) -> Vector:

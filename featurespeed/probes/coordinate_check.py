@@ -59,7 +59,7 @@ class Snapshot:
 def snapshot(network: Network, x: Tensor) -> Snapshot:
     """What :func:`compare` needs to know of a network at one step.
 
-    ``x`` is the batch, ``[E, B, C, H, W]`` or ``[E, B, T]``, or with ``S`` in the place of ``E`` where members share it.
+    ``x`` is the batch, ``[E, B, C, H, W]`` or ``[E, B, T]``, or with ``S`` in the place of ``E`` where members share.
     """
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""What the coordinate checks of transformers say: updates over the width, exponents in width and depth beside stated ones.
+"""What the coordinate checks of transformers say: updates over the width, exponents beside stated ones.
 
 A network is named by the label that its settings have. In the table of Figure 28 its case is ``transformer | <label>``,
 in that of Table 1 ``width | <label>`` and ``depth | <label>``. The series of a layer is the role of its matrix, or what

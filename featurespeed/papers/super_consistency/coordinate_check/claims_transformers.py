@@ -53,7 +53,9 @@ def _depth_distance(label: str, name: Parameterization) -> Callable[[Tables], Es
 
 for _label in NETWORKS:
     for _name in (MUP, SP):
-        register(f"distance from the exponents in N of muP, {_label}, {_name} with adam", _width_distance(_label, _name))
+        register(
+            f"distance from the exponents in N of muP, {_label}, {_name} with adam", _width_distance(_label, _name)
+        )
     for _name in (DEPTH_MUP, MUP):
         _key = f"distance from the exponents in L of Depth-muP, {_label}, {_name} with adam"
         register(_key, _depth_distance(_label, _name))

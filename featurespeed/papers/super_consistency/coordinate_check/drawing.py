@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from featurespeed.papers.super_consistency.coordinate_check.drawing_transformers
     draw_exponents,
     draw_updates,
     legend_handles,
+    update_handles,
 )
 from featurespeed.papers.super_consistency.coordinate_check.spec_transformers import TRANSFORMER
 from featurespeed.papers.super_consistency.coordinate_check.tables import (
@@ -52,7 +54,7 @@ def draw_fig28(table: pd.DataFrame, figure: Figure) -> None:
     upper, lower = _layout(table)
     names = upper + lower
     columns = max(len(upper), len(lower))
-    further = [1.1] if len(transformers) else []
+    further = [1.35] if len(transformers) else []
     grid = figure.add_gridspec(5 + len(further), 1, height_ratios=[1, 1, 1, 1, 0.17 * len(names) + 0.25, *further])
     steps = _steps(table)
     for block, (panel, draw) in enumerate((("feature update", _draw_features), ("parts", _draw_parts))):
@@ -77,7 +79,7 @@ def draw_fig28(table: pd.DataFrame, figure: Figure) -> None:
     _draw_slopes(figure, grid[4].subgridspec(1, 1 + len(PARTS)), table, names, steps)
     if further:
         draw_updates(figure, grid[5], transformers)
-    _fig28_legends(figure, table, steps)
+    _fig28_legends(figure, table, steps, transformers)
 
 
 def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -194,7 +196,7 @@ def _draw_slopes(figure: Figure, cells, table: pd.DataFrame, names: Sequence[str
         ax.set_xlabel("slope in $\\log N$")
 
 
-def _fig28_legends(figure: Figure, table: pd.DataFrame, steps: dict[int, tuple]) -> None:
+def _fig28_legends(figure: Figure, table: pd.DataFrame, steps: dict[int, tuple], transformers: pd.DataFrame) -> None:
     last, seeds = max(steps), int(table["n"].max())
     curves = [Line2D([], [], color=color, marker="o", markersize=3.4) for color in steps.values()]
     figure.legend(
@@ -203,9 +205,16 @@ def _fig28_legends(figure: Figure, table: pd.DataFrame, steps: dict[int, tuple])
         title_fontsize=9.5,
     )  # fmt: skip
     parts = [Line2D([], [], markersize=3.4, **style) for style in PART_STYLES.values()]
+    title = f"parts at step {last}. Slopes: one fit a seed, mean and 95% t interval over {seeds} seeds"
+    entries = list(zip(parts, PART_STYLES, strict=True))
+    if len(transformers):
+        counts = sorted(int(n) for n in transformers["n"].unique() if n)
+        below = zip(*update_handles(transformers), strict=True)  # a legend is filled column by column
+        entries = [entry for column in zip_longest(entries, below) for entry in column if entry]
+        title += f"\nlast line: transformers with Adam, {counts[0]} to {counts[-1]} seeds, slopes after step {last}"
     figure.legend(
-        parts, list(PART_STYLES), loc="outside lower center", ncols=len(parts), fontsize=9.5, title_fontsize=9.5,
-        title=f"parts at step {last}. Slopes: one fit a seed, mean and 95% t interval over {seeds} seeds",
+        *zip(*entries, strict=True), loc="outside lower center", ncols=len(PART_STYLES), fontsize=9.5,
+        title=title, title_fontsize=9.5,
     )  # fmt: skip
 
 
@@ -220,7 +229,7 @@ def draw_table1(table: pd.DataFrame, figure: Figure) -> None:
     names = parameterizations(panel.split(" | ")[0] for panel in table["panel"] if "of N" in panel)
     layers = {name: _layers(table, name) for name in names}
     ratios = [len(layers[name]) + 0.6 for name in names] + [5.8]
-    ratios += [8.0, 4.0] if len(transformers) else []
+    ratios += [8.6, 5.6] if len(transformers) else []
     grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
     shared: list[Axes] = []
     for line, name in enumerate(names):
@@ -346,7 +355,8 @@ def _table1_legend(figure: Figure, table: pd.DataFrame, transformers: pd.DataFra
     texts += [f"{Parameterization(name).label} (two forms)" for name in forms]
     more_handles, more_texts = legend_handles(transformers)
     seeds = int(table.loc[table["n"] > 0, "n"].min())
+    handles, texts = handles + more_handles, texts + more_texts
     figure.legend(
-        handles + more_handles, texts + more_texts, loc="outside lower center", ncols=-(-len(handles + more_handles) // 2),
+        handles, texts, loc="outside lower center", ncols=-(-len(handles) // 2) if more_handles else len(handles),
         title=f"measured exponents: one fit a seed, mean and 95% t interval over {seeds} seeds", title_fontsize=9,
     )  # fmt: skip

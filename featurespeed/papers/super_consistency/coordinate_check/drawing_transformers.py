@@ -21,6 +21,7 @@ from featurespeed.parameterization import Parameterization
 
 #: Other colours than those of optimizers and of parts, which stand in the same figures.
 COLORS = {"SP": "#555555", "MUP": UNORDERED[3], "DEPTH_MUP": UNORDERED[4]}
+CONTROLS_IN_DEPTH = ("MUP",)
 QUANTITY_TITLES = {"features": "last hidden features", "output": "output"}
 
 
@@ -77,22 +78,34 @@ def _write_slopes(ax: Axes, slopes: pd.DataFrame) -> None:
     for place, name in enumerate(reversed(in_order(rows.index, Parameterization))):
         y, low, high = (f"{rows.loc[name, key]:.2f}".replace("-", "−") for key in ("y", "y_low", "y_high"))
         text = f"{Parameterization(name).label}: {y} [{low}, {high}]"
-        ax.text(0.04, 0.03 + 0.095 * place, text, transform=ax.transAxes, fontsize=7.2, color=COLORS[name])
+        ax.text(0.04, 0.03 + 0.085 * place, text, transform=ax.transAxes, fontsize=7.4, color=COLORS[name])
 
 
 def _axis_of_widths(ax: Axes, table: pd.DataFrame) -> None:
     widths = sorted(table["x"].unique())
     ax.set(xscale="log", yscale="log")
-    ax.xaxis.set_major_locator(FixedLocator(widths if len(widths) <= 3 else widths[::2]))
+    ax.xaxis.set_major_locator(FixedLocator(widths if len(widths) <= 4 else widths[::2]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", labelsize=8)
     ax.set_xlim(widths[0] / 1.25, widths[-1] * 1.25)
 
 
 def _limit(ax: Axes, table: pd.DataFrame) -> None:
     low, high = table.loc[table["y"] > 0, "y"].min(), table["y"].max()
-    ax.set_ylim(low * (low / high) ** 0.55, high * 1.8)  # room for the slopes below the curves
+    ax.set_ylim(low * (low / high) ** 0.6, high * 1.8)  # room for the slopes below the curves
+
+
+def update_handles(table: pd.DataFrame) -> tuple[list[Line2D], list[str]]:
+    """Lines of :func:`draw_updates` and what they are."""
+    curves = table[~table["panel"].str.contains("slope", regex=False)]
+    steps = _steps(curves)
+    names = in_order(curves["series"].str.partition(", ")[0], COLORS)
+    handles = [Line2D([], [], color=COLORS[name], marker="o", markersize=3.4) for name in names]
+    handles.append(Line2D([], [], color="#666666", linestyle=(0, (3, 1.6))))
+    texts = [f"{Parameterization(name).label}, step {steps[-1]}" for name in names]
+    return handles, [*texts, f"the same, step {steps[0]}"]
 
 
 # --- Table 1 ----------------------------------------------------------------------------------------------------------
@@ -115,20 +128,22 @@ def draw_exponents(figure: Figure, upper: SubplotSpec, lower: SubplotSpec, table
             ax = figure.add_subplot(grid[place], sharex=shared)
             shared = shared or ax
             own = table[table["panel"] == f"{TRANSFORMER}{label} | exponent of {size}"]
-            _draw_parts(ax, own, parts)
+            _draw_parts(ax, own, parts, controls=() if size == "N" else CONTROLS_IN_DEPTH)
             ax.tick_params(labelleft=place == 0)
             ax.set_title(f"{label}: over the {'width' if size == 'N' else 'depth'}", loc="center")
             ax.set_xlabel(f"exponent of ${size}$")
 
 
-def _draw_parts(ax: Axes, table: pd.DataFrame, parts: Sequence[str]) -> None:
+def _draw_parts(ax: Axes, table: pd.DataFrame, parts: Sequence[str], controls: Sequence[str]) -> None:
+    """Dots, and diamonds at what is stated; for the controls nothing is."""
     present = in_order(table["series"].str.rpartition(", ")[2], COLORS)
     for place, part in enumerate(parts):
         for index, name in enumerate(present):
             own = table[table["series"] == f"{part}, {name}"]
             height = -place - 0.3 * (index - (len(present) - 1) / 2)
             draw_measured(ax, own, [height] * len(own), [COLORS[name]] * len(own), size=3.2)
-            draw_stated(ax, own, [height] * len(own), size=6)
+            if name not in controls:
+                draw_stated(ax, own, [height] * len(own), size=6)
     quantity_axis(ax, -np.arange(len(parts), dtype=float), parts, margin=0.6)
 
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from featurespeed.data.store import load_dataset
 from featurespeed.models.networks import Network
 from featurespeed.probes.coordinate_check import Snapshot, compare, feature_update, snapshot
-from featurespeed.pipeline.stage import Task
 from featurespeed.training.job import Probe, Row
 from featurespeed.training.setup import Data, make_job, make_stream
 from featurespeed.training.spec import TrainingSpec
 from featurespeed.training.trainer import Trainer
-
-
-def read_datasets(names: Iterable[str], task: Task) -> dict[str, Data]:
-    """Name -> data set, of those that the stage needs."""
-    files = task.by_name("data", suffix=".npz")
-    return {name: load_dataset(files[name]) for name in names}
 
 
 def coordinate_rows(
@@ -59,7 +51,7 @@ def coordinate_rows(
 
 
 class CoordinateProbe:
-    """Called at probe steps: compares a group of members with its initialisation on the batch ``x [B, C, H, W]``, or ``[B, T]``.
+    """Called at probe steps: compares a group of members with its initialisation on one batch, ``[B, ...]``.
 
     The initialisation is drawn again when a group is first met, so that nothing need be kept in a checkpoint.
     """

@@ -1,4 +1,4 @@
-"""Settings of the coordinate checks of transformers, which are parameterized for Adam (arXiv:2402.17457, App. J.2, J.3)."""
+"""Settings of the coordinate checks of transformers, which train with Adam (arXiv:2402.17457, App. J.2, J.3)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def tabulate_fig28(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def cases(records: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """``(name, rows)`` of every check but those of transformers, such as ``MUP, sgd`` or ``MUP, sgd, wrong rule``, in order."""
+    """``(name, rows)`` of every check, such as ``MUP, sgd`` or ``MUP, sgd, wrong rule``, in order; no transformers."""
     kind = records["case"].where(records["case"].isin(CHECKS), "")
     for check in ("", *CHECKS):
         own = records[kind == check].assign(case=check)
@@ -135,9 +135,7 @@ def _forms(records: pd.DataFrame) -> pd.DataFrame:
         rows.append(row("forms", f"{variant} | {name}", float(group["step"].max()), found, "", digits=None))
     for guide, bound in FORM_BOUNDS.items():
         found = Interval(bound, np.nan, np.nan, 0, "bound")
-        rows.append(
-            row("forms", guide, float(records["step"].max()), found, "", digits=None) | {"estimator": "theory"}
-        )
+        rows.append(row("forms", guide, float(records["step"].max()), found, "", digits=None) | {"estimator": "theory"})
     return pd.DataFrame(rows)
 
 

@@ -25,7 +25,7 @@ from featurespeed.statistics import Interval
 def fig28_parts(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Updates of each network after the first and the last step, and their slopes after the last one.
 
-    ``transformer | <label> | <quantity>``: rms of the update (y) against the width (x), ``<parameterization>, step <t>``.
+    ``transformer | <label> | <quantity>``: rms of the update (y) against the width (x), series ``<name>, step <t>``.
     ``transformer | <label> | slope, <quantity>``: slope of its logarithm in log N (y) after step t (x).
     """
     for label in networks(records, "transformer"):
@@ -50,10 +50,14 @@ def table1_rows(records: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Measured (y) against stated (x) exponents: ``transformer | <label> | exponent of N``, and ``... of L``."""
     for label in networks(records, "width"):
         for name in parameterizations(records, f"width | {label}"):
-            yield from _exponents(width_exponents_of(records, label, name), f"{TRANSFORMER}{label} | exponent of N", name)
+            yield from _exponents(
+                width_exponents_of(records, label, name), f"{TRANSFORMER}{label} | exponent of N", name
+            )
     for label in networks(records, "depth"):
         for name in parameterizations(records, f"depth | {label}"):
-            yield from _exponents(depth_exponents_of(records, label, name), f"{TRANSFORMER}{label} | exponent of L", name)
+            yield from _exponents(
+                depth_exponents_of(records, label, name), f"{TRANSFORMER}{label} | exponent of L", name
+            )
 
 
 def _exponents(found: list[Exponent], panel: str, name: str) -> Iterator[dict[str, object]]:
