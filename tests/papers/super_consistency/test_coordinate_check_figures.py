@@ -16,6 +16,7 @@ from featurespeed.papers.super_consistency.coordinate_check import claims_forms 
 from featurespeed.papers.super_consistency.coordinate_check import drawing as sc_draw
 from featurespeed.papers.super_consistency.coordinate_check import tables as sc_tables
 from featurespeed.papers.super_consistency.coordinate_check.analysis import depth_table, fit_exponent, width_table
+from featurespeed.papers.super_consistency.coordinate_check.drawing_table1 import draw_table1
 from featurespeed.records import frame
 from tests.papers.cases import STYLE, criteria_of, drawing_of
 from tests.papers.super_consistency.coordinate_check_cases import (
@@ -195,7 +196,7 @@ def test_drawn_bounds_of_the_forms_are_the_ledgers_thresholds():
 def test_table_names_every_layer_and_marks_zeros(tmp_path):
     write_csv(sc_tables.tabulate_table1(table1_records()), tmp_path / "t.csv")
     figure = new_figure(STYLE, 9, 10)
-    sc_draw.draw_table1(read_csv(tmp_path / "t.csv"), figure)
+    draw_table1(read_csv(tmp_path / "t.csv"), figure)
     assert len(figure.axes) == 5 * 3 + 3 + TRANSFORMER_AXES
     labels = [label.get_text() for label in figure.axes[9].get_yticklabels()]  # Depth-muP, activations
     assert labels == ["input", "hidden 1", "hidden 2", "hidden 3", "readout"]
@@ -211,7 +212,7 @@ def test_what_is_stated_to_be_zero_and_moves_is_marked():
     marked = table[table["panel"].str.startswith("NTP | exactly 0")].iloc[0]
     assert (marked.y, marked.flag) == (0.25, "")
     figure = new_figure(STYLE, 9, 10)
-    sc_draw.draw_table1(table, figure)
+    draw_table1(table, figure)
     assert "stated 0, up to 0.2" in [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
@@ -265,13 +266,13 @@ def test_a_transformer_without_an_update_keeps_its_row_without_an_exponent():
     own = table.query("panel == 'transformer | GPT | exponent of N'").set_index("series")
     assert math.isnan(own.loc["gains, MUP", "y"]) and own.loc["gains, MUP", "flag"] == "dead"
     figure = new_figure(STYLE, 9, 15)
-    sc_draw.draw_table1(table, figure)
+    draw_table1(table, figure)
 
 
 def test_over_the_depth_diamonds_stand_at_what_is_stated_for_depth_mup_and_the_control_has_none():
     table = sc_tables.tabulate_table1(table1_records())
     figure = new_figure(STYLE, 9, 15)
-    sc_draw.draw_table1(table, figure)
+    draw_table1(table, figure)
     ax = next(ax for ax in figure.axes if ax.get_title(loc="center") == "GPT: over the depth")
     diamonds = [float(x) for line in ax.lines if line.get_marker() == "D" for x in line.get_xdata()]
     assert sorted(diamonds) == [-0.5, 0.0, 0.0]

@@ -47,7 +47,7 @@ ARTEFACTS = (
         stage="parameterizations",
         spec=ParameterizationSpec,
         tables="tables:tabulate_table1",
-        drawing="drawing:draw_table1",
+        drawing="drawing_table1:draw_table1",
         size=(9.0, 15.2),
         reading=(
             "Exponents in the width N, layer by layer: activations at initialisation, effective and propagating "

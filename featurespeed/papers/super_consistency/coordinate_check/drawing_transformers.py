@@ -22,7 +22,17 @@ from featurespeed.parameterization import Parameterization
 #: Other colours than those of optimizers and of parts, which stand in the same figures.
 COLORS = {"SP": "#555555", "MUP": UNORDERED[3], "DEPTH_MUP": UNORDERED[4]}
 CONTROLS_IN_DEPTH = ("MUP",)
+ZERO = {
+    "ha": "center", "va": "center", "fontsize": 8.5, "color": "#666666",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
+}  # fmt: skip
 QUANTITY_TITLES = {"features": "last hidden features", "output": "output"}
+
+
+def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of transformers, and all others."""
+    own = table["panel"].str.startswith(TRANSFORMER)
+    return table[own], table[~own]
 
 
 def labels_of(table: pd.DataFrame) -> list[str]:

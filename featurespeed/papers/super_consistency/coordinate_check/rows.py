@@ -6,6 +6,8 @@ import numpy as np
 
 from featurespeed.statistics import Interval, mean_interval
 
+OPTIMIZER_LABELS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+
 
 def geometric_mean(values: np.ndarray) -> Interval:
     """Mean and t interval of the logarithms; exact zeros stay 0, and zeros among other values have no interval."""
