@@ -5,6 +5,7 @@ base learning rate. At each of the given steps, on a fixed batch, every layer's 
 initialisation, and the parts of the change are measured: the effective update by the layer's own weights and the
 propagating update by its moved input. More checks of muP stand beside them: with a wrong rule, the readout multiplier
 of NTP, and, for Depth-muP too, with outputs that start much smaller: their size at a finite width bends the slopes.
+Transformers, on images and on text, do the same with Adam under muP, Depth-muP and SP.
 """
 
 import dataclasses
@@ -32,18 +33,20 @@ def spoil_readout(network: Network, width: int) -> Network:
 
 def main(spec: CoordinateSpec, task: Task) -> pd.DataFrame:
     """All cases of one artefact as a long table."""
-    data = load_dataset(task.inputs["data"])
-    jobs = []
+    files = task.by_name("data", suffix=".npz")
+    data = {name: load_dataset(files[name]) for name in spec.datasets}
+    jobs, images = [], spec.probe_images
     for width in spec.widths:
-        jobs += [(spec.model_of(name).kind, spec.training(name, opt, width), None) for name, opt in spec.cases]
+        jobs += [(spec.model_of(name).kind, spec.training(name, opt, width), images, None) for name, opt in spec.cases]
         mup = spec.training(Parameterization.MUP, OptimizerName.SGD, width)
-        jobs.append((WRONG_RULE, mup, lambda network, width=width: spoil_readout(network, width)))
+        jobs.append((WRONG_RULE, mup, images, lambda network, width=width: spoil_readout(network, width)))
         for name in (Parameterization.MUP, Parameterization.DEPTH_MUP):
-            jobs.append((SMALL_OUTPUTS, spec.with_small_outputs(name, width), None))
+            jobs.append((SMALL_OUTPUTS, spec.with_small_outputs(name, width), images, None))
+    jobs += [(*run, None) for run in spec.transformer_runs]
     rows = []
     with acquire_device() as device:
-        for case, job, change in progress(jobs, spec.artefact):
-            found = coordinate_rows(job, data, device, spec.probe_images, change)
+        for case, job, examples, change in progress(jobs, spec.artefact):
+            found = coordinate_rows(job, data[job.data.name], device, examples, change)
             rows += [{"case": case} | row for row in found]
     return frame(rows)
 

@@ -3,6 +3,8 @@
 - ``width``: one step of MLPs of several widths, for every parameterization and optimizer: activations at
   initialisation, effective and propagating updates of every layer.
 - ``depth``: one step of residual MLPs of several depths under Depth-muP, and under muP as a control.
+- ``width | <label>``: one step of Adam of a transformer of several widths, under muP and SP.
+- ``depth | <label>``: the same of several depths under Depth-muP, and under muP as a control.
 - ``forms``: the largest relative difference between the training curves of the two forms of one parameterization
   (multipliers; rescaled initialisation and learning rates), in double precision: for settings under which they are
   the same network, and for two settings under which they are not (one epsilon for all layers; weight decay that
@@ -57,11 +59,16 @@ def form_rows(specs: dict[Form, TrainingSpec], variant: str, data: ImageData, de
 
 def main(spec: ParameterizationSpec, task: Task) -> pd.DataFrame:
     """All cases as a long table."""
-    data = load_dataset(task.inputs["data"])
+    files = task.by_name("data", suffix=".npz")
+    sets = {name: load_dataset(files[name]) for name in spec.datasets}
+    data = sets[spec.data.name]
     rows: list[Row] = []
     with acquire_device() as device:
         for case, training in progress(spec.exponent_runs, f"{spec.artefact}, exponents"):
             rows += [{"case": case} | row for row in coordinate_rows(training, data, device, spec.probe_images)]
+        for case, training, examples in progress(spec.transformer_runs, f"{spec.artefact}, transformers"):
+            found = coordinate_rows(training, sets[training.data.name], device, examples)
+            rows += [{"case": case} | row for row in found]
         for variant in progress(FORM_VARIANTS, f"{spec.artefact}, forms"):
             for specs in spec.form_runs(variant):
                 rows += form_rows(specs, variant, data, device)

@@ -49,7 +49,7 @@ def on_gpu(x: Tensor) -> bool:
 class Weighted(nn.Module, ABC):
     """A layer with one weight, its role, and its row of the table of parameterizations.
 
-    ``mean`` is that of its initialisation.
+    ``mean`` is that of its initialisation; ``part`` is the name of its role, or of the kind of vector that it is.
     """
 
     mean = 0.0
@@ -61,6 +61,10 @@ class Weighted(nn.Module, ABC):
         self.rule = rule
 
     @property
+    def part(self) -> str:
+        return str(self.role)
+
+    @property
     def members(self) -> int:
         """Number of networks side by side."""
         return self.weight.shape[0]
@@ -68,6 +72,10 @@ class Weighted(nn.Module, ABC):
     @abstractmethod
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         """The layer's output at any weight of the same shape; linear in both arguments."""
+
+    def added_by(self, change: Tensor, x: Tensor) -> Tensor:
+        """What a change of the weight adds to the output, at the input ``x``: the output is affine in the weight."""
+        return self.apply_weight(change, x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.apply_weight(self.weight, x)

@@ -65,6 +65,15 @@ class Network(nn.Sequential):
         """Number of networks side by side."""
         return next(iter(self.weighted.values())).members
 
+    def by_member(self, features: Tensor) -> Tensor:
+        """Inputs or outputs of a layer or a module as ``[E, ...]``: images of a ConvNet lie side by side as channels.
+
+        Sequences ``[E, B, T, n]`` have as many dimensions as images ``[B, E * C, H, W]``; the layers tell them apart.
+        """
+        if features.ndim == 4 and any(isinstance(layer, MemberConv) for layer in self.modules()):
+            return features.unflatten(1, (self.members, -1)).transpose(0, 1)
+        return features
+
     @property
     def trained(self) -> list[nn.Parameter]:
         """Weights that learn (all but those with a learning rate of 0)."""

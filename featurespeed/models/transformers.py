@@ -37,6 +37,8 @@ class Vector(Weighted):
         std: of its initialisation, in place of the table's.
     """
 
+    part = "vector"
+
     def __init__(self, shape: tuple[int, ...], rule: ScalingRule, std: float | None = None):
         if std is not None:
             rule = ScalingRule(std, rule.multiplier, rule.lr_scale, rule.epsilon_scale)
@@ -48,7 +50,9 @@ class Vector(Weighted):
 
 
 class Bias(Vector):
-    """``x -> x + b``; the same at every token, or one row of a table for each."""
+    """``x -> x + b``; the same at every token."""
+
+    part = "bias"
 
     def __init__(self, shape: tuple[int, ...], rule: ScalingRule, std: float | None = 0.0):
         super().__init__(shape, rule, std)
@@ -57,9 +61,19 @@ class Bias(Vector):
         return x + self.apply_weight(self.weight, x)
 
 
+class Positions(Bias):
+    """``x -> x + b`` with one row of a table for each token."""
+
+    part = "positions"
+
+    def __init__(self, shape: tuple[int, ...], rule: ScalingRule):
+        super().__init__(shape, rule, std=None)
+
+
 class Gain(Vector):
     """``x -> g x``, unit by unit; ones at first."""
 
+    part = "gain"
     mean = 1.0
 
     def __init__(self, shape: tuple[int, ...], rule: ScalingRule):
@@ -72,12 +86,19 @@ class Gain(Vector):
 class Token(Vector):
     """One more token, before the others: ``[E, B, T, n] -> [E, B, T + 1, n]``."""
 
+    part = "token"
+
+    def added_by(self, change: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([self.apply_weight(change, x[:, :, :1]), torch.zeros_like(x)], dim=2)
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.apply_weight(self.weight, x[:, :, :1]), x], dim=2)
 
 
 class Lookup(Vector):
     """Embeddings of tokens: ``[E, B, T]`` or ``[S, B, T]``, whole numbers, to ``[E, B, T, n]``."""
+
+    part = "lookup"
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         members, rows, _ = weight.shape
@@ -86,14 +107,18 @@ class Lookup(Vector):
         return functional.embedding(chosen, weight.flatten(0, 1)) * self.rule.multiplier
 
 
-_VECTORS: dict[str, type[Vector]] = {"lookup": Lookup, "bias": Bias, "gain": Gain, "token": Token, "positions": Bias}
+_VECTORS: dict[str, type[Vector]] = {
+    "lookup": Lookup,
+    "bias": Bias,
+    "gain": Gain,
+    "token": Token,
+    "positions": Positions,
+}
 
 
 def make_vector(members: int, plan: LayerPlan, rule: ScalingRule) -> Vector:
     """A vector or a table of vectors as it is planned."""
-    if plan.vector == "positions":
-        return Bias((members, plan.inputs, plan.outputs), rule, std=None)
-    rows = (plan.inputs,) if plan.vector == "lookup" else ()
+    rows = (plan.inputs,) if plan.vector in ("lookup", "positions") else ()
     return _VECTORS[plan.vector]((members, *rows, plan.outputs), rule)
 
 

@@ -4,13 +4,16 @@ For each layer ``a W x`` of a network, at step t against the initialisation,
 
     a W_t x_t - a W_0 x_0 = a (W_t - W_0) x_t + a W_0 (x_t - x_0),
 
-the *effective* update by the layer's own weights and the *propagating* update by its moved input. Each is given as its
-root mean square over batch, units and places; a parameterization that transfers learning rates keeps them constant in
-the width.
+the *effective* update by the layer's own weights and the *propagating* update by its moved input. Vectors of
+transformers are layers, too: of a bias, whose output is its input plus its weight, and of embeddings that are added to
+the input, the effective update is the change of the weight, and the propagating one that of the input; a gain is a
+diagonal matrix. Each part is given as its root mean square over batch, tokens, units and places; a parameterization
+that transfers learning rates keeps them constant in the width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,13 +30,15 @@ class LayerCoordinates:
 
     Attributes:
         name, role: of the layer.
-        activation: of its output ``a W_t x_t``.
+        part: the role of a matrix; what a vector is (``bias``, ``gain``, ``positions``, ``token``, ``lookup``).
+        activation: of its output at step t.
         update: of the change of the output since the initialisation.
         effective, propagating: of the two parts of that change.
     """
 
     name: str
     role: LayerRole
+    part: str
     activation: Tensor
     update: Tensor
     effective: Tensor
@@ -42,25 +47,31 @@ class LayerCoordinates:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights, and the inputs and outputs of every layer on one batch, layer by layer; the features at every node."""
+    """Layer -> weight, input and output on one batch, in the order of their use; the features at every node."""
 
-    weights: list[Tensor]
-    inputs: list[Tensor]
-    outputs: list[Tensor]
+    weights: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
     features: list[Tensor]
 
 
 @torch.no_grad()
 def snapshot(network: Network, x: Tensor) -> Snapshot:
-    """What :func:`compare` needs to know of a network at one step, on the batch ``x [E, B, C, H, W]``."""
-    inputs: list[Tensor] = []
-    outputs: list[Tensor] = []
+    """What :func:`compare` needs to know of a network at one step.
 
-    def keep(layer: Weighted, arguments: tuple[Tensor], output: Tensor) -> None:
-        inputs.append(arguments[0])
-        outputs.append(output)
+    ``x`` is the batch, ``[E, B, C, H, W]`` or ``[E, B, T]``, or with ``S`` in the place of ``E`` where members share.
+    """
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
-    hooks = [layer.register_forward_hook(keep) for layer in network.weighted.values()]
+    def keep(name: str):
+        def hook(_layer: Weighted, arguments: tuple[Tensor], output: Tensor) -> None:
+            inputs[name], outputs[name] = arguments[0], output
+
+        return hook
+
+    layers = network.weighted
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     features, h = [], x
     try:
         for module in network:
@@ -69,41 +80,32 @@ def snapshot(network: Network, x: Tensor) -> Snapshot:
     finally:
         for hook in hooks:
             hook.remove()
-    weights = [layer.weight.detach().clone() for layer in network.weighted.values()]
+    weights = {name: layers[name].weight.detach().clone() for name in outputs}
     return Snapshot(weights, inputs, outputs, features)
 
 
 @torch.no_grad()
 def compare(network: Network, now: Snapshot, start: Snapshot) -> list[LayerCoordinates]:
-    """Activations and updates of every layer between two snapshots of one network on one batch."""
-    found = []
-    for index, (name, layer) in enumerate(network.weighted.items()):
-        update = now.outputs[index] - start.outputs[index]
-        if torch.equal(now.inputs[index], start.inputs[index]):
+    """Activations and updates of every layer, in the order of their use, between two snapshots on one batch."""
+    found, layers = [], network.weighted
+    for name in now.outputs:
+        layer, update = layers[name], now.outputs[name] - start.outputs[name]
+        if torch.equal(now.inputs[name], start.inputs[name]):
             effective, propagating = update, torch.zeros_like(update)
-        else:  # the second part is what the first leaves: the layer is linear in both
-            effective = layer.apply_weight(now.weights[index] - start.weights[index], now.inputs[index])
+        else:  # the second part is what the first leaves: the layer is affine in both
+            effective = layer.added_by(now.weights[name] - start.weights[name], now.inputs[name])
             propagating = update - effective
-        found.append(
-            LayerCoordinates(
-                name,
-                layer.role,
-                activation=member_rms(now.outputs[index], network.members),
-                update=member_rms(update, network.members),
-                effective=member_rms(effective, network.members),
-                propagating=member_rms(propagating, network.members),
-            )
-        )
+        parts = (now.outputs[name], update, effective, propagating)
+        sizes = (member_rms(network.by_member(part)) for part in parts)
+        found.append(LayerCoordinates(name, layer.role, layer.part, *sizes))
     return found
 
 
-def feature_update(now: Snapshot, start: Snapshot, members: int) -> Tensor:
+def feature_update(network: Network, now: Snapshot, start: Snapshot) -> Tensor:
     """Root mean square ``[E]`` of the change of the last hidden features, skip connections included."""
-    return member_rms(now.features[-2] - start.features[-2], members)
+    return member_rms(network.by_member(now.features[-2] - start.features[-2]))
 
 
-def member_rms(values: Tensor, members: int) -> Tensor:
-    """Root mean square of each member; vectors ``[E, B, n]`` or images ``[B, E * C, H, W]``."""
-    if values.ndim == 4:
-        values = values.unflatten(1, (members, -1)).transpose(0, 1)
+def member_rms(values: Tensor) -> Tensor:
+    """Root mean square ``[E]`` of each member, over all but the first dimension of ``[E, ...]``."""
     return values.double().square().flatten(1).mean(1).sqrt()

@@ -15,8 +15,27 @@ from featurespeed.parameterization import (
 )
 from featurespeed.records import frame
 
+NAMES = (  # as in config.yaml
+    Parameterization.SP,
+    Parameterization.NTP,
+    Parameterization.MUP,
+    Parameterization.DEPTH_MUP,
+    Parameterization.RANDOM_FEATURES,
+)
 WIDTHS, DEPTHS, SEEDS = (64, 128, 256), (4, 8, 16), 4
 SAME = {"sgd": 1e-15, "adam, eps = 0": 1e-15, "adam, eps by layer": 2e-15, "adamw, independent decay": 0.0}
+TRANSFORMERS = ("ViT", "GPT", "post-LN")
+#: Series of a transformer's layers -> the layer of a chain whose exponents in the width it shares.
+TRANSFORMER_PARTS = {
+    "input": 0,
+    "hidden": 1,
+    "readout": 2,
+    "bias": 0,
+    "gain": 0,
+    "positions": 0,
+    "token": 0,
+    "lookup": 0,
+}
 DIFFERENT = {"adam, one eps": 0.1, "adamw, decay follows layer": 0.01}
 
 
@@ -59,7 +78,7 @@ def powers(name: str, optimizer: str, steps: tuple[int, ...], place: dict, laws:
 def fig28_records(wrong_rule: float = 0.5, small_outputs: float = 0.0) -> pd.DataFrame:
     """A coordinate check in which every parameterization does what the table implies."""
     rows = []
-    for name in Parameterization:
+    for name in NAMES:
         for optimizer in covered_optimizers(name)[:2]:
             layers = 4 if name == Parameterization.DEPTH_MUP else 3
             rows += [{"case": "convnet"} | r for r in layer_rows(name, optimizer, layers, (1, 4))]
@@ -71,19 +90,28 @@ def fig28_records(wrong_rule: float = 0.5, small_outputs: float = 0.0) -> pd.Dat
     for case, name, layers, power in checks:
         found = layer_rows(name, OptimizerName.SGD, layers, (1, 4))
         rows += [r | {"case": case, "value": r["value"] * r["width"] ** power} for r in found]
+    for label in TRANSFORMERS:
+        for name in (Parameterization.SP, Parameterization.MUP, Parameterization.DEPTH_MUP):
+            found = layer_rows(name, OptimizerName.ADAM, 3, (1, 4))
+            rows += [{"case": f"transformer | {label}"} | r for r in found]
     return frame(r for r in rows if r["step"] or r["quantity"] == "activation_rms")
 
 
 def table1_records() -> pd.DataFrame:
     """Exponents as stated, with muP as the control over the depth; forms alike where they must be."""
     rows = []
-    for name in Parameterization:
+    for name in NAMES:
         for optimizer in covered_optimizers(name):
             layers = 5 if name == Parameterization.DEPTH_MUP else 4
             rows += [{"case": "width"} | r for r in layer_rows(name, optimizer, layers, (1,))]
     for name, excess in (("DEPTH_MUP", 0.0), ("MUP", 2.0)):
         for optimizer in OptimizerName:
             rows += depth_rows(name, str(optimizer), excess)
+    for label in TRANSFORMERS:
+        for name in (Parameterization.SP, Parameterization.MUP):
+            rows += [r | {"case": f"width | {label}"} for r in transformer_rows(name, label)]
+        for name, excess in (("DEPTH_MUP", 0.0), ("MUP", 1.0)):
+            rows += [r | {"case": f"depth | {label}"} for r in depth_rows(name, "adam", excess)]
     for variant, difference in (SAME | DIFFERENT).items():
         for name in ("MUP", "DEPTH_MUP"):
             keys = {"series": variant, "parameterization": name, "quantity": "curve_difference"}
@@ -91,6 +119,19 @@ def table1_records() -> pd.DataFrame:
             for case, size in (("forms", difference), ("forms of different seeds", 0.3)):
                 rows += [row(**keys, case=case, seed=seed, value=size * (1 + 0.1 * seed)) for seed in range(SEEDS)]
     return frame(rows)
+
+
+def transformer_rows(name: Parameterization, label: str) -> Iterator[dict]:
+    """One step of Adam of a transformer over the width: two layers of each kind, the second three times the first."""
+    chain = width_exponents(name, OptimizerName.ADAM, 3)
+    place = {"series": "features", "layer": 9}
+    yield from powers(name, "adam", (1,), place, {"feature_update_rms": chain[1].update})
+    for part, index in TRANSFORMER_PARTS.items():
+        if part not in ({"lookup"} if label == "ViT" else {"input", "token"}):
+            for layer, factor in ((1, 1.0), (2, 3.0)):
+                place = {"series": part, "layer": layer}
+                found = powers(name, "adam", (1,), place, {"effective_update_rms": chain[index].effective_update})
+                yield from (r | {"value": r["value"] * factor} for r in found)
 
 
 def depth_rows(name: str, optimizer: str, excess: float) -> Iterator[dict]:

@@ -43,13 +43,14 @@ def moved(network, seed: int = 7):
 def test_both_parts_of_an_update_are_those_of_their_definition(model):
     network = initialised(model, seeds=[0, 1])
     now, start = moved(network)
-    for index, (layer, found) in enumerate(zip(network.weighted.values(), compare(network, now, start), strict=True)):
-        effective = layer.apply_weight(now.weights[index] - start.weights[index], now.inputs[index])
-        propagating = layer.apply_weight(start.weights[index], now.inputs[index] - start.inputs[index])
-        update = now.outputs[index] - start.outputs[index]
+    for found in compare(network, now, start):
+        name, layer = found.name, network.weighted[found.name]
+        effective = layer.apply_weight(now.weights[name] - start.weights[name], now.inputs[name])
+        propagating = layer.apply_weight(start.weights[name], now.inputs[name] - start.inputs[name])
+        update = now.outputs[name] - start.outputs[name]
         assert torch.allclose(effective + propagating, update, atol=1e-12)
         for mine, theirs in ((found.effective, effective), (found.propagating, propagating), (found.update, update)):
-            assert torch.allclose(mine, member_rms(theirs, 2), rtol=1e-9, atol=1e-14)
+            assert torch.allclose(mine, member_rms(network.by_member(theirs)), rtol=1e-9, atol=1e-14)
         assert found.role == layer.role
 
 
@@ -61,9 +62,10 @@ def test_the_first_layer_has_an_effective_update_only():
 
 def test_rms_is_that_of_each_member_alone():
     vectors = torch.tensor([[[3.0, 4.0]], [[0.0, 2.0]]])  # two members, a batch of one
-    assert torch.allclose(member_rms(vectors, 2), torch.tensor([12.5, 2.0]).sqrt().double())
+    assert torch.allclose(member_rms(vectors), torch.tensor([12.5, 2.0]).sqrt().double())
     pictures = torch.cat([torch.full((2, 3, 2, 2), 1.0), torch.full((2, 3, 2, 2), 5.0)], dim=1)
-    assert torch.equal(member_rms(pictures, 2), torch.tensor([1.0, 5.0]).double())
+    network = initialised(CONVNET, seeds=[0, 1])
+    assert torch.equal(member_rms(network.by_member(pictures)), torch.tensor([1.0, 5.0]).double())
 
 
 def test_features_of_a_residual_network_hold_the_skip_connection():
@@ -73,7 +75,8 @@ def test_features_of_a_residual_network_hold_the_skip_connection():
     for module in list(network)[:-1]:
         h = module(h)
     assert torch.allclose(now.features[-2], h)
-    assert torch.allclose(feature_update(now, start, 1), member_rms(h - start.features[-2], 1))
+    expected = (h - start.features[-2]).square().mean().sqrt()
+    assert torch.allclose(feature_update(network, now, start), expected)
 
 
 def test_a_snapshot_leaves_the_network_as_it_was():

@@ -47,6 +47,27 @@ def test_slope_of_mup_decides_its_claim(slope, expected):
     assert found["sc_fig28_mup_adam"] == Verdict.CONFIRMED
 
 
+@pytest.mark.parametrize("label", ["ViT", "GPT", "post-LN"])
+@pytest.mark.parametrize(("name", "claim"), [("MUP", "mup"), ("DEPTH_MUP", "depth_mup")])
+def test_slope_of_a_transformer_decides_its_own_claim_alone(label, name, claim):
+    table = fig28_records()
+    own = (table["case"] == f"transformer | {label}") & (table["parameterization"] == name)
+    tilted = table.assign(value=table["value"].where(~own, table["value"] * table["width"] ** 0.2))
+    found = verdicts({"sc_fig28": tilted})
+    judged = f"sc_fig28_{label.lower().replace('-', '_')}_{claim}"
+    assert {name for name, verdict in found.items() if verdict != Verdict.CONFIRMED} == {judged}
+    assert found[judged] == Verdict.CONTRADICTED
+
+
+def test_a_transformer_in_sp_that_comes_out_flat_leaves_its_claims_open():
+    table = fig28_records()
+    own = (table["case"] == "transformer | GPT") & (table["parameterization"] == "SP")
+    flat = table.assign(value=table["value"].where(~own, table["value"] / table["width"]))
+    found = verdicts({"sc_fig28": flat})
+    assert found["sc_fig28_gpt_mup"] == found["sc_fig28_gpt_depth_mup"] == Verdict.INCONCLUSIVE
+    assert found["sc_fig28_sp_adam"] == found["sc_fig28_vit_mup"] == Verdict.CONFIRMED
+
+
 def test_a_wrong_rule_that_comes_out_flat_leaves_nothing_confirmed():
     found = verdicts({"sc_fig28": fig28_records(wrong_rule=0.0)})
     assert found["sc_discrepancy_sec2_readout"] == Verdict.CONTRADICTED
@@ -127,6 +148,40 @@ def test_depth_claims_fail_where_updates_grow_with_the_depth():
     # Features alone are a claim of their own under SGD.
     found = verdicts(tilted(0.5, case="depth", series="features"))
     assert [found[claim] for claim in claims] == ["confirmed", "contradicted", "contradicted"]
+
+
+@pytest.mark.parametrize("series", ["hidden", "readout", "features"])
+def test_a_matrix_or_the_features_of_a_transformer_off_by_half_contradict_it(series):
+    found = verdicts(tilted(0.5, case="width | GPT", parameterization="MUP", series=series))
+    assert {claim for claim, verdict in found.items() if verdict != Verdict.CONFIRMED} == {"sc_table1_gpt_width"}
+    assert found["sc_table1_gpt_width"] == Verdict.CONTRADICTED
+
+
+@pytest.mark.parametrize("series", ["bias", "gain", "positions"])
+def test_vectors_of_a_transformer_are_not_judged(series):
+    found = verdicts(tilted(0.5, case="width | post-LN", series=series))
+    assert set(found.values()) == {Verdict.CONFIRMED}
+
+
+def test_features_of_a_transformer_that_grow_with_the_depth_contradict_it_alone():
+    table = table1_records()
+    own = (
+        (table["case"] == "depth | ViT") & (table["parameterization"] == "DEPTH_MUP") & (table["series"] == "features")
+    )
+    grown = table.assign(value=table["value"].where(~own, table["value"] * table["depth"]))
+    found = verdicts({"sc_table1": grown})
+    assert {claim for claim, verdict in found.items() if verdict != Verdict.CONFIRMED} == {"sc_table1_vit_depth"}
+
+
+@pytest.mark.parametrize(
+    ("size", "key"), [("width", "N of muP, GPT, MUP"), ("depth", "L of Depth-muP, GPT, DEPTH_MUP")]
+)
+def test_a_transformer_of_two_sizes_cannot_be_decided(size, key):
+    table = table1_records()
+    own = table["case"] == f"{size} | GPT"
+    few = table[~own | (table[size] != table.loc[own, size].min())]
+    with pytest.raises(Undecidable, match=f"2 {size}s: at least 3"):
+        STATISTICS[f"distance from the exponents in {key} with adam"]({"sc_table1": few})
 
 
 def test_forms_of_the_ledger_are_those_that_the_stage_compares():

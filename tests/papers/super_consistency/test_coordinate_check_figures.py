@@ -16,6 +16,7 @@ from featurespeed.papers.super_consistency.coordinate_check import claims_forms 
 from featurespeed.papers.super_consistency.coordinate_check import drawing as sc_draw
 from featurespeed.papers.super_consistency.coordinate_check import tables as sc_tables
 from featurespeed.papers.super_consistency.coordinate_check.analysis import depth_table, fit_exponent, width_table
+from featurespeed.papers.super_consistency.coordinate_check.drawing_table1 import draw_table1
 from featurespeed.records import frame
 from tests.papers.cases import STYLE, criteria_of, drawing_of
 from tests.papers.super_consistency.coordinate_check_cases import (
@@ -29,6 +30,7 @@ from tests.papers.super_consistency.coordinate_check_cases import (
 )
 
 RECORDS = {"sc_fig28": fig28_records, "sc_table1": table1_records}
+TRANSFORMER_AXES = 6  # three networks, features and outputs; widths and depths
 CASES = 11  # SP, muP, Depth-muP with two optimizers, NTP and random features with one, two further checks
 
 
@@ -108,7 +110,7 @@ def test_a_seed_without_an_update_is_left_out_of_the_slope_and_flagged():
 def test_figure_has_a_panel_a_case_and_says_that_random_features_stand_still():
     figure = new_figure(STYLE, 10, 11)
     sc_draw.draw_fig28(sc_tables.tabulate_fig28(fig28_records()), figure)
-    assert len(figure.axes) == 2 * CASES + 1 + len(sc_tables.PARTS)
+    assert len(figure.axes) == 2 * CASES + 1 + len(sc_tables.PARTS) + TRANSFORMER_AXES
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles[:2] == ["SP (SGD)", "NTP (SGD)"] and titles.count("Depth-μP (Adam)") == 2
     still = next(ax for ax in figure.axes if ax.get_title(loc="left") == "random features (SGD)")
@@ -128,7 +130,7 @@ def test_drawn_curves_and_slopes_are_those_of_the_table():
 
 def test_fewer_parameterizations_and_one_optimizer_still_make_a_figure():
     records = fig28_records()
-    keep = records["parameterization"].isin(["MUP", "NTP"]) & (records["optimizer"] == "sgd")
+    keep = records["parameterization"].isin(["MUP", "NTP"]) & (records["optimizer"] == "sgd")  # no transformers
     figure = new_figure(STYLE, 10, 11)
     sc_draw.draw_fig28(sc_tables.tabulate_fig28(records[keep]), figure)
     assert len(figure.axes) == 2 * 4 + 1 + len(sc_tables.PARTS)
@@ -140,6 +142,7 @@ def test_fewer_parameterizations_and_one_optimizer_still_make_a_figure():
 def test_measured_exponents_stand_beside_the_stated_ones():
     table = sc_tables.tabulate_table1(table1_records())
     exponents = table[table["panel"].str.contains("exponent of N")]
+    assert exponents["panel"].str.startswith("transformer").any()
     np.testing.assert_allclose(exponents["y"], exponents["x"], atol=1e-8)
     assert set(exponents["n"]) == {SEEDS} and set(exponents["flag"]) == {""}
     own = table.query("panel == 'SP | exponent of N, propagating_update_rms'").set_index("series")["x"]
@@ -193,8 +196,8 @@ def test_drawn_bounds_of_the_forms_are_the_ledgers_thresholds():
 def test_table_names_every_layer_and_marks_zeros(tmp_path):
     write_csv(sc_tables.tabulate_table1(table1_records()), tmp_path / "t.csv")
     figure = new_figure(STYLE, 9, 10)
-    sc_draw.draw_table1(read_csv(tmp_path / "t.csv"), figure)
-    assert len(figure.axes) == 5 * 3 + 3
+    draw_table1(read_csv(tmp_path / "t.csv"), figure)
+    assert len(figure.axes) == 5 * 3 + 3 + TRANSFORMER_AXES
     labels = [label.get_text() for label in figure.axes[9].get_yticklabels()]  # Depth-muP, activations
     assert labels == ["input", "hidden 1", "hidden 2", "hidden 3", "readout"]
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
@@ -209,8 +212,72 @@ def test_what_is_stated_to_be_zero_and_moves_is_marked():
     marked = table[table["panel"].str.startswith("NTP | exactly 0")].iloc[0]
     assert (marked.y, marked.flag) == (0.25, "")
     figure = new_figure(STYLE, 9, 10)
-    sc_draw.draw_table1(table, figure)
+    draw_table1(table, figure)
     assert "stated 0, up to 0.2" in [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+# --- transformers -----------------------------------------------------------------------------------------------------
+
+
+def test_updates_of_transformers_are_those_of_the_first_and_the_last_step_and_slopes_of_the_last():
+    table = sc_tables.tabulate_fig28(fig28_records())
+    own = table[table["panel"] == "transformer | GPT | features"]
+    assert set(own["series"]) == {f"{name}, step {step}" for name in ("SP", "MUP", "DEPTH_MUP") for step in (1, 4)}
+    point = own.query("series == 'SP, step 4' and x == 128").iloc[0]
+    assert point.y == pytest.approx(5 * 128 * math.prod(1 + seed for seed in range(SEEDS)) ** (1 / SEEDS), rel=1e-5)
+    slopes = table[table["panel"] == "transformer | GPT | slope, features"].set_index("series")
+    assert dict(slopes["y"]) == pytest.approx({"SP": 1.0, "MUP": 0.0, "DEPTH_MUP": 0.0}, abs=1e-8)
+    assert set(slopes["x"]) == {4.0}
+    # The update of the output of the planted SP is the larger one of its parts, N^(3/2).
+    output = table[table["panel"] == "transformer | GPT | slope, output"].set_index("series")["y"]
+    assert output["SP"] == pytest.approx(1.5)
+
+
+def test_drawn_updates_of_transformers_are_those_of_the_table_and_slopes_stand_beside_them():
+    table = sc_tables.tabulate_fig28(fig28_records())
+    figure = new_figure(STYLE, 10, 13)
+    sc_draw.draw_fig28(table, figure)
+    ax = next(ax for ax in figure.axes if ax.get_title(loc="left") == "post-LN, features")
+    drawn = {(float(x), float(y)) for line in ax.lines for x, y in zip(*line.get_data(), strict=True)}
+    own = table[table["panel"] == "transformer | post-LN | features"]
+    assert drawn == set(zip(own["x"], own["y"], strict=True))
+    assert {text.get_text().replace("−0.00", "0.00") for text in ax.texts} == {
+        "SP: 1.00 [1.00, 1.00]", "μP: 0.00 [0.00, 0.00]", "Depth-μP: 0.00 [0.00, 0.00]",
+    }  # fmt: skip
+
+
+def test_layers_of_one_kind_are_averaged_and_networks_have_the_parts_that_they_have():
+    table = sc_tables.tabulate_table1(table1_records())
+    parts = {
+        label: {series.partition(", ")[0] for series in table.query("panel == @panel")["series"]}
+        for label, panel in ((label, f"transformer | {label} | exponent of N") for label in ("ViT", "GPT"))
+    }
+    common = {"feature update", "hidden", "readout", "biases", "gains", "embeddings"}
+    assert parts == {"ViT": common | {"input"}, "GPT": common}
+    own = table.query("panel == 'transformer | ViT | exponent of N'").set_index("series")
+    assert own.loc["hidden, SP", "x"] == own.loc["feature update, SP", "x"] == 1.0
+    assert own.loc["hidden, MUP", "x"] == own.loc["embeddings, SP", "x"] == 0.0
+
+
+def test_a_transformer_without_an_update_keeps_its_row_without_an_exponent():
+    records = table1_records()
+    still = (records["case"] == "width | GPT") & (records["series"] == "gain")
+    table = sc_tables.tabulate_table1(records.assign(value=records["value"].where(~still, 0.0)))
+    own = table.query("panel == 'transformer | GPT | exponent of N'").set_index("series")
+    assert math.isnan(own.loc["gains, MUP", "y"]) and own.loc["gains, MUP", "flag"] == "dead"
+    figure = new_figure(STYLE, 9, 15)
+    draw_table1(table, figure)
+
+
+def test_over_the_depth_diamonds_stand_at_what_is_stated_for_depth_mup_and_the_control_has_none():
+    table = sc_tables.tabulate_table1(table1_records())
+    figure = new_figure(STYLE, 9, 15)
+    draw_table1(table, figure)
+    ax = next(ax for ax in figure.axes if ax.get_title(loc="center") == "GPT: over the depth")
+    diamonds = [float(x) for line in ax.lines if line.get_marker() == "D" for x in line.get_xdata()]
+    assert sorted(diamonds) == [-0.5, 0.0, 0.0]
+    own = table.query("panel == 'transformer | GPT | exponent of L'").set_index("series")
+    assert own.loc["feature update, MUP", "y"] == pytest.approx(1.0)
 
 
 # --- reading coordinate checks ----------------------------------------------------------------------------------------

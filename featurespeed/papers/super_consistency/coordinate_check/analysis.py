@@ -90,7 +90,7 @@ def width_table(records: pd.DataFrame, name: str, optimizer: str, stated_of: str
 
     ``stated_of`` puts another parameterization's stated exponents beside them.
     """
-    rows = _of(records, "width", name, optimizer)
+    rows = rows_of(records, "width", name, optimizer)
     if rows.empty:
         return []
     found = []
@@ -104,7 +104,7 @@ def width_table(records: pd.DataFrame, name: str, optimizer: str, stated_of: str
         for quantity in WIDTH_QUANTITIES:
             step = 0 if quantity == "activation_rms" else 1
             own = rows[(rows["layer"] == layer) & (rows["quantity"] == quantity) & (rows["step"] == step)]
-            found.append(_exponent(own, "width", label, quantity, values[quantity]))
+            found.append(measured_exponent(own, "width", label, quantity, values[quantity]))
     return found
 
 
@@ -113,15 +113,16 @@ def depth_table(
     name: str,
     optimizer: str,
     quantities: Mapping[str, tuple[str, str, float]] = DEPTH_QUANTITIES,
+    case: str = "depth",
 ) -> list[Exponent]:
     """Exponents in L after the first step, beside those of Depth-muP; hidden layers by their mean."""
-    rows = _of(records, "depth", name, optimizer)
+    rows = rows_of(records, case, name, optimizer)
     rows = rows[rows["step"] == 1]
     found = []
     for label, (series, quantity, stated) in quantities.items():
         own = layer_mean(rows[(rows["series"] == series) & (rows["quantity"] == quantity)])
         if len(own):
-            found.append(_exponent(own, "depth", label, quantity, stated))
+            found.append(measured_exponent(own, "depth", label, quantity, stated))
     return found
 
 
@@ -138,11 +139,13 @@ def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))
 
 
-def _of(records: pd.DataFrame, case: str, name: str, optimizer: str) -> pd.DataFrame:
+def rows_of(records: pd.DataFrame, case: str, name: str, optimizer: str) -> pd.DataFrame:
+    """The records of one case, parameterization and optimizer."""
     keep = (records["case"] == case) & (records["parameterization"] == name) & (records["optimizer"] == optimizer)
     return records[keep]
 
 
-def _exponent(rows: pd.DataFrame, size: str, name: str, quantity: str, stated: float | None) -> Exponent:
+def measured_exponent(rows: pd.DataFrame, size: str, name: str, quantity: str, stated: float | None) -> Exponent:
+    """The exponent of these records in a size, beside the stated one."""
     measured, left_out = fit_exponent(rows, size)
     return Exponent(name, quantity, stated, measured, float(rows["value"].max()), left_out)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from featurespeed.ledger.engine import Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, register, select
 from featurespeed.papers.super_consistency.coordinate_check.analysis import fit_exponent
+from featurespeed.papers.super_consistency.coordinate_check.analysis_transformers import is_transformer
 
 #: Name in the criteria -> series and quantity of the stage table.
 UPDATES = {"feature update": ("features", "feature_update_rms"), "update of the output": ("readout", "update_rms")}
@@ -23,6 +24,13 @@ CASES: dict[str, dict[str, str]] = {
     "NTP, SGD": {"parameterization": "NTP", "optimizer": "sgd"},
     "wrong rule, SGD": {"parameterization": "MUP", "optimizer": "sgd", "case": "wrong rule"},
 }
+for _label in ("ViT", "GPT", "post-LN"):
+    for _name, _short in (("MUP", "muP"), ("DEPTH_MUP", "Depth-muP"), ("SP", "SP")):
+        CASES[f"{_short}, {_label}"] = {
+            "parameterization": _name,
+            "optimizer": "adam",
+            "case": f"transformer | {_label}",
+        }
 #: Cases whose output is judged, or is a control.
 OUTPUTS = ("muP, SGD", "wrong rule, SGD")
 SPECIAL = ("wrong rule", "small outputs")
@@ -34,7 +42,7 @@ def _slope(update: str, keys: dict[str, str]) -> Callable[[Tables], Estimate]:
     def compute(tables: Tables) -> Estimate:
         table = tables["sc_fig28"]
         if "case" not in keys:
-            table = table[~table["case"].isin(SPECIAL)]
+            table = table[~table["case"].isin(SPECIAL) & ~is_transformer(table)]
         series, quantity = UPDATES[update]
         rows = select(table, **keys, series=series, quantity=quantity)
         rows = rows[rows["step"] == rows["step"].max()]

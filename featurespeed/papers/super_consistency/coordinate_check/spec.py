@@ -9,6 +9,14 @@ from pydantic import Field, field_validator, model_validator
 
 from featurespeed.data.spec import DataSpec, check_batch, check_images
 from featurespeed.models.spec import ModelSpec, check_model
+from featurespeed.papers.super_consistency.coordinate_check.spec_transformers import (
+    OVER_WIDTH,
+    TRANSFORMER,
+    TransformerExponentSpec,
+    TransformerSpec,
+    check_networks,
+    datasets,
+)
 from featurespeed.parameterization import Form, OptimizerName, Parameterization, covered_optimizers
 from featurespeed.training.spec import OptimizerSpec, TrainingSpec, run_id
 from featurespeed.values import (
@@ -40,6 +48,7 @@ class CoordinateSpec(Spec):
         probe_images: size of the fixed batch on which activations are compared.
         small_outputs: ``gamma_0`` of one more check of muP and Depth-muP, whose outputs start that much smaller. At
             finite width they start at a size of 1/sqrt(N), which the loss feels: how much of a slope comes from there.
+        transformers: label -> network, trained with Adam; after the same steps.
     """
 
     artefact: str
@@ -54,9 +63,11 @@ class CoordinateSpec(Spec):
     batch_size: Count
     probe_images: Count
     small_outputs: Annotated[Number, Field(gt=1)]
+    transformers: dict[str, TransformerSpec]
     seed: Seed
 
     _distinct = field_validator("parameterizations", "widths", "steps")(distinct)
+    _labels = field_validator("transformers")(check_networks)
 
     @model_validator(mode="after")
     def _everything_can_be_trained(self) -> CoordinateSpec:
@@ -66,6 +77,26 @@ class CoordinateSpec(Spec):
         for name in self.parameterizations:
             check_model(name, self.model_of(name))
         return self
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the data sets that the stage reads."""
+        return datasets(self.data, self.transformers)
+
+    @property
+    def transformer_runs(self) -> list[tuple[str, TrainingSpec, int]]:
+        """``(case, job, examples of the fixed batch)`` of every transformer and parameterization at every width."""
+        steps = {"steps": max(self.steps), "probe_steps": self.steps}
+        return [
+            (
+                TRANSFORMER + label,
+                network.training(self.artefact, label, name, width, **steps),
+                network.probe_examples,
+            )
+            for label, network in self.transformers.items()
+            for name in OVER_WIDTH
+            for width in network.widths
+        ]
 
     def model_of(self, parameterization: Parameterization) -> ModelSpec:
         """The model in which a parameterization is checked."""
@@ -145,6 +176,7 @@ class ParameterizationSpec(Spec):
         learning_rates: optimizer -> base learning rate of the one step that gives the exponents; small, because they
             are those of the linear response.
         depth: of the MLPs whose width varies.
+        transformers: label -> network, for one step of Adam.
     """
 
     artefact: str
@@ -158,9 +190,11 @@ class ParameterizationSpec(Spec):
     seeds: Replicates
     batch_size: Count
     probe_images: Count
+    transformers: dict[str, TransformerExponentSpec]
     seed: Seed
 
     _distinct = field_validator("parameterizations", "widths")(distinct)
+    _labels = field_validator("transformers")(check_networks)
 
     @model_validator(mode="after")
     def _batch_fits(self) -> ParameterizationSpec:
@@ -177,6 +211,20 @@ class ParameterizationSpec(Spec):
             raise ValueError(f"parameterizations = {list(map(str, self.parameterizations))}: one of {names} is needed")
         check_rates("forms.learning_rates", self.forms.learning_rates, needed)
         return self
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the data sets that the stage reads."""
+        return datasets(self.data, self.transformers)
+
+    @property
+    def transformer_runs(self) -> list[tuple[str, TrainingSpec, int]]:
+        """``(case, job, examples of the fixed batch)`` of every transformer over its widths and over its depths."""
+        return [
+            (f"{size} | {label}", job, network.probe_examples)
+            for label, network in self.transformers.items()
+            for size, job in network.runs(self.artefact, label)
+        ]
 
     @property
     def with_two_forms(self) -> list[Parameterization]:

@@ -20,8 +20,11 @@ from featurespeed.papers.super_consistency.coordinate_check.analysis import (
     pairs,
     width_table,
 )
+from featurespeed.papers.super_consistency.coordinate_check.analysis_transformers import is_transformer
+from featurespeed.papers.super_consistency.coordinate_check.rows import geometric_mean, row
+from featurespeed.papers.super_consistency.coordinate_check.tables_transformers import fig28_parts, table1_rows
 from featurespeed.parameterization import OptimizerName, Parameterization
-from featurespeed.statistics import Interval, mean_interval
+from featurespeed.statistics import Interval
 
 #: Parts of an update that the coordinate check sets apart: series -> role of the layer, quantity.
 PARTS = {
@@ -40,27 +43,15 @@ FORM_BOUNDS = {"guide at most, where the forms are one network": 1e-10, "guide a
 # --- Figure 28 --------------------------------------------------------------------------------------------------------
 
 
-def geometric_mean(values: np.ndarray) -> Interval:
-    """Mean and t interval of the logarithms; exact zeros stay 0, and zeros among other values have no interval."""
-    positive = values[values > 0]
-    if not len(positive):
-        return Interval(0.0, 0.0, 0.0, len(values), "exactly 0")
-    if len(positive) < max(len(values), 2):
-        mean = float(np.exp(np.log(positive).mean()))
-        return Interval(mean, np.nan, np.nan, len(positive), "geometric mean, no interval")
-    found = mean_interval(np.log(np.sort(values)))
-    return Interval(*(float(np.exp(v)) for v in (found.value, found.low, found.high)), found.n, "geometric mean")
-
-
 def tabulate_fig28(records: pd.DataFrame) -> pd.DataFrame:
     """Updates against the width (x) and their slopes, one panel a parameterization and optimizer.
 
     ``feature update | <case>``: rms of the update of the last hidden features, one series a step. ``parts | <case>``:
     effective and propagating updates of hidden layers (their mean) and readout at the last step. ``slope | <case>``:
-    slopes of all of these in log N (y) against the step (x).
+    slopes of all of these in log N (y) against the step (x). Transformers: :func:`fig28_parts`.
     """
-    parts = []
-    for case, rows in cases(records):
+    parts = list(fig28_parts(records))
+    for case, rows in cases(records[~is_transformer(records)]):
         features = rows[rows["quantity"] == "feature_update_rms"]
         features = features.assign(series="step " + features["step"].astype(str))
         last = _parts(rows[rows["step"] == rows["step"].max()])
@@ -72,7 +63,7 @@ def tabulate_fig28(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def cases(records: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """``(name, rows)`` of every check, such as ``MUP, sgd`` or ``MUP, sgd, wrong rule``, in order."""
+    """``(name, rows)`` of every check, such as ``MUP, sgd`` or ``MUP, sgd, wrong rule``, in order; no transformers."""
     kind = records["case"].where(records["case"].isin(CHECKS), "")
     for check in ("", *CHECKS):
         own = records[kind == check].assign(case=check)
@@ -95,7 +86,7 @@ def _slopes(rows: pd.DataFrame, panel: str, series: str | None) -> pd.DataFrame:
     for (name, step), group in rows.groupby(["series", "step"]):
         exponent, left_out = fit_exponent(group, "width")
         if exponent is not None:
-            found.append(_row(panel, series or name, float(step), exponent, "dead" if left_out else ""))
+            found.append(row(panel, series or name, float(step), exponent, "dead" if left_out else ""))
     return pd.DataFrame(found)
 
 
@@ -108,12 +99,14 @@ def tabulate_table1(records: pd.DataFrame) -> pd.DataFrame:
     ``<parameterization> | exponent of N, <quantity>`` has one series a layer and optimizer. What is exactly 0 and what
     is stated to be so stands in ``<parameterization> | exactly 0, <quantity>`` with its largest value. ``forms``: the
     largest difference over seeds (y) after so many steps (x); the bounds are the smallest and again the largest one.
+    Transformers: :func:`table1_rows`.
     """
     rows = []
     for name, optimizer in pairs(records, "width"):
         rows += _exponent_rows(width_table(records, name, optimizer), name, optimizer, "N", by_quantity=True)
     for name, optimizer in pairs(records, "depth"):
         rows += _exponent_rows(depth_table(records, name, optimizer), name, optimizer, "L", by_quantity=False)
+    rows += table1_rows(records)
     return artefact_table(pd.DataFrame(rows), _forms(records[records["case"] == "forms"]))
 
 
@@ -126,10 +119,10 @@ def _exponent_rows(
         if exponent.measured is None or exponent.stated is None:
             zero = Interval(exponent.largest, np.nan, np.nan, 0, "largest value")
             stuck = exponent.stated is not None and exponent.largest > 0  # too few seeds move at every size
-            yield _row(f"{name} | exactly 0{ending}", series, 0.0, zero, "dead" if stuck else "")
+            yield row(f"{name} | exactly 0{ending}", series, 0.0, zero, "dead" if stuck else "")
         else:
             flag = "dead" if exponent.left_out else ""
-            yield _row(f"{name} | exponent of {size}{ending}", series, exponent.stated, exponent.measured, flag)
+            yield row(f"{name} | exponent of {size}{ending}", series, exponent.stated, exponent.measured, flag)
 
 
 def _forms(records: pd.DataFrame) -> pd.DataFrame:
@@ -139,12 +132,10 @@ def _forms(records: pd.DataFrame) -> pd.DataFrame:
     for (variant, name), group in records.groupby(["series", "parameterization"], sort=True):
         least, most = float(group["value"].min()), float(group["value"].max())
         found = Interval(most, least, most, group["seed"].nunique(), "largest")
-        rows.append(_row("forms", f"{variant} | {name}", float(group["step"].max()), found, "", digits=None))
+        rows.append(row("forms", f"{variant} | {name}", float(group["step"].max()), found, "", digits=None))
     for guide, bound in FORM_BOUNDS.items():
         found = Interval(bound, np.nan, np.nan, 0, "bound")
-        rows.append(
-            _row("forms", guide, float(records["step"].max()), found, "", digits=None) | {"estimator": "theory"}
-        )
+        rows.append(row("forms", guide, float(records["step"].max()), found, "", digits=None) | {"estimator": "theory"})
     return pd.DataFrame(rows)
 
 
@@ -156,12 +147,3 @@ def parameterizations(names: Iterable[str]) -> list[str]:
 def optimizers(names: Iterable[str]) -> list[str]:
     """Distinct names in the order of the enumeration."""
     return in_order(names, OptimizerName)
-
-
-def _row(panel: str, series: str, x: float, found: Interval, flag: str, digits: int | None = 9) -> dict[str, object]:
-    """One row; exponents are rid of rounding errors, which would differ with the order of the records."""
-    y, low, high = (v if digits is None else round(v, digits) + 0.0 for v in (found.value, found.low, found.high))
-    return {
-        "panel": panel, "series": series, "x": x, "y": y, "y_low": low, "y_high": high, "n": found.n,
-        "estimator": "training", "order": 0, "flag": flag,
-    }  # fmt: skip
