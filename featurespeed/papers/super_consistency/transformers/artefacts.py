@@ -29,6 +29,10 @@ _HESSIAN = (
     "the largest eigenvalue of the Hessian itself times N, and times 1/√L where the learning rate carries it, as the "
     "authors have it."
 )
+_RARE = (
+    "Words that come rarely have a small second moment, by which Adam divides, and so the largest share of it; those "
+    "that have not come yet are left out."
+)
 _BRANCHES = "L counts residual branches, attention and MLP apart."
 _TEXT = (
     Setting("Data", "WikiText", "spec:data.name"),
@@ -61,7 +65,8 @@ ARTEFACTS = (
             + _PRECONDITIONED.format(symbol="L")
             + " Middle: "
             + _HESSIAN
-            + f" {_BRANCHES} Hollow diamonds, where network and data are theirs: the authors' run."
+            + f" {_BRANCHES} Hollow diamonds, where network and data are theirs: the authors' run of 20 epochs, along "
+            "training at the same share of it."
         ),
         settings=(
             Setting("Parameterization", "Depth-μP", "column:parameterization"),

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from featurespeed.data.spec import data_spec
@@ -25,7 +24,7 @@ from featurespeed.papers.super_consistency.published import read_published
 
 WIDTH = 128
 RATE = 10 ** (-4 + 3 * 2 / 9)  # of the sharpness: the fourth step of their grid, 4.64e-4
-EXAMPLES = 50_000  # of CIFAR-10
+EPOCHS = 20
 LOSSES = "ViT LR transfer over depth (Depth-muP Adam with 1/sqrt L)"
 SHARPNESS = "ViT sharpness times N/sqrt(L) against epoch"
 
@@ -51,6 +50,6 @@ def comparable(settings: Mapping[str, Any], label: str) -> bool:
     return whole and model == _NETWORK and list(widths) == [WIDTH] and bool(same_rates)
 
 
-def steps_an_epoch(settings: Mapping[str, Any], label: str) -> int:
-    """Updates in an epoch of a run here."""
-    return int(np.ceil(EXAMPLES / settings["networks"][label]["batch_size"]))
+def share_of_training(epochs: pd.Series) -> pd.Series:
+    """How much of their training the authors' networks have behind them, 0 to 1."""
+    return epochs / EPOCHS

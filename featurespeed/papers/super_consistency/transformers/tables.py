@@ -28,7 +28,7 @@ from featurespeed.papers.super_consistency.transformers.published import (
     SHARPNESS,
     comparable,
     read_vit,
-    steps_an_epoch,
+    share_of_training,
 )
 from featurespeed.papers.super_consistency.transformers.spec import VIT
 from featurespeed.statistics import Interval
@@ -72,8 +72,8 @@ def plain_parts(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def published(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Points of the authors' ViT, of the depths that ours has: losses over learning rates, and the sharpness along
-    training as far as ours goes, if ours is shown at their rate.
+    """Points of the authors' ViT, of the depths that ours has: losses over learning rates, and the sharpness at the
+    same share of training, if ours is shown at their rate.
     """
     told = settings(records)
     if VIT not in told["networks"] or not comparable(told, VIT):
@@ -85,10 +85,8 @@ def published(records: pd.DataFrame) -> Iterator[pd.DataFrame]:
     rate = shown_rate(without_failed(VIT, rows, PRECONDITIONED)[0], PRECONDITIONED)
     if np.isclose(rate, RATE, rtol=RATE_READ):
         points = read_vit(SHARPNESS)
-        points["x"] *= steps_an_epoch(told, VIT)
-        yield _point_table(
-            PUBLISHED_SHARPNESS, points[points["depth"].isin(depths) & (points["x"] <= rows["step"].max())]
-        )
+        points["x"] = share_of_training(points["x"]) * rows["step"].max()
+        yield _point_table(PUBLISHED_SHARPNESS, points[points["depth"].isin(depths)])
 
 
 def _point_table(panel: str, points: pd.DataFrame) -> pd.DataFrame:
