@@ -46,8 +46,8 @@ FIG4C, FIG15, FIG16, COMPLETEP = "sc_fig04c", "sc_fig15", "sc_fig16", "sc_comple
 SPAN_OF_DEPTHS, SPAN_OF_WIDTHS = 8, 16  # ratios of sizes over which shifts are stated
 
 
-def _shift(place: Place, span: float = SPAN_OF_DEPTHS, size: str = "depth") -> Callable[[Tables], Estimate]:
-    return lambda tables: bounded_shift(tables, *place, span, size)
+def _shift(place: Place) -> Callable[[Tables], Estimate]:
+    return lambda tables: bounded_shift(tables, *place, SPAN_OF_WIDTHS)
 
 
 def _absolute(place: Place) -> Callable[[Tables], Estimate]:
@@ -117,7 +117,7 @@ register(
 for _label in (POST_LN, POST_LN_SP):
     register(
         f"shift of the best learning rate for 16 times the width, post-LN transformer under {_label}",
-        _shift((FIG16, _label), SPAN_OF_WIDTHS, "width"),
+        _shift((FIG16, _label)),
     )
     register(
         f"absolute slope of the late preconditioned sharpness in the width, post-LN transformer under {_label}",
@@ -126,13 +126,11 @@ for _label in (POST_LN, POST_LN_SP):
 
 # --- CompleteP --------------------------------------------------------------------------------------------------------
 
-register("shift of the best learning rate for 8 times the depth, CompleteP", _shift((COMPLETEP, COMPLETE_P)))
+register(
+    "absolute shift of the best learning rate for 8 times the depth, CompleteP", _absolute((COMPLETEP, COMPLETE_P))
+)
 for _label in (COMPLETE_P, U_MUP):
     register(
         f"by how much more the best learning rate moves with the depth under Depth-muP than under {_label}",
         _difference((COMPLETEP, DEPTH_MUP), (COMPLETEP, _label), absolute=True),
     )
-register(
-    "shift of the best learning rate for 8 times the depth, GPT without 1/sqrt(L) in the rate",
-    _shift((FIG15, GPT_NO_ROOT)),
-)
