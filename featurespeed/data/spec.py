@@ -199,7 +199,7 @@ def check_batch(batch_size: int | None, data: DataSpec | TextSpec) -> None:
         if data.augmented:
             keys = "crop, flip, rotation and resized_crop" if data.resized_crop else "crop, flip and rotation"
             raise ValueError(f"batch_size = null: the full batch is not augmented; set {keys} to 0")
-        if data.streamed:
+        if isinstance(data, DataSpec) and data.streamed:
             raise ValueError(f"batch_size = null: {data.name} is read from its files, a batch at a time; give a number")
     elif batch_size > data.available:
         raise ValueError(f"batch_size = {batch_size}: larger than the {data.available} training {unit_of(data)}")

@@ -22,6 +22,7 @@ OVER_WIDTH = {
     "sc_fig09": ["sharpness"],
     "sc_fig11": ["gauss_newton_eigenvalue", "residual_norm"],
     "sc_fig12": ["sharpness"],
+    "sc_fig16": ["preconditioned_sharpness"],
     "sc_fig13": ["sharpness"],
     "sc_fig14": ["sharpness"],
     "sc_fig21": ["preconditioned_sharpness"],
@@ -32,7 +33,10 @@ OVER_WIDTH = {
 }
 OVER_DEPTH = {
     "sc_bridge_depth": ["sharpness", "feature_speed"],
+    "sc_completep": ["preconditioned_sharpness"],
     "sc_fig04": ["sharpness"],
+    "sc_fig04c": ["preconditioned_sharpness", "gamma_sharpness"],
+    "sc_fig15": ["preconditioned_sharpness", "gamma_sharpness"],
     "sc_fig06": ["sharpness"],
     "sc_fig08": ["sharpness"],
     "sc_fig20": ["preconditioned_sharpness"],
@@ -42,7 +46,7 @@ OVER_DEPTH = {
 #: Whose networks may differ in the data or the batch alone, so that a change of one of them is refused as such.
 ALIKE = ("sc_fig12", "sc_fig13", "sc_fig14")
 #: Whose networks claims and figure know by their labels.
-NAMED = ("sc_fig07", "sc_fig21", *ALIKE)
+NAMED = ("sc_fig07", "sc_fig16", "sc_fig21", *ALIKE)
 MAPS = ["beos_fig1", "beos_fig2", "beos_fig3", "beos_fig4", "beos_fig5", "beos_table1"]
 
 
@@ -120,8 +124,8 @@ def test_a_figure_over_the_depth_has_several_depths_and_one_width(name):
     assert_refused(
         name, lambda params: params["networks"][label].update(depths=None, widths=[4, 8], model=model), *none
     )
-    one = (f"networks.{label}.depths = [3]", "over the depth", "at least 2")
-    assert_refused(name, lambda params: params["networks"][label].update(depths=[3], widths=[4, 8]), *one)
+    one = (f"networks.{label}.depths = [6]", "over the depth", "at least 2")
+    assert_refused(name, lambda params: params["networks"][label].update(depths=[6], widths=[4, 8]), *one)
     both = (f"networks.{label}.depths = [3, 6]", "widths = [4, 8]", "give one width or leave depths out")
     assert_refused(name, lambda params: params["networks"][label].update(widths=[4, 8]), *both)
 

@@ -180,7 +180,7 @@ def test_transformers_that_cannot_be_trained_are_refused(changes, named):
 def test_a_stage_reads_the_data_sets_that_its_spec_names():
     config = config_of("laptop")
     assert config.datasets("fsf_training") == ["digits", "pydoc"]
-    assert config.datasets("sc_fig28") == ["digits"] and config.datasets("fsf_fig1a") == []
+    assert config.datasets("sc_fig02") == ["digits"] and config.datasets("fsf_fig1a") == []
 
 
 def test_two_networks_of_one_file_name_are_refused():
