@@ -120,13 +120,14 @@ def test_a_figure_has_what_it_shows(name, quantity):
 def test_a_figure_over_the_depth_has_several_depths_and_one_width(name):
     label = first(SMOKE.params(name)["networks"])
     model = SMOKE.params(name)["networks"][label]["model"]
+    depths = SMOKE.params(name)["networks"][label]["depths"]
     none = (f"networks.{label}.depths = null", "over the depth", "at least 2")
     assert_refused(
         name, lambda params: params["networks"][label].update(depths=None, widths=[4, 8], model=model), *none
     )
     one = (f"networks.{label}.depths = [6]", "over the depth", "at least 2")
     assert_refused(name, lambda params: params["networks"][label].update(depths=[6], widths=[4, 8]), *one)
-    both = (f"networks.{label}.depths = [3, 6]", "widths = [4, 8]", "give one width or leave depths out")
+    both = (f"networks.{label}.depths = {depths}", "widths = [4, 8]", "give one width or leave depths out")
     assert_refused(name, lambda params: params["networks"][label].update(widths=[4, 8]), *both)
 
 
