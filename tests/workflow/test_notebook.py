@@ -182,7 +182,18 @@ def test_snakemake_commands_are_understood_and_name_what_exists(line):
 
     _, arguments = parse_args(shlex.split(line)[1:])
     data = {f"resources/data/{name}/{name}.npz" for name in DATASETS}
-    groups = {"fsf", "sc", "sc_core", "sc_convnets", "beos", "claims", "all", "reference_figures", "keep_reference"}
+    groups = {
+        "fsf",
+        "sc",
+        "sc_core",
+        "sc_convnets",
+        "sc_transformers",
+        "beos",
+        "claims",
+        "all",
+        "reference_figures",
+        "keep_reference",
+    }
     assert set(arguments.targets) <= DRAWN | data | groups
     for path in arguments.configfile or []:
         assert path.name == "my.yaml" or (REPOSITORY / path).is_file()
