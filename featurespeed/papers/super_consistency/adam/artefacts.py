@@ -2,6 +2,7 @@
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
 from featurespeed.papers.super_consistency.adam.spec import AdamDepthSpec, AdamWidthSpec
+from featurespeed.papers.super_consistency.readings import ALONG_TRAINING, PRECONDITIONED, TRANSFER
 
 _DATA = (
     Setting("Data", "CIFAR-10", "spec:data.name"),
@@ -9,21 +10,7 @@ _DATA = (
 )
 _CURVATURE = (
     Setting("Images measured on", "one fixed batch; 1024 in the authors' code", "spec:curvature.images"),
-    Setting("Measured after steps", "not given", "spec:probe_steps"),
-    Setting("Seeds", "not given", "spec:seeds"),
-    Setting("Bands and intervals", "not given", "text:bands: range over seeds; numbers: 95%, t over seeds"),
-)
-_TRANSFER = (
-    "training loss over the last tenth of the steps against the base learning rate; diamonds mark the best one of "
-    "every {size}, crosses rates at which a seed diverged, died or ended at chance, and the number is the shift of the "
-    "best rate over a factor {span} in the {size}, in steps of a factor 2."
-)
-_SHARPNESS = (
-    "the largest eigenvalue of the preconditioned Hessian along training, at the best rate of those where it was "
-    "measured. The learning rate is in it, so that Adam's threshold (dotted; 38 for β₁ = 0.9) is the same at every "
-    "rate; the numbers are the exponents in {symbol} of its mean over the second half of training, there and at the "
-    "next smaller rate. Seeds of which a network failed at that rate are left out of it, up to a fifth of those of a "
-    "{size}."
+    *ALONG_TRAINING,
 )
 
 ARTEFACTS = (
@@ -43,9 +30,9 @@ ARTEFACTS = (
             "Does the best learning rate of a shallow residual network suit a deep one with Adam, too? Residual "
             "branches are multiplied with 1/√L; the learning rate of their layers has another 1/√L in the two columns "
             "on the left, as in the table of the paper, and none in those on the right. Above: "
-            + _TRANSFER.format(size="depth", span=8)
+            + TRANSFER.format(size="depth", span=8)
             + " Below: "
-            + _SHARPNESS.format(size="depth", symbol="L")
+            + PRECONDITIONED.format(size="depth", symbol="L")
         ),
         settings=(
             Setting("Parameterization", "Depth-μP", "column:parameterization"),
@@ -95,9 +82,9 @@ ARTEFACTS = (
             "Transfer over the width with Adam and AdamW under μP, each layer at its own rate as in the table of the "
             "paper; on the right with one rate η₀γ² for all layers, as in the authors' code, whose own best rates "
             "(hollow, on the axis) stand beside if network and data are theirs. Above: "
-            + _TRANSFER.format(size="width", span=16)
+            + TRANSFER.format(size="width", span=16)
             + " Below: "
-            + _SHARPNESS.format(size="width", symbol="N")
+            + PRECONDITIONED.format(size="width", symbol="N")
         ),
         settings=(
             Setting("Parameterization", "μP", "column:parameterization"),

@@ -2,6 +2,7 @@
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
 from featurespeed.papers.super_consistency.batch_size.spec import AugmentedBatchSpec, LateSpec, PlainBatchSpec
+from featurespeed.papers.super_consistency.readings import ALONG_TRAINING
 
 _NETWORK = (
     Setting("Parameterization", "μP", "column:parameterization"),
@@ -14,9 +15,7 @@ _TRAINED = (
 )
 _MEASURED = (
     Setting("Images measured on", "one fixed batch; 1024 in the authors' code", "spec:curvature.images"),
-    Setting("Measured after steps", "not given", "spec:probe_steps"),
-    Setting("Seeds", "not given", "spec:seeds"),
-    Setting("Bands and intervals", "not given", "text:bands: range over seeds; numbers: 95%, t over seeds"),
+    *ALONG_TRAINING,
 )
 _BATCHES = (
     *_TRAINED,

@@ -2,6 +2,7 @@
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
 from featurespeed.papers.super_consistency.no_limit.spec import NoScalingSpec, NoSkipsSpec, StandardSpec
+from featurespeed.papers.super_consistency.readings import ALONG_TRAINING
 
 _DATA = (
     Setting("Data", "CIFAR-10", "spec:data.name"),
@@ -9,9 +10,7 @@ _DATA = (
 )
 _MEASURED = (
     Setting("Images measured on", "one fixed batch; 1024 in the authors' code", "spec:curvature.images"),
-    Setting("Measured after steps", "not given", "spec:probe_steps"),
-    Setting("Seeds", "not given", "spec:seeds"),
-    Setting("Bands and intervals", "not given", "text:bands: range over seeds; numbers: 95%, t over seeds"),
+    *ALONG_TRAINING,
 )
 _TRANSFER = (
     "training loss over the last tenth of the steps against the base learning rate; diamonds mark the best one of each "

@@ -1,6 +1,7 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
+from featurespeed.papers.super_consistency.readings import ALONG_TRAINING, PRECONDITIONED, TRANSFER
 from featurespeed.papers.super_consistency.transformers.spec import (
     CompletePSpec,
     GptDepthSpec,
@@ -10,20 +11,7 @@ from featurespeed.papers.super_consistency.transformers.spec import (
 
 _MEASURED = (
     Setting("Examples measured on", "one fixed batch; 1024 images in the authors' code", "spec:curvature.images"),
-    Setting("Measured after steps", "not given", "spec:probe_steps"),
-    Setting("Seeds", "not given", "spec:seeds"),
-    Setting("Bands and intervals", "not given", "text:bands: range over seeds; numbers: 95%, t over seeds"),
-)
-_TRANSFER = (
-    "training loss over the last tenth of the steps against the base learning rate; diamonds mark the best one of "
-    "every {size}, crosses rates at which a seed diverged, died or ended at chance, and the number is the shift of the "
-    "best rate over a factor {span} in the {size}, in steps of a factor 2."
-)
-_PRECONDITIONED = (
-    "the largest eigenvalue of the preconditioned Hessian along training, at the best rate of those where it was "
-    "measured. The learning rate is in it, so that Adam's threshold (dotted; 38 for β₁ = 0.9) is the same at every "
-    "rate; the numbers are the exponents in {symbol} of its mean over the second half of training, there and at the "
-    "next smaller rate."
+    *ALONG_TRAINING,
 )
 _HESSIAN = (
     "the largest eigenvalue of the Hessian itself times N, and times 1/√L where the learning rate carries it, as the "
@@ -60,9 +48,9 @@ ARTEFACTS = (
         reading=(
             "Does the best learning rate of a shallow ViT suit a deep one? Branches are multiplied with 1/√L; above "
             "the one learning rate of all layers has another 1/√L, as in the authors' code, below it has none. Left: "
-            + _TRANSFER.format(size="depth", span=8)
+            + TRANSFER.format(size="depth", span=8)
             + " Right: "
-            + _PRECONDITIONED.format(symbol="L")
+            + PRECONDITIONED.format(size="depth", symbol="L")
             + " Middle: "
             + _HESSIAN
             + f" {_BRANCHES} Hollow diamonds, where network and data are theirs: the authors' run of 20 epochs, along "
@@ -103,9 +91,9 @@ ARTEFACTS = (
             "A decoder of words under Depth-μP, whose figure varies the depth (its text speaks of the width, and says "
             "the opposite of its caption). Above the learning rate of the branches has no 1/√L, as in the paper, below "
             "it has, as in the table of the paper. Left: "
-            + _TRANSFER.format(size="depth", span=8)
+            + TRANSFER.format(size="depth", span=8)
             + " Right: "
-            + _PRECONDITIONED.format(symbol="L")
+            + PRECONDITIONED.format(size="depth", symbol="L")
             + " Middle: "
             + _HESSIAN
             + f" {_BRANCHES}"
@@ -139,9 +127,8 @@ ARTEFACTS = (
         reading=(
             "A transformer that normalises after each branch, under μP on the left and, not in the paper, under SP on "
             "the right. Above: "
-            + _TRANSFER.format(size="width", span=16)
-            + " Below: "
-            + _PRECONDITIONED.format(symbol="N")
+            + TRANSFER.format(size="width", span=16)
+            + f" Below: {PRECONDITIONED.format(size='width', symbol='N')} {_RARE}"
         ),
         settings=(
             Setting("Parameterization", "μP", "column:parameterization"),
@@ -174,9 +161,9 @@ ARTEFACTS = (
             "Which multiplier of the branches lets the best learning rate of a decoder stay where it is as it grows "
             "deeper: 1/√L (Depth-μP, and u-μP, whose embeddings learn at a rate that falls with the width) or 1/L "
             "(CompleteP)? Above: "
-            + _TRANSFER.format(size="depth", span=8)
+            + TRANSFER.format(size="depth", span=8)
             + " Below: "
-            + _PRECONDITIONED.format(symbol="L")
+            + PRECONDITIONED.format(size="depth", symbol="L")
             + f" {_BRANCHES}"
         ),
         settings=(
