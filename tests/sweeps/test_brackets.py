@@ -29,6 +29,12 @@ RATES = 2.0 ** np.arange(-3, 4)
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers():
+    """The numbers of a test do not depend on which ones ran before it in the same process."""
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 def ranges(seeds: int = SEEDS, shift: float = 0.0) -> Ranges:
     """Random numbers, the bounds at other distances on either side."""
     value = RNG.normal(size=seeds) + shift
