@@ -73,6 +73,18 @@ class Weighted(nn.Module, ABC):
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         """The layer's output at any weight of the same shape; linear in both arguments."""
 
+    def scaled(self, weight: Tensor, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Input and weight, the smaller one times the multiplier: there it costs least, in derivatives too.
+
+        Args:
+            size: numbers of one input. It is one member's weight that they are compared with, so that networks alone
+                and side by side are computed alike.
+        """
+        multiplier = self.rule.multiplier
+        if multiplier == 1.0:
+            return x, weight
+        return (x * multiplier, weight) if size < weight[0].numel() else (x, weight * multiplier)
+
     def added_by(self, change: Tensor, x: Tensor) -> Tensor:
         """What a change of the weight adds to the output, at the input ``x``: the output is affine in the weight."""
         return self.apply_weight(change, x)
@@ -93,10 +105,10 @@ class MemberLinear(Weighted):
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         if x.ndim > 3:
             return self.apply_weight(weight, x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
-        # beta = 0 ignores the first argument; alpha multiplies inside the matrix product, at no cost.
-        nothing, inputs = x.new_zeros(()), x.shape[0]
+        inputs = x.shape[0]
+        x, weight = self.scaled(weight, x, x.numel() // inputs)
         shared = weight.reshape(inputs, -1, weight.shape[-1])  # members with one input as one matrix
-        z = torch.baddbmm(nothing, x, shared.transpose(1, 2), beta=0.0, alpha=self.rule.multiplier)
+        z = torch.bmm(x, shared.transpose(1, 2))
         if inputs == self.members:
             return z
         return z.unflatten(2, (-1, weight.shape[1])).transpose(1, 2).flatten(0, 1)
@@ -120,8 +132,10 @@ class MemberConv(Weighted):
         self.stride = stride
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
-        kernel = (weight * self.rule.multiplier).flatten(0, 1)
-        return functional.conv2d(x, kernel, stride=self.stride, padding=1, groups=x.shape[1] // weight.shape[2])
+        groups = x.shape[1] // weight.shape[2]
+        x, weight = self.scaled(weight, x, x.numel() // groups)
+        kernel = weight.flatten(0, 1)
+        return functional.conv2d(x, kernel, stride=self.stride, padding=1, groups=groups)
 
 
 class InputVectors(nn.Module):

@@ -98,7 +98,7 @@ class Network(nn.Sequential):
                 drawn = torch.empty(layer.weight.shape[1:], dtype=torch.float32)
                 drawn.normal_(0.0, 1.0, generator=generator(seed, "weights", name))
                 mine = [index for index, other in enumerate(seeds) if other == seed]
-                values = drawn.to(layer.weight.dtype) * layer.rule.init_std + layer.mean
+                values = drawn.to(layer.weight.dtype).mul_(layer.rule.init_std).add_(layer.mean)
                 layer.weight.data[mine] = values.to(layer.weight.device)
         return self
 

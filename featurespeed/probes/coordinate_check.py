@@ -56,10 +56,11 @@ class Snapshot:
 
 
 @torch.no_grad()
-def snapshot(network: Network, x: Tensor) -> Snapshot:
+def snapshot(network: Network, x: Tensor, kept: bool = True) -> Snapshot:
     """What :func:`compare` needs to know of a network at one step.
 
     ``x`` is the batch, ``[E, B, C, H, W]`` or ``[E, B, T]``, or with ``S`` in the place of ``E`` where members share.
+    One that is ``kept`` while the network goes on learning has copies of the weights.
     """
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
@@ -80,7 +81,9 @@ def snapshot(network: Network, x: Tensor) -> Snapshot:
     finally:
         for hook in hooks:
             hook.remove()
-    weights = {name: layers[name].weight.detach().clone() for name in outputs}
+    weights = {name: layers[name].weight.detach() for name in outputs}
+    if kept:
+        weights = {name: weight.clone() for name, weight in weights.items()}
     return Snapshot(weights, inputs, outputs, features)
 
 

@@ -66,8 +66,8 @@ class CoordinateProbe:
         if probe.members != self.members:
             self.start = None  # before the next one is made
             network = probe.job.make_network(len(probe.members)).initialise(probe.job.seeds(probe.members))
-            self.members, self.start = list(probe.members), snapshot(network, batch)
-        return list(layer_rows(probe, snapshot(probe.network, batch), self.start))
+            self.members, self.start = list(probe.members), snapshot(network, batch, kept=False)
+        return list(layer_rows(probe, snapshot(probe.network, batch, kept=False), self.start))
 
 
 def layer_rows(probe: Probe, now: Snapshot, start: Snapshot) -> Iterator[Row]:
