@@ -27,7 +27,12 @@ HALO = [effects.withStroke(linewidth=2.2, foreground="white")]  # keeps text leg
 
 
 def network_label(label: str) -> str:
-    """A network of the settings as a reader should see it."""
+    """A network of the settings as a reader should see it.
+
+    >>> print(network_label("muP, no 1/sqrt(L)"))
+    μP, no $1/\\sqrt{L}$
+    """
+    label = label.replace("1/sqrt(L)", "$1/\\sqrt{L}$")
     for name, text in NETWORKS.items():
         if label == name or label.startswith(f"{name},"):
             return text + label.removeprefix(name)

@@ -22,9 +22,11 @@ OVER_WIDTH = {
     "sc_fig09": ["sharpness"],
     "sc_fig11": ["gauss_newton_eigenvalue", "residual_norm"],
     "sc_fig12": ["sharpness"],
-    "sc_fig16": ["preconditioned_sharpness"],
     "sc_fig13": ["sharpness"],
     "sc_fig14": ["sharpness"],
+    "sc_fig16": ["preconditioned_sharpness"],
+    "sc_fig17": ["sharpness"],
+    "sc_fig19": ["sharpness"],
     "sc_fig21": ["preconditioned_sharpness"],
     "sc_fig23": ["sharpness"],
     "sc_fig24": ["sharpness"],
@@ -36,9 +38,10 @@ OVER_DEPTH = {
     "sc_completep": ["preconditioned_sharpness"],
     "sc_fig04": ["sharpness"],
     "sc_fig04c": ["preconditioned_sharpness", "gamma_sharpness"],
-    "sc_fig15": ["preconditioned_sharpness", "gamma_sharpness"],
     "sc_fig06": ["sharpness"],
     "sc_fig08": ["sharpness"],
+    "sc_fig15": ["preconditioned_sharpness", "gamma_sharpness"],
+    "sc_fig18": ["sharpness"],
     "sc_fig20": ["preconditioned_sharpness"],
     "sc_fig22": ["sharpness"],
     "sc_fig25": ["sharpness", "ntk_eigenvalue"],
@@ -46,7 +49,7 @@ OVER_DEPTH = {
 #: Whose networks may differ in the data or the batch alone, so that a change of one of them is refused as such.
 ALIKE = ("sc_fig12", "sc_fig13", "sc_fig14")
 #: Whose networks claims and figure know by their labels.
-NAMED = ("sc_fig07", "sc_fig16", "sc_fig21", *ALIKE)
+NAMED = ("sc_fig07", "sc_fig16", "sc_fig17", "sc_fig19", "sc_fig21", *ALIKE)
 MAPS = ["beos_fig1", "beos_fig2", "beos_fig3", "beos_fig4", "beos_fig5", "beos_table1"]
 
 

@@ -66,8 +66,7 @@ def failed_text(table: pd.DataFrame, name: str) -> str:
 
 def network_title(name: str) -> str:
     """A network of the settings as a title, in two lines if it is a long one."""
-    lines = network_label(name).replace(", ", ",\n", 1) if len(name) > MOST_LETTERS else network_label(name)
-    return lines.replace("1/sqrt(L)", "$1/\\sqrt{L}$")
+    return network_label(name).replace(", ", ",\n", 1) if len(name) > MOST_LETTERS else network_label(name)
 
 
 def with_powers(text: str) -> str:

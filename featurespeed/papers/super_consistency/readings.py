@@ -8,6 +8,12 @@ TRANSFER = (
     "every {size}, crosses rates at which a seed diverged, died or ended at chance, and the number is the shift of the "
     "best rate over a factor {span} in the {size}, in steps of a factor 2."
 )
+#: Sharpness along training with gradient descent; ``symbol`` is that of the size.
+SHARPNESS = (
+    "sharpness along training at the best rate of those where it was measured, with 2/η₀ (dotted); the numbers are the "
+    "exponents in {symbol} of its mean over the second half of training, there and at the next smaller rate. Seeds of "
+    "which a network failed at that rate are left out of it, up to a fifth of those of a {size}."
+)
 #: Sharpness along training with Adam; ``symbol`` is that of the size.
 PRECONDITIONED = (
     "the largest eigenvalue of the preconditioned Hessian along training, at the best rate of those where it was "

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator
 from featurespeed.drawing.distance_panels import rows_of
 from featurespeed.drawing.plotting import GUIDE, UNORDERED, draw_flagged
 from featurespeed.drawing.transfer_panels import estimate
-from featurespeed.drawing.width_curves import GREY, headroom, logarithmic, width_axis, write
+from featurespeed.drawing.width_curves import GREY, headroom, logarithmic, network_label, width_axis, write
 from featurespeed.papers.super_consistency.bridge.analysis import QUANTITIES
 from featurespeed.papers.super_consistency.bridge.depth_tables import BEFORE, BEST, ERROR, OBSERVED
 from featurespeed.papers.super_consistency.bridge.spec import OVER_DEPTH
@@ -51,11 +51,7 @@ def draw_bridge_depth(table: pd.DataFrame, figure: Figure) -> None:
     draw_best_rates(ax, rows_of(table, BEST))
     draw_shifts(figure.add_subplot(grid[1, 2:]), table)
     handles = [Line2D([], [], linewidth=2, **style) for style in STYLES.values()]
-    figure.legend(handles, [_text(label) for label in STYLES], loc="outside upper center", ncols=len(handles))
-
-
-def _text(label: str) -> str:
-    return label.replace("no 1/sqrt(L)", "no $1/\\sqrt{L}$")
+    figure.legend(handles, [network_label(label) for label in STYLES], loc="outside upper center", ncols=len(handles))
 
 
 def draw_over_depth(ax: Axes, own: pd.DataFrame) -> None:

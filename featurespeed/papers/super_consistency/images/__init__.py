@@ -1,4 +1,6 @@
-"""Figures 17, 18 and 19: ResNets on Tiny-ImageNet and ImageNet. Not computed here yet.
+"""Figures 17, 18 and 19: residual ConvNets on Tiny-ImageNet over width and depth, and on ImageNet over the width.
 
-Its claims are listed in the ledger as not run.
+Settings: blocks sc_fig17, sc_fig18, sc_fig19 of ``config.yaml``. To make one of them:
+
+    snakemake --cores all sc_fig17
 """
