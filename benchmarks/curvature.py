@@ -1,7 +1,7 @@
 """What eigenvalues of Hessians cost, beside PyHessian, curvlinops with SciPy's eigsh, and hessian-eigenthings.
 
     python benchmarks/curvature.py                                  # on the GPU if there is one, else on the CPU
-    python benchmarks/curvature.py --device cpu --seconds 450 --out curvature.json
+    python benchmarks/curvature.py --device cpu --seconds 540 --out curvature.json
     python benchmarks/curvature.py --device cuda --seconds 200 --out curvature.json
     python benchmarks/curvature.py --device cpu --only "one product"   # tables whose heading holds the words
     python benchmarks/curvature.py --smoke                          # tiny sizes, all tables: a check, not a measurement
@@ -15,6 +15,9 @@ True errors are relative to eigenvalues in float64 with a tolerance of 1e-10; of
 an error above 1e-3; `unflagged`: of these, those of which the contestant did not say itself that it had not converged;
 `wrong`: an error above 0.1, such as the negative value that is largest in magnitude. A library that is not installed is
 named and left out. On a GPU only this package is measured: ensembles, warm and cold, in TF32 and in full precision.
+
+Products of transformers are those of the runs of three figures, beside gradients by the same code, and beside those of
+training steps.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import mean, median
+from types import MappingProxyType
 
 import torch
 
@@ -39,8 +44,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import curvature_gpu as gpu
+import curvature_transformers as transformers
 import reporting
-from curvature_networks import Checkpoint, Finding, Problem, Target, gradient, images_of, make_network, plain_network
+from curvature_networks import (
+    GRADIENT,
+    Checkpoint,
+    Context,
+    Finding,
+    Problem,
+    Target,
+    Way,
+    gradient,
+    images_of,
+    make_network,
+    plain_network,
+)
 from curvature_networks import trajectory as train
 from curvature_peers import (
     COLD,
@@ -192,25 +210,54 @@ def comparison(problem: Problem, k: int, steps: Sequence[int] | None, deadline: 
 
 
 def one_product(problem: Problem, deadline: float) -> Iterator[Finding]:
-    """Ways to one product at initialisation; CPU seconds in those of a gradient evaluation of the same turn."""
+    """Ways to one product of a plain module at initialisation."""
     model = plain_network(make_network(problem.kind, problem.width, problem.depth, problem.shape))
     images, classes = images_of(problem.data)
     batch = images[: problem.batch], classes[: problem.batch]
-    ways = {"gradient": gradient(model, batch)} | products(model, batch)
-    repeats = {name: max(1, round(TURN_SECONDS / max(seconds_of(way, 1), 1e-4))) for name, way in ways.items()}
+    yield from in_gradients({GRADIENT: gradient(model, batch)} | products(model, batch), {"ours": 2.1}, deadline)
+
+
+def product_of_a_run(case: transformers.RunCase, deadline: float) -> Iterator[Finding]:
+    """Products as a run makes them, in gradients of the same code, and in those of a training step."""
+    ways, within = transformers.ways(case)
+    yield from in_gradients(ways, {transformers.PRODUCT: 2.5}, deadline, (GRADIENT, transformers.IN_TRAINING), within)
+
+
+def in_gradients(
+    ways: Mapping[str, Way],
+    limits: Mapping[str, float],
+    deadline: float,
+    units: Sequence[str] = (GRADIENT,),
+    within: Mapping[str, Context] = MappingProxyType({}),
+) -> Iterator[Finding]:
+    """CPU seconds of all ways, in turns; a ratio is taken within a turn.
+
+    Args:
+        ways: name -> what is timed.
+        limits: name -> how many of the first unit it should take at most.
+        deadline: of time.monotonic; one turn is made in any case.
+        units: names of the ways, gradients, in which the others are stated.
+        within: name -> what holds around all of its calls in a turn; entering it is not timed.
+    """
+
+    def seconds(name: str, repeats: int) -> float:
+        with within.get(name, nullcontext)():
+            return seconds_of(ways[name], repeats)
+
+    repeats = {name: max(1, round(TURN_SECONDS / max(seconds(name, 1), 1e-4))) for name in ways}
     turns: list[dict[str, float]] = []
     names, started = list(ways), time.monotonic()
     while not turns or (now := time.monotonic()) + (now - started) / len(turns) < deadline:
         shift = len(turns) % len(names)
-        turns.append({name: seconds_of(ways[name], repeats[name]) for name in [*names[shift:], *names[:shift]]})
+        turns.append({name: seconds(name, repeats[name]) for name in [*names[shift:], *names[:shift]]})
     for name in names:
         yield Finding(name, "CPU ms", [1e3 * turn[name] for turn in turns])
-        if name != "gradient":
-            ratios = [turn[name] / turn["gradient"] for turn in turns]
-            yield Finding(name, "/ gradient", ratios, Target(2.1) if name == "ours" else None)
+        for unit in units if name not in units else ():
+            target = Target(limits[name]) if name in limits and unit == units[0] else None
+            yield Finding(name, f"/ {unit}", [turn[name] / turn[unit] for turn in turns], target)
 
 
-def seconds_of(way: Callable[[], object], repeats: int) -> float:
+def seconds_of(way: Way, repeats: int) -> float:
     """CPU seconds of one call, after one that is not timed: memory is taken, kernels are chosen."""
     way()
     started = time.process_time()
@@ -223,7 +270,7 @@ def seconds_of(way: Callable[[], object], repeats: int) -> float:
 
 
 def cpu_tables(smoke: bool) -> Iterator[Table]:
-    """One product; our own calls from many starts; everybody's calls."""
+    """One product, of plain modules and of transformers in runs; our own calls from many starts; everybody's calls."""
 
     def size(problem: Problem) -> Problem:
         small = "digits" if problem.data == "digits" else 8
@@ -236,6 +283,8 @@ def cpu_tables(smoke: bool) -> Iterator[Table]:
     ):
         shown = size(problem)
         yield Table("one product", shown.title, partial(one_product, shown), weight)
+    for case, weight in transformers.cases(smoke):
+        yield Table("one product, transformer", case.title, partial(product_of_a_run, case), weight)
     for k in (1, 10):
         for problem in (replace(DIGITS, width=16), replace(DIGITS, width=16, steps=OFTEN), DIGITS, SYNTHETIC):
             shown = size(problem)
@@ -283,7 +332,7 @@ def lines_of(rows: Sequence[Row], verdicts: bool) -> Iterator[str]:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    reporting.add_options(parser, seconds=450.0)
+    reporting.add_options(parser, seconds=540.0)
     parser.add_argument("--search", action="store_true", help="on a GPU, cuDNN tries its algorithms")
     return reporting.read_options(parser, arguments)
 

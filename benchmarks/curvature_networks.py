@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,10 +21,13 @@ from featurespeed.parameterization import Parameterization
 from featurespeed.randomness import generator
 
 Batch = tuple[Tensor, Tensor]
+Way = Callable[[], object]  # to a product or a gradient: what is timed
+Context = Callable[[], AbstractContextManager[None]]
 CLASSES = 10
 MOST = 10  # eigenvalues that are compared
 REFERENCE_TOL = 1e-10  # of the float64 eigenvalues that count as true
 TRAINING_BATCH = 64
+GRADIENT = "gradient"  # in tables: the unit of cost
 NOISE = 8.0  # of synthetic images, beside class means of size 1: they take a hundred steps to learn
 
 
@@ -140,7 +144,7 @@ def images_of(data: str | int, count: int = 1797) -> Batch:
     return images / images.std(), classes
 
 
-def gradient(model: nn.Module, batch: Batch) -> Callable[[], object]:
+def gradient(model: nn.Module, batch: Batch) -> Way:
     """One gradient evaluation, which is the unit of cost: forward and backward, plain."""
     inputs, classes = batch
     parameters = list(model.parameters())

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -151,6 +152,55 @@ def test_an_error_is_that_of_the_worst_value_in_any_order(peers):
     assert math.isnan(peers.error_of([math.nan], exact, 1))
 
 
+# --- transformers in runs ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def transformers(curvature) -> ModuleType:
+    return importlib.import_module("curvature_transformers")
+
+
+def test_transformers_are_those_of_the_figures_side_by_side_and_alone(transformers):
+    cases = [case for case, _ in transformers.cases(smoke=False)]
+    kinds = ["vit", "gpt", "post_ln"]
+    assert [case.run.model.kind for case in cases if case.members > 1] == kinds
+    assert [case.run.model.kind for case in cases if case.members == 1] == 2 * kinds
+    assert len({case.title for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("kind", ["vit", "gpt", "post_ln"])
+def test_what_is_timed_of_a_transformer_is_its_gradient_and_a_product_of_its_hessian(transformers, kind):
+    together, alone, *_ = (case for case, _ in transformers.cases(smoke=True) if case.run.model.kind == kind)
+    assert together.members > 1 and alone.members == 1
+    found = []
+    for case in (together, alone):
+        ways, within = transformers.ways(case)
+        assert set(ways) - set(within) == {transformers.IN_TRAINING}
+        gradient, product, first, (_, trained) = (way() for way in ways.values())
+        torch.testing.assert_close(gradient, torch.cat([part.flatten(1) for part in trained], dim=1))
+        assert torch.equal(product, first)
+        found.append((gradient, product))
+    for both, one in zip(*found, strict=True):
+        torch.testing.assert_close(both[:1], one)
+        assert not torch.equal(both[0], both[1])
+
+
+def test_tables_of_transformers_state_products_in_gradients(curvature, tmp_path, capsys):
+    out = tmp_path / "curvature.csv"
+    curvature.main(["--smoke", "--only", "transformer: gpt", "--out", str(out)])
+    tables = tables_of(capsys.readouterr().out)
+    assert len(tables) == 4
+    for heading, (head, *lines) in tables:
+        assert heading == "one product, transformer"
+        assert head[1:4] == ["CPU ms", "/ gradient", "/ gradient in training"]
+        assert [line[0] for line in lines] == [
+            "gradient", "product", "first product, with its graph", "gradient in training"
+        ]  # fmt: skip
+        assert [line[4] for line in lines] == ["", "<= 2.5 / gradient", "", ""]
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 4 * 8 and all(float(row["least"]) > 0 for row in rows)
+
+
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +307,7 @@ def test_smoke_prints_and_writes_every_table(tmp_path):
     done = run("--smoke", "--out", str(out))
     assert done.returncode == 0, done.stderr
     tables = tables_of(done.stdout)
-    headings = {"one product", "products, top 1", "products, top 10", "ensemble"}
+    headings = {"one product", "one product, transformer", "products, top 1", "products, top 10", "ensemble"}
     headings |= {"beside others, top 1", "beside others, top 10"}
     assert {heading for heading, _ in tables} == headings
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
@@ -299,7 +349,7 @@ def test_smoke_sizes_are_tiny_and_no_table_comes_twice(curvature):
     options = curvature.read_options(["--smoke", "--device", "cuda"])
     _, tables = curvature.choose(options)
     assert len({table.name for table in tables}) == len(tables) >= 8
-    assert all("batch 16" in table.case or "batch 8" in table.case for table in tables)
+    assert all(int(re.search(r"batch (\d+)", table.case)[1]) <= 16 for table in tables)
     _, chosen = curvature.choose(replace_options(options, only="ensemble"))
     assert {table.title for table in chosen} == {"ensemble"}
 
