@@ -7,7 +7,7 @@ from featurespeed.training.operations import gradient_flop, layers_of_job
 
 # --- assumed ----------------------------------------------------------------------------------------------------------
 
-#: A product of the Hessian with a vector, in gradients (1.6 to 2.0 in docs/benchmarks.md); also one of its parts.
+#: A product of the Hessian with a vector, in gradients (1.5 to 2.2 in docs/benchmarks.md); also one of its parts.
 PRODUCT = 2.0
 #: Products of a warm measurement of one eigenvalue and of ten, of the member that needs most; between them a straight
 #: line. A cold one takes a few more.
