@@ -1,10 +1,10 @@
 """Train one job: all learning rates and seeds of one architecture and size (arXiv:2402.17457, Sec. 2 and App. J.4).
 
 The table has the training loss of every network (mean over the steps since the last record), its test loss and accuracy
-at the end, and the step at which a network diverged or died, if it did. The weights at the probe steps go into the
-folder of the output ``weights``, for the stages that measure them; with the parameter ``kept_rates`` those at these
-learning rates only. Beside the weights lie Adam's second moments, and the whole state of the optimizer if the spec says
-``keep_state``.
+at the end (on at most as many examples as training saw), and the step at which a network diverged or died, if it did.
+The weights at the probe steps go into the folder of the output ``weights``, for the stages that measure them; with the
+parameter ``kept_rates`` those at these learning rates only. Beside the weights lie Adam's second moments, and the whole
+state of the optimizer if the spec says ``keep_state``.
 
 A job that was killed goes on from its last checkpoint, under ``checkpoints``, which is removed when the job has ended.
 
@@ -84,7 +84,8 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
         with acquire_device() as device:
             job = make_job(spec, data, device)
             training = train(spec, job, kept, task.params.get("kept_rates"))
-            scores = scores_on_test_set(training.final, make_stream(data, spec, device), spec.loss)
+            seen = spec.steps * job.batch_size  # looking at the test set takes no longer than training
+            scores = scores_on_test_set(training.final, make_stream(data, spec, device), spec.loss, seen)
         link_weights(kept.folder / "weights", weights)
     sizes = {
         "run_id": spec.run,

@@ -23,6 +23,8 @@ from featurespeed.models.pooling import average_pool, max_pool
 from featurespeed.models.spec import Pooling
 from featurespeed.parameterization import LayerRole, ScalingRule
 
+MUCH_SMALLER = 64  # times fewer inputs of a convolution than weights: a thousand channels on a few pixels
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
@@ -73,18 +75,6 @@ class Weighted(nn.Module, ABC):
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         """The layer's output at any weight of the same shape; linear in both arguments."""
 
-    def scaled(self, weight: Tensor, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Input and weight, the smaller one times the multiplier: there it costs least, in derivatives too.
-
-        Args:
-            size: numbers of one input. It is one member's weight that they are compared with, so that networks alone
-                and side by side are computed alike.
-        """
-        multiplier = self.rule.multiplier
-        if multiplier == 1.0:
-            return x, weight
-        return (x * multiplier, weight) if size < weight[0].numel() else (x, weight * multiplier)
-
     def added_by(self, change: Tensor, x: Tensor) -> Tensor:
         """What a change of the weight adds to the output, at the input ``x``: the output is affine in the weight."""
         return self.apply_weight(change, x)
@@ -105,10 +95,10 @@ class MemberLinear(Weighted):
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
         if x.ndim > 3:
             return self.apply_weight(weight, x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
-        inputs = x.shape[0]
-        x, weight = self.scaled(weight, x, x.numel() // inputs)
+        # beta = 0 ignores the first argument; alpha multiplies inside the matrix product, at no cost.
+        nothing, inputs = x.new_zeros(()), x.shape[0]
         shared = weight.reshape(inputs, -1, weight.shape[-1])  # members with one input as one matrix
-        z = torch.bmm(x, shared.transpose(1, 2))
+        z = torch.baddbmm(nothing, x, shared.transpose(1, 2), beta=0.0, alpha=self.rule.multiplier)
         if inputs == self.members:
             return z
         return z.unflatten(2, (-1, weight.shape[1])).transpose(1, 2).flatten(0, 1)
@@ -132,9 +122,13 @@ class MemberConv(Weighted):
         self.stride = stride
 
     def apply_weight(self, weight: Tensor, x: Tensor) -> Tensor:
-        groups = x.shape[1] // weight.shape[2]
-        x, weight = self.scaled(weight, x, x.numel() // groups)
-        kernel = weight.flatten(0, 1)
+        kernel, groups = weight.flatten(0, 1), x.shape[1] // weight.shape[2]
+        # A copy of the weights costs nothing beside the convolution, unless they are far more than the inputs. They are
+        # compared member by member, so that networks alone and side by side are computed alike.
+        if MUCH_SMALLER * (x.numel() // groups) < weight[0].numel():
+            x = x * self.rule.multiplier
+        else:
+            kernel = kernel * self.rule.multiplier
         return functional.conv2d(x, kernel, stride=self.stride, padding=1, groups=groups)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -25,7 +25,7 @@ class HasTestSet(Protocol):
 
 @torch.no_grad()
 def scores_on_test_set(
-    final: list[tuple[list[int], Network]], stream: HasTestSet, loss: str
+    final: list[tuple[list[int], Network]], stream: HasTestSet, loss: str, most: int | None = None
 ) -> dict[int, dict[str, float]]:
     """Member -> ``test_loss`` (mean over the examples) and ``test_accuracy`` (share of the images, or of the tokens).
 
@@ -36,11 +36,12 @@ def scores_on_test_set(
         stream: the batches of the job; of a text sequences of tokens and answers ``[b, T]``, which have a
             ``test_perplexity``, too, where it is a number.
         loss: name of the training loss.
+        most: examples to look at, the first ones; all of them unless given.
     """
     if not final:
         return {}
     losses, hits, count, answers = [0.0] * len(final), [0] * len(final), 0, 0
-    for x, y in stream.test_batches(batch_of(final, stream)):
+    for x, y in first_examples(stream.test_batches(batch_of(final, stream)), most):
         count, answers = count + len(y), answers + y.numel()
         for place, (members, network) in enumerate(final):
             labels = y.expand(len(members), *y.shape)
@@ -56,6 +57,17 @@ def scores_on_test_set(
                 if answers > count and math.isfinite(perplexity(mean)):
                     scores[member]["test_perplexity"] = perplexity(mean)
     return scores
+
+
+def first_examples(batches: Iterable[tuple[Tensor, Tensor]], most: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches until there were so many examples."""
+    left = math.inf if most is None else most
+    for x, y in batches:
+        own = min(left, len(y))
+        yield x[:own], y[:own]
+        left -= own
+        if not left:
+            return
 
 
 def batch_of(final: list[tuple[list[int], Network]], stream: HasTestSet) -> int:

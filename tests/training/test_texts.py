@@ -21,6 +21,7 @@ from featurespeed.records import read_table, write_table
 from featurespeed.training import curvature, evaluate, progress
 from featurespeed.training.curvature import curvature_rows, gamma_squared, layer_rates, objective_of
 from featurespeed.training.curvature_spec import CurvatureSpec, SharpnessSpec
+from featurespeed.training.ensemble import LOSSES
 from featurespeed.training.evaluate import batch_of, scores_on_test_set
 from featurespeed.training.groups import CPU_TRANSFORMER_WORK, plan_groups, side_by_side
 from featurespeed.training.operations import layers_of_job
@@ -233,6 +234,20 @@ def test_scores_do_not_depend_on_how_many_sequences_are_taken_at_a_time(trained,
     found = scores_on_test_set(trained.final, stream, "cross_entropy")
     for member, scores in expected.items():
         assert found[member] == pytest.approx(scores, rel=1e-13)
+
+
+@pytest.mark.parametrize(("most", "taken"), [(7, 7), (8, 8), (1, 1), (10, 10), (99, 10), (None, 10)])
+def test_scores_are_those_of_the_first_sequences(trained, monkeypatch, most, taken):
+    """In fours, of which the last may be cut; there are ten."""
+    monkeypatch.setattr(evaluate, "TEST_BATCH", 4)
+    stream = make_stream(TEXT, spec(), CPU)
+    x, y = (part[:taken] for part in stream.test_set())
+    ((members, network),) = trained.final
+    losses = LOSSES["cross_entropy"](
+        network(x.expand(len(members), *x.shape)), y.expand(len(members), *y.shape)
+    ).tolist()
+    scores = scores_on_test_set(trained.final, stream, "cross_entropy", most)
+    assert [scores[member]["test_loss"] for member in members] == pytest.approx(losses, rel=1e-12)
 
 
 def test_a_loss_whose_perplexity_is_no_number_has_none(trained):
