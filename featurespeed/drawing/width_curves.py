@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from featurespeed.drawing.plotting import GUIDE, INK, draw_flagged, draw_published, log_ticks, ordered_colors
 from featurespeed.drawing.width_rows import EDGE, LEFT_OUT, STATISTIC, SYMBOLS, series_of
 
-NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
+NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "u-muP": "u-μP", "tau = 0": "$\\tau = 0$", "tau = 1": "$\\tau = 1$"}
 GREY = "#555555"
 WIDE = 20  # span from which on an axis is logarithmic
 ENDED = ("diverged", "dead")  # flags of sizes of which a seed has stopped

@@ -127,7 +127,7 @@ def test_shifts_of_the_claims_stand_in_the_tables(name, label, span, claim):
 
 def test_networks_stand_in_the_order_of_the_room():
     titles = [ax.get_title(loc="left") for ax in draw("sc_completep", made("sc_completep")).axes[:3]]
-    assert titles == ["Depth-μP", COMPLETE_P, "u-muP"]
+    assert titles == ["Depth-μP", COMPLETE_P, "u-μP"]
     titles = [ax.get_title(loc="left") for ax in draw("sc_fig16", made("sc_fig16")).axes[:2]]
     assert titles == ["μP", POST_LN_SP]
     figure = draw("sc_fig15", made("sc_fig15"))
