@@ -16,7 +16,9 @@ from curvature_networks import GRADIENT, Batch, Context, Way
 from featurespeed.curvature.lanczos import random_vectors
 from featurespeed.curvature.operators import Hessian
 from featurespeed.data.registry import DATASETS
+from featurespeed.papers.super_consistency.transformers.spec import GptDepthSpec, PostLnWidthSpec, VitDepthSpec
 from featurespeed.pipeline.asked import read_config
+from featurespeed.pipeline.registry import ARTEFACTS
 from featurespeed.randomness import generator
 from featurespeed.training.curvature import Point
 from featurespeed.training.curvature_operations import gradient_flop_of
@@ -27,7 +29,8 @@ from featurespeed.training.setup import make_network
 from featurespeed.training.spec import TrainingSpec
 
 ROOT = Path(__file__).resolve().parents[1]
-ARTEFACTS = ("sc_fig04c", "sc_fig15", "sc_fig16")  # a ViT, a decoder, and a transformer normalised after its branches
+# A ViT, a decoder, and a transformer normalised after its branches.
+FIGURES = [a.id for a in ARTEFACTS.values() if a.spec in (VitDepthSpec, GptDepthSpec, PostLnWidthSpec)]
 # Scale, network, and weight in the time: of what a CPU measures that with most to do, of what a GPU does the smallest.
 CHOSEN = (("laptop", max, 0.2), ("gpu", min, 1.0))
 PRODUCT, FIRST, IN_TRAINING = "product", "first product, with its graph", "gradient in training"
@@ -60,7 +63,7 @@ def cases(smoke: bool) -> Iterator[tuple[RunCase, float]]:
     """Members side by side, as many as a CPU measures at once, and one alone; and the weight of each in the time."""
     for scale, chosen, weight in CHOSEN:
         config = read_config(ROOT, {"scale": "smoke" if smoke else scale})
-        for artefact in ARTEFACTS:
+        for artefact in FIGURES:
             spec = chosen(config.block(artefact).measurements, key=gradient_flop_of)
             group, *_ = side_by_side(spec.training, spec.curvature.images, torch.device("cpu"), spec.members)
             yield from ((RunCase(spec, members), weight) for members in dict.fromkeys((len(group), 1)))
@@ -87,8 +90,8 @@ def ways(case: RunCase) -> tuple[dict[str, Way], dict[str, Context]]:
 
     Products are those of the sharpness: in units of the layers' learning rates, with the random vectors from which a
     search starts, inside of what such a search enters once. The first one builds the graph that the others find. The
-    gradient goes through the same code; one in training is that of a step, for which PyTorch chooses how to compute
-    attention.
+    gradient goes through the same code; one in training is that of a step, in which attention of long sequences is
+    one fused operation.
     """
     point = point_of(case)
     operator = point.scaled(Hessian)

@@ -1,7 +1,7 @@
 """Train one job: all learning rates and seeds of one architecture and size (arXiv:2402.17457, Sec. 2 and App. J.4).
 
 The table has the training loss of every network (mean over the steps since the last record), its test loss and accuracy
-at the end (on at most as many examples as training saw), and the step at which a network diverged or died, if it did.
+at the end (of a text on at most as many sequences as training saw), and the step at which a network diverged or died.
 The weights at the probe steps go into the folder of the output ``weights``, for the stages that measure them; with the
 parameter ``kept_rates`` those at these learning rates only. Beside the weights lie Adam's second moments, and the whole
 state of the optimizer if the spec says ``keep_state``.
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from featurespeed.data.spec import TextSpec
 from featurespeed.data.store import load_dataset
 from featurespeed.machine.device import acquire_device
 from featurespeed.pipeline.provenance import canonical_json, table_metadata
@@ -84,8 +85,9 @@ def main(spec: TrainingSpec, task: Task) -> pd.DataFrame:
         with acquire_device() as device:
             job = make_job(spec, data, device)
             training = train(spec, job, kept, task.params.get("kept_rates"))
-            seen = spec.steps * job.batch_size  # looking at the test set takes no longer than training
-            scores = scores_on_test_set(training.final, make_stream(data, spec, device), spec.loss, seen)
+            # A short run on a text would take longer for its test set than for training.
+            most = spec.steps * job.batch_size if isinstance(spec.data, TextSpec) else None
+            scores = scores_on_test_set(training.final, make_stream(data, spec, device), spec.loss, most)
         link_weights(kept.folder / "weights", weights)
     sizes = {
         "run_id": spec.run,

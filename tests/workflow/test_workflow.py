@@ -176,8 +176,8 @@ def test_a_trained_artefact_needs_its_data_and_its_training_only(snakemake):
 
 def test_curvature_is_measured_once_a_training_job_and_gathered(snakemake):
     jobs = jobs_of(snakemake("-n", "--config", "scale=smoke", "--", "results/smoke/stages/sc_sharpness.parquet"))
-    # In one process with others of the paper, whose networks three processes train.
-    assert jobs == {"data": 1, "train": 3, "sharpness": 1, "gather": 1}
+    # In one process with others of the paper, whose networks two processes train.
+    assert jobs == {"data": 1, "train": 2, "sharpness": 1, "gather": 1}
 
 
 def test_figures_that_share_runs_train_and_measure_them_once(snakemake):

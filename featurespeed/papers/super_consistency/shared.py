@@ -10,12 +10,12 @@ import pandas as pd
 
 from featurespeed.ledger.engine import Condition, Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, as_estimate, mean_estimate, per_table, select
+from featurespeed.papers.super_consistency.spec import MUP, NTP
 from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps import convergence, dependence, transfer
 from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves
 from featurespeed.sweeps.transfer import Losses
 
-MUP, NTP = "muP", "NTP"
 HESSIAN, LOSS = "sharpness", "training_loss"
 OVER_WIDTH = "sc_fig01"  # whose runs of muP and NTP other figures are compared with
 OVER_DEPTH = ("sc_fig04", "1 layer a block")  # the same over the depth: Depth-muP

@@ -10,6 +10,8 @@ from featurespeed.parameterization import OptimizerName, Parameterization
 from featurespeed.sweeps.spec import SweepSpec
 from featurespeed.values import Spec, as_written, check_labels, did_you_mean
 
+#: Labels of networks over the width, by which figures and claims of several rooms know them.
+MUP, NTP = "muP", "NTP"
 #: The sharpness of which the edge is that of Adam; all else along training stands beside 2/eta_0.
 PRECONDITIONED = "preconditioned_sharpness"
 

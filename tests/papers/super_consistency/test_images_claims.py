@@ -9,6 +9,7 @@ import pytest
 
 from featurespeed.ledger.engine import Verdict, ledger
 from featurespeed.ledger.lint import faults
+from featurespeed.papers.super_consistency.images.claims import ntp_matched
 from featurespeed.papers.super_consistency.images.spec import DEPTH_MUP, NO_ROOT
 from featurespeed.papers.super_consistency.shared import MUP, NTP
 from tests.papers.cases import criteria_of, statistics_of, used_by
@@ -134,6 +135,20 @@ def test_a_seed_that_failed_is_left_out_of_the_sharpness(name, label):
     assert row["n"] == (5 if label == NTP else 4)
     if label != NTP:
         assert "; without 1 of 5 seeds, of which a network diverged, died or ended at chance" in row["note"]
+
+
+@pytest.mark.parametrize(("rate", "left"), [(2.0, 4), (4.0, 5)])
+def test_seeds_of_ntp_are_left_out_where_they_failed_at_the_rate_that_is_compared(rate, left):
+    """NTP is compared at 2: what failed at 4 counts there."""
+
+    def dying(of, size, own, step, seed):
+        dead = (of, size, own, seed) == (NTP, WIDTHS[-1], rate, 3) and step > 60
+        return math.nan if dead else loss(of, size, own, step, seed)
+
+    found, note = ntp_matched({"sc_fig17": table("sc_fig17", dying)}, "sc_fig17")
+    assert (found.rate, len(found.values)) == (2.0, left)
+    assert note.startswith("; without 1 of 5 seeds") is (left == 4)
+    assert judge("sc_fig17_sharpness", table("sc_fig17", dying))["verdict"] == Verdict.CONFIRMED
 
 
 def test_too_few_sizes_decide_nothing():

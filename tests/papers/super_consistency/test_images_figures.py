@@ -16,6 +16,7 @@ from featurespeed.ledger.engine import ledger
 from featurespeed.papers.super_consistency.images.spec import (
     DEPTH_MUP,
     NO_ROOT,
+    OnePassSpec,
     ResidualDepthSpec,
     ResidualWidthSpec,
 )
@@ -27,7 +28,7 @@ from tests.papers.super_consistency.figure_cases import assert_made, draw, texts
 from tests.papers.super_consistency.images_cases import LABELS, image_tables, loss, sharpness, table
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # nothing empty is drawn
-SPECS = {"sc_fig17": ResidualWidthSpec, "sc_fig18": ResidualDepthSpec, "sc_fig19": ResidualWidthSpec}
+SPECS = {"sc_fig17": ResidualWidthSpec, "sc_fig18": ResidualDepthSpec, "sc_fig19": OnePassSpec}
 TRANSFER_CLAIMS = {"sc_fig17": "sc_fig17_resnet", "sc_fig18": "sc_fig18_depth", "sc_fig19": "sc_fig19_imagenet"}
 
 
@@ -126,6 +127,39 @@ def test_networks_that_are_not_what_their_label_says_are_refused(name, label, se
 def test_networks_without_skip_connections_are_refused(name, label):
     message = refused(name, label, model=model(name, label, tau=0))
     assert message == f"networks.{label}.model.tau = 0.0: must be 1, as the label says"
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    ("key", "value", "expected"), [("layers_per_block", 2, "1"), ("convention", "ours", "authors")]
+)
+def test_other_residual_networks_than_those_of_the_criteria_are_refused(name, key, value, expected):
+    block = copy.deepcopy(config_of("laptop").params(name))
+    for network in block["networks"].values():
+        network["model"] |= {key: value, "strides": None} if key == "convention" else {key: value}
+    with pytest.raises(ValueError) as caught:
+        SPECS[name].model_validate(block)
+    message = caught.value.errors()[0]["msg"]
+    assert f"{LABELS[name][0]}.model.{key} = {value}: must be {expected}, as the label says" in message
+
+
+def test_more_than_one_pass_is_refused_where_no_image_may_come_twice():
+    block = copy.deepcopy(config_of("laptop").params("sc_fig19"))
+    block |= {"steps": 180, "probe_steps": [0, 90, 135, 180]}
+    with pytest.raises(
+        ValueError, match="steps = 180: at most 179, one pass over the 1437 training images of digits in"
+    ):
+        OnePassSpec.model_validate(block)
+    ResidualWidthSpec.model_validate(block)
+    for network in block["networks"].values():
+        network["steps"] = 180
+    with pytest.raises(ValueError, match="networks.muP.steps = 180: at most 179"):
+        OnePassSpec.model_validate(block)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu", "paper"])
+def test_what_stands_for_imagenet_is_seen_once_at_every_scale(scale):
+    assert OnePassSpec.model_validate(config_of(scale).params("sc_fig19")).artefact == "sc_fig19"
 
 
 def test_a_network_without_a_place_is_named():

@@ -1,9 +1,15 @@
 """Figures and tables of this room: their settings, how they are made, what the paper did."""
 
 from featurespeed.papers.entries import WIDTH, Artefact, Setting
-from featurespeed.papers.super_consistency.images.spec import DEPTH_MUP, NO_ROOT, ResidualDepthSpec, ResidualWidthSpec
+from featurespeed.papers.super_consistency.images.spec import (
+    DEPTH_MUP,
+    NO_ROOT,
+    OnePassSpec,
+    ResidualDepthSpec,
+    ResidualWidthSpec,
+)
 from featurespeed.papers.super_consistency.readings import ALONG_TRAINING, SHARPNESS, TRANSFER
-from featurespeed.papers.super_consistency.shared import MUP, NTP
+from featurespeed.papers.super_consistency.spec import MUP, NTP
 
 _NETWORK = "Which ResNet the paper has is not known; here it is the authors' ConvNet with skip connections."
 
@@ -92,7 +98,7 @@ ARTEFACTS = (
         place="Figure 19",
         shows="transfer and sharpness of a ResNet on ImageNet over the width",
         stage="gather",
-        spec=ResidualWidthSpec,
+        spec=OnePassSpec,
         tables="tables:tabulate",
         drawing="drawing:draw",
         size=(11.4, 6.6),

@@ -10,8 +10,11 @@ stability as muP's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from featurespeed.ledger.engine import Condition, Estimate
+import numpy as np
+
+from featurespeed.ledger.engine import Condition, Estimate, Undecidable
 from featurespeed.ledger.evidence import Tables, largest_estimate, register, register_premise
 from featurespeed.papers.super_consistency.best_rates import bounded_shift
 from featurespeed.papers.super_consistency.images.spec import DEPTH_MUP, NO_ROOT
@@ -20,9 +23,11 @@ from featurespeed.papers.super_consistency.shared import (
     MUP,
     NTP,
     below_the_edge,
+    best_measured,
+    decidable,
     late_exponents,
     levels,
-    matched,
+    measured_rates,
     network,
     sharpens,
     trained,
@@ -58,12 +63,19 @@ def _slope(artefact: str, label: str, size: str) -> Callable[[Tables], Estimate]
 
 def ntp_matched(tables: Tables, artefact: str) -> tuple[Curves, str]:
     """NTP's sharpness at the one rate at which its narrowest network comes nearest to muP's at its best measured rate,
-    or at the largest smaller one where that is below the edge; and a note on the seeds that are left out.
+    or at the largest smaller one where that is below the edge; and a note on the seeds of which a network failed there.
     """
-    rows, _ = without_failed_seeds(network(tables, artefact, MUP), HESSIAN)
-    own = below_the_edge(rows, trained(tables, artefact, MUP, HESSIAN)[0].rate)
-    other, left_out = without_failed_seeds(network(tables, artefact, NTP), HESSIAN)
-    return matched(other, HESSIAN, dependence.edge_level(own)), left_out
+    own, _ = without_failed_seeds(network(tables, artefact, MUP), HESSIAN)
+    level = dependence.edge_level(below_the_edge(own, trained(tables, artefact, MUP, HESSIAN)[0].rate))
+    found, left_out, rows = [], {}, network(tables, artefact, NTP)
+    for rate in measured_rates(rows, HESSIAN):
+        kept, note = without_failed_seeds(rows[np.isclose(rows["learning_rate"], rate)], HESSIAN)
+        with suppress(Undecidable):  # too many failed at this rate
+            found.append(best_measured(kept, HESSIAN))
+            left_out[found[-1].rate] = note
+    with decidable(NTP):
+        chosen = dependence.matched(found, level)
+    return chosen, left_out[chosen.rate]
 
 
 def _slope_ntp(artefact: str) -> Callable[[Tables], Estimate]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from featurespeed.drawing.transfer_panels import draw_lines
 from featurespeed.papers.super_consistency.images.spec import DEPTH_MUP, NO_ROOT
-from featurespeed.papers.super_consistency.shared import MUP, NTP
+from featurespeed.papers.super_consistency.spec import MUP, NTP
 
 ORDER = (MUP, NTP, DEPTH_MUP, NO_ROOT)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from featurespeed.papers.super_consistency.shared import MUP, NTP
 from featurespeed.papers.super_consistency.spec import (
+    MUP,
+    NTP,
     RATES,
     check_alike,
     check_along_training,
@@ -13,6 +14,7 @@ from featurespeed.papers.super_consistency.spec import (
     check_over_depth,
     check_over_width,
     check_residual,
+    check_setting,
 )
 from featurespeed.parameterization import Parameterization
 from featurespeed.sweeps.spec import TransferSpec
@@ -22,13 +24,30 @@ DEPTH_MUP, NO_ROOT = "Depth-muP", "no 1/sqrt(L)"
 
 
 class ResidualWidthSpec(TransferSpec):
-    """Residual ConvNets over the width, under muP and under NTP (Figures 17 and 19)."""
+    """Residual ConvNets over the width, under muP and under NTP (Figure 17)."""
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> ResidualWidthSpec:
         check_networks(self, (MUP, NTP))
         check_over_width(self, "sharpness")
         _check(self, {MUP: Parameterization.MUP, NTP: Parameterization.NTP})
+        return self
+
+
+class OnePassSpec(ResidualWidthSpec):
+    """The same on one pass over the data, in which no image comes twice (Figure 19)."""
+
+    @model_validator(mode="after")
+    def _no_image_comes_twice(self) -> OnePassSpec:
+        for label, network in self.networks.items():
+            data, batch = network.data or self.data, network.batch_size
+            key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", self.steps)
+            most = data.available // batch if batch else 1
+            if steps > most:
+                raise ValueError(
+                    f"{key} = {steps}: at most {most}, one pass over the {data.available} training images of"
+                    f" {data.name} in batches of {batch}"
+                )
         return self
 
 
@@ -44,8 +63,9 @@ class ResidualDepthSpec(TransferSpec):
 
 
 def _check(spec: TransferSpec, known: dict[str, Parameterization]) -> None:
-    """Raise unless both are one residual network but for the parameterization, measured along training."""
+    """Raise unless both are one residual ConvNet of the authors, measured along training; parameterizations differ."""
     check_along_training(spec)
     for label, parameterization in known.items():
-        check_residual(spec, label, spec.networks[label].model.layers_per_block, parameterization)
+        check_residual(spec, label, 1, parameterization)
+        check_setting(spec, label, "model.convention", "authors")
     check_alike(spec, *known, *RATES, "parameterization")
