@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from featurespeed.models import layers
-from featurespeed.models.layers import MemberConv
+from featurespeed.models.layers import MUCH_SMALLER, MemberConv
 from featurespeed.models.networks import build_network
 from featurespeed.models.spec import ModelSpec
-from featurespeed.parameterization import ParameterizationError
+from featurespeed.parameterization import LayerRole, ParameterizationError, ScalingRule
 from featurespeed.probes import measure_feature_speed
 from featurespeed.training.ensemble import LOSSES
 from tests.training.cases import (
@@ -442,3 +442,18 @@ def test_members_with_one_seed_may_share_their_input(model):
     shared = network(x)
     assert torch.allclose(shared, network(x.repeat_interleave(2, 0)), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(shared, network(x.flip(0).repeat_interleave(2, 0)))
+
+
+@pytest.mark.parametrize(("batch", "scaled_input"), [(1, True), (64, False)])
+def test_the_multiplier_of_a_convolution_acts_alike_on_inputs_and_on_weights(batch, scaled_input):
+    """Forward and in derivatives; of wide layers on few pixels it is the input that is multiplied."""
+    layer = MemberConv(2, 96, 32, LayerRole.HIDDEN, ScalingRule(1.0, 0.37, 1.0, 1.0))
+    torch.nn.init.normal_(layer.weight)
+    x = torch.randn(batch, 2 * 96, 1, 1, requires_grad=True)
+    assert (MUCH_SMALLER * batch * 96 < layer.weight[0].numel()) is scaled_input
+    expected = 0.37 * functional.conv2d(x, layer.weight.flatten(0, 1), padding=1, groups=2)
+    found, direction = layer(x), torch.randn_like(expected)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
+    inputs = (x, layer.weight)
+    for mine, theirs in zip(*(torch.autograd.grad(z, inputs, direction) for z in (found, expected)), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-4)

@@ -13,6 +13,7 @@ from featurespeed.curvature.lanczos import largest_eigenvalues
 from featurespeed.curvature.operators import Hessian, Scaled
 from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec
+from featurespeed.models.transformers import SHORT, attend
 from featurespeed.parameterization import LayerRole
 from featurespeed.probes import measure_feature_speed
 from featurespeed.randomness import generator
@@ -607,3 +608,22 @@ def test_one_step_of_adam_moves_features_by_as_much_at_every_width_under_mup_and
 def test_one_step_of_adam_moves_features_by_as_much_at_every_depth_where_branches_are_scaled(parameterization):
     found = slope(DEPTHS, [change_of_features(64, depth, parameterization) for depth in DEPTHS])
     assert found > 0.3 if parameterization == "MUP" else abs(found) < 0.15
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens", [1, 5, SHORT, SHORT + 1])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_that_of_the_formula_whether_it_is_short_or_fused(tokens, causal):
+    q, k, v = (torch.randn(6, 2, tokens, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    found = attend(q, k, v, causal, 0.3)
+    scores = 0.3 * torch.einsum("bhtd,bhsd->bhts", q, k)
+    if causal:
+        seen = torch.arange(tokens)[:, None] >= torch.arange(tokens)
+        scores = torch.where(seen, scores, -math.inf)
+    expected = torch.einsum("bhts,bhsd->bhtd", torch.softmax(scores, -1), v)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-14)
+    direction = torch.randn_like(found)
+    for mine, theirs in zip(*(torch.autograd.grad(z, (q, k, v), direction) for z in (found, expected)), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-10, atol=1e-13)

@@ -10,6 +10,7 @@ from featurespeed.papers.super_consistency.images.spec import (
 )
 from featurespeed.papers.super_consistency.readings import ALONG_TRAINING, SHARPNESS, TRANSFER
 from featurespeed.papers.super_consistency.spec import MUP, NTP
+from featurespeed.values import Spec
 
 _NETWORK = "Which ResNet the paper has is not known; here it is the authors' ConvNet with skip connections."
 
@@ -44,76 +45,75 @@ def _settings(
     )
 
 
-_OVER_WIDTH = (
-    Setting("Parameterization", "μP", "column:parameterization"),
-    Setting("Channels", "not given", WIDTH),
-)
-_TINY = Setting("Data", "Tiny-ImageNet", "spec:data.name")
+def _artefact(
+    name: str, data: str, size: str, spec: type[Spec], reading: str, settings: tuple[Setting, ...]
+) -> Artefact:
+    """One of the three figures, which differ in their data, in the size that varies and in what they are beside."""
+    title = f"A ResNet on {data} over the {size}"
+    return Artefact(
+        id=name,
+        title=title,
+        place=f"Figure {name.removeprefix('sc_fig')}",
+        shows=f"transfer and sharpness of a{title.removeprefix('A')}",
+        stage="gather",
+        spec=spec,
+        tables="tables:tabulate",
+        drawing="drawing:draw",
+        size=(11.4, 6.6),
+        gpu=False,
+        groups=("sc_convnets",),
+        reading=reading,
+        settings=settings,
+    )
+
+
+def _over_width(name: str, data: str, spec: type[Spec], beside: str, batch: str, steps: str) -> Artefact:
+    settings = _settings(
+        Setting("Parameterization", "μP", "column:parameterization"),
+        Setting("Data", data, "spec:data.name"),
+        Setting("Channels", "not given", WIDTH),
+        batch,
+        steps,
+        (MUP, NTP),
+    )
+    return _artefact(name, data, "width", spec, _reading("width", "N", 16, beside), settings)
+
+
+def _over_depth(name: str, data: str, spec: type[Spec], beside: str, batch: str, steps: str) -> Artefact:
+    settings = _settings(
+        Setting("Parameterization", "Depth-μP", "column:parameterization"),
+        Setting("Data", data, "spec:data.name"),
+        Setting("Depths L (blocks)", "not given", "column:depth"),
+        batch,
+        steps,
+        (DEPTH_MUP, NO_ROOT),
+    )
+    return _artefact(name, data, "depth", spec, _reading("depth", "L", 8, beside), settings)
+
 
 ARTEFACTS = (
-    Artefact(
-        id="sc_fig17",
-        title="A ResNet on Tiny-ImageNet over the width",
-        place="Figure 17",
-        shows="transfer and sharpness of a ResNet on Tiny-ImageNet over the width",
-        stage="gather",
-        spec=ResidualWidthSpec,
-        tables="tables:tabulate",
-        drawing="drawing:draw",
-        size=(11.4, 6.6),
-        gpu=False,
-        groups=("sc_convnets",),
-        reading=_reading(
-            "width", "N", 16, "Larger images than CIFAR-10's: above under μP, below and not in the paper under NTP."
-        ),
-        settings=_settings(_OVER_WIDTH[0], _TINY, _OVER_WIDTH[1], "64", "10 epochs", (MUP, NTP)),
+    _over_width(
+        "sc_fig17",
+        "Tiny-ImageNet",
+        ResidualWidthSpec,
+        "Larger images than CIFAR-10's: above under μP, below and not in the paper under NTP.",
+        "64",
+        "10 epochs",
     ),
-    Artefact(
-        id="sc_fig18",
-        title="A ResNet on Tiny-ImageNet over the depth",
-        place="Figure 18",
-        shows="transfer and sharpness of a ResNet on Tiny-ImageNet over the depth",
-        stage="gather",
-        spec=ResidualDepthSpec,
-        tables="tables:tabulate",
-        drawing="drawing:draw",
-        size=(11.4, 6.6),
-        gpu=False,
-        groups=("sc_convnets",),
-        reading=_reading(
-            "depth", "L", 8, "Above branches are multiplied with 1/√L, below, not in the paper, they are not."
-        ),
-        settings=_settings(
-            Setting("Parameterization", "Depth-μP", "column:parameterization"),
-            _TINY,
-            Setting("Depths L (blocks)", "not given", "column:depth"),
-            "64",
-            "10 epochs",
-            (DEPTH_MUP, NO_ROOT),
-        ),
+    _over_depth(
+        "sc_fig18",
+        "Tiny-ImageNet",
+        ResidualDepthSpec,
+        "Above branches are multiplied with 1/√L, below, not in the paper, they are not.",
+        "64",
+        "10 epochs",
     ),
-    Artefact(
-        id="sc_fig19",
-        title="A ResNet on ImageNet over the width",
-        place="Figure 19",
-        shows="transfer and sharpness of a ResNet on ImageNet over the width",
-        stage="gather",
-        spec=OnePassSpec,
-        tables="tables:tabulate",
-        drawing="drawing:draw",
-        size=(11.4, 6.6),
-        gpu=False,
-        groups=("sc_convnets",),
-        reading=_reading(
-            "width", "N", 16, "One pass over the data: above under μP, below and not in the paper under NTP."
-        ),
-        settings=_settings(
-            _OVER_WIDTH[0],
-            Setting("Data", "ImageNet", "spec:data.name"),
-            _OVER_WIDTH[1],
-            "128",
-            "1 epoch",
-            (MUP, NTP),
-        ),
+    _over_width(
+        "sc_fig19",
+        "ImageNet",
+        OnePassSpec,
+        "One pass over the data: above under μP, below and not in the paper under NTP.",
+        "128",
+        "1 epoch",
     ),
 )
