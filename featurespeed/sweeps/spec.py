@@ -131,7 +131,7 @@ class SweepSpec(Spec):
 
     def _check_lengths(self, label: str, network: NetworkRuns) -> None:
         """Training outlasts its warm-up, and its loss is recorded on the way."""
-        key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", self.steps)
+        key, steps = self.steps_of(label)
         warmup = network.optimizer.warmup_steps
         if warmup > steps:
             raise ValueError(
@@ -151,12 +151,17 @@ class SweepSpec(Spec):
         unknown = [step for step in self.curvature.steps or [] if step not in self.probe_steps]
         if unknown:
             raise ValueError(f"curvature.steps = {unknown[0]}: not one of probe_steps = {self.probe_steps}")
-        for label, network in self.networks.items():
-            own = [step for step in self.curvature.at(self.probe_steps) if step <= (network.steps or self.steps)]
+        for label in self.networks:
+            key, steps = self.steps_of(label)
+            own = [step for step in self.curvature.at(self.probe_steps) if step <= steps]
             if len(own) < 2:
-                key = "steps" if network.steps is None else f"networks.{label}.steps"
                 found = f"holds {len(own)} of {self.measured_at}"
-                raise ValueError(f"{key} = {network.steps or self.steps}: {found}, at least 2 are needed")
+                raise ValueError(f"{key} = {steps}: {found}, at least 2 are needed")
+
+    def steps_of(self, label: str) -> tuple[str, int]:
+        """The key that says how long a network is trained, and its value."""
+        own = self.networks[label].steps
+        return (f"networks.{label}.steps", own) if own else ("steps", self.steps)
 
     @property
     def measured_at(self) -> str:

@@ -93,8 +93,8 @@ FEWEST_PROBES = 2  # after the first step: one point shows no course
 
 def check_along_training(spec: SweepSpec) -> None:
     """Raise if curvature is measured too rarely for a figure of its course: from step 0 on, and until the end."""
-    for label, network in spec.networks.items():
-        key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", spec.steps)
+    for label in spec.networks:
+        key, steps = spec.steps_of(label)
         probes = [step for step in spec.curvature.at(spec.probe_steps) if step <= steps]
         after = [step for step in probes if step > 0]
         given = f"{spec.measured_at}: with {key} = {steps}"

@@ -41,7 +41,7 @@ class OnePassSpec(ResidualWidthSpec):
     def _no_image_comes_twice(self) -> OnePassSpec:
         for label, network in self.networks.items():
             data, batch = network.data or self.data, network.batch_size
-            key, steps = (f"networks.{label}.steps", network.steps) if network.steps else ("steps", self.steps)
+            key, steps = self.steps_of(label)
             most = data.available // batch if batch else 1
             if steps > most:
                 raise ValueError(
