@@ -44,6 +44,8 @@ from featurespeed.drawing.width_curves import (
 from featurespeed.drawing.width_rows import EDGE, SYMBOLS
 
 BELOW = 1.6  # room below the lowest line
+MARGIN = 0.05  # of the height of a logarithmic panel, below its lowest line
+EXPLODED = 2  # times the largest loss of the size that rises least: what lies above is left out
 MOST_NAMED = 9  # learning rates of a panel that all have their number at their tick
 LETTERS = 17  # an inch: of these numbers, with what lies between them
 LONGEST = 7  # letters of a number that is written out
@@ -280,14 +282,23 @@ def name_line(ax: Axes, line: pd.DataFrame, text: str) -> None:
 
 
 def draw_loss(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, object]) -> None:
-    """Training loss against the step."""
+    """Training loss against the step; what explodes leaves the panel, which shows the size that rises least."""
     own, rate = panel(table, "loss", name), rate_of(table, name)
     draw_widths(ax, own, colors)
     ax.set_yscale("log")
+    leave_out_explosions(ax, own)
     plain_ticks(ax.yaxis)
     ax.set_xlim(left=0)
     ax.set_ylabel("training loss")
     ax.set_title(f"{network_label(name)}: loss at $\\eta_0={rate:g}$")
+
+
+def leave_out_explosions(ax: Axes, own: pd.DataFrame) -> None:
+    """Limits within which all losses of the size that rises least can be told from one another."""
+    top = EXPLODED * own.groupby("series")["y"].max().min()
+    if top < ax.get_ylim()[1]:
+        lowest = own[["y", "y_low"]].min(axis=None)
+        ax.set_ylim(lowest * (lowest / top) ** MARGIN, top)
 
 
 def share_losses(axes: list[Axes]) -> None:
@@ -341,7 +352,7 @@ def legends(figure: Figure, table: pd.DataFrame, colors: Mapping[str, object]) -
     crosses = kinds.str.endswith(TRANSFER)  # of the end of training, and of other moments
     failed = set(table.loc[crosses, "flag"]) & set(ENDED)
     if (table["series"] == CHANCE).any():
-        handles["loss at chance" + ", where failures are marked" * bool(failed)] = Line2D([], [], **CHANCE_LINE)
+        handles["loss at chance, where failures are marked"] = Line2D([], [], **CHANCE_LINE)
     if "diverged" in failed:
         handles["a seed diverged"] = Line2D([], [], marker="P", markersize=6, markeredgewidth=0, **GREYS)
     if "dead" in failed:

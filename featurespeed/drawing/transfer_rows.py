@@ -89,7 +89,8 @@ def at_rate(rows: pd.DataFrame, rate: float) -> pd.DataFrame:
 def loss_rows(name: str, rows: pd.DataFrame, kind: str = TRANSFER, best: str = BEST) -> Iterator[pd.DataFrame]:
     """Late loss against the base learning rate, one series a size, and the best rate of every size.
 
-    Where a seed has failed, y is the loss of chance and the point flagged.
+    Where a seed has failed, y is the loss of chance and the point flagged. A line at that height is there only then:
+    the losses of a text lie so far below that of chance that with it nothing could be told of them.
     """
     size = varied(rows)
     losses = transfer.late_losses(rows, size)
@@ -105,7 +106,8 @@ def loss_rows(name: str, rows: pd.DataFrame, kind: str = TRANSFER, best: str = B
                 flag = _failure(rows[rows[size] == value], float(rate))
                 found.append(point_row(panel, series_of(value, size), rate, chance, len(values), flag))
     yield row_table(found)
-    yield guide_rows(panel, CHANCE, [(losses.rates[0], chance), (losses.rates[-1], chance)])
+    if any(row["flag"] for row in found):
+        yield guide_rows(panel, CHANCE, [(losses.rates[0], chance), (losses.rates[-1], chance)])
     yield row_table(list(_best(f"{best} | {name}", losses, size)))
 
 

@@ -156,7 +156,8 @@ def assert_over_seeds(row: pd.Series, expected: list[float]) -> None:
 def test_transfer_has_the_late_loss_of_every_size_and_rate(name, label):
     symbol, sizes = SIZES[name]
     own = panel(table(name), f"transfer | {label}")
-    assert set(own["series"]) == {*(f"{symbol}={size}" for size in sizes), CHANCE}
+    failed = any(own["flag"].isin(("diverged", "dead")))
+    assert set(own["series"]) == {*(f"{symbol}={size}" for size in sizes), *[CHANCE] * failed}
     for size in sizes:
         rows = own[own["series"] == f"{symbol}={size}"].set_index("x")
         assert tuple(rows.index) == RATES
@@ -257,7 +258,7 @@ def test_first_steps_use_no_later_record():
     planted = table("sc_fig06")
     found = FIGURES["sc_fig06"].tabulate(no_scaling(lambda *place: loss(*place) if place[3] <= FIRST_STEPS else 0.7))
     first, later = (own["panel"].str.startswith("first") for own in (planted, found))
-    assert first.sum() == 2 * (len(DEPTHS) * len(RATES) + 2 + len(DEPTHS))
+    assert first.sum() == 2 * (len(DEPTHS) * len(RATES) + len(DEPTHS))
     pd.testing.assert_frame_equal(planted[first].reset_index(drop=True), found[later].reset_index(drop=True))
     assert set(planted.loc[first, "flag"]) <= {"", "grid edge"}  # networks diverge at step 30
 

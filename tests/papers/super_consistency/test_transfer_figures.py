@@ -91,6 +91,27 @@ def test_failed_rates_stand_at_chance_with_what_happened():
     assert set(panel(table, "transfer | NTP")["flag"]) == {""}
 
 
+def test_losses_fill_their_panel_where_all_networks_trained():
+    """A line at the loss of chance, from which those of a text are far, is there for marks of failures only."""
+    table = sc_transfer_tables.tabulate_fig01(records(failing))
+    assert panel(table, "transfer | NTP", CHANCE).empty
+    clean = sc_transfer_tables.tabulate_fig01(records())
+    trained = clean.loc[clean["panel"].str.startswith("transfer"), ["y_low", "y_high"]]
+    for ax in draw("fig01", clean).axes[0:4:3]:
+        low, high = ax.get_ylim()
+        assert low < trained.min(axis=None) and trained.max(axis=None) < high < math.log(10)
+
+
+def test_a_loss_that_explodes_leaves_its_panel_and_the_others_can_be_told_apart():
+    def exploding(label, width, rate, step, seed):
+        return 1e28 if label == "muP" and width == 8 and step == 0 else flat(label, width, rate, step, seed)
+
+    calm, wild = (draw("fig01", sc_transfer_tables.tabulate_fig01(records(loss))) for loss in (flat, exploding))
+    (low, high), usual = wild.axes[2].get_ylim(), calm.axes[2].get_ylim()
+    assert usual[0] / 1.2 < low < high < 2.5 * usual[1]
+    assert wild.axes[5].get_ylim() == (low, high)
+
+
 def test_failures_are_crosses_and_named_below():
     figure = draw("fig01", sc_transfer_tables.tabulate_fig01(records(failing)))
     crosses = {marker: [line for line in figure.axes[0].lines if line.get_marker() == marker and len(line.get_xdata())]
