@@ -2,7 +2,8 @@
 
 Copies the stage tables of some artefacts, what is drawn of them (CSV, PNG), and the run's ``claims.csv``, byte by byte,
 and notes in ``runs.csv`` when each artefact was run, with which commit of the sources. Stage tables that gather the
-training of many networks are rounded to five decimal digits, which halves them. The folder of the scale is replaced as
+training of many networks are rounded to five decimal digits, which halves them; of two artefacts with the same networks
+and settings the second one's is a link to the first one's. The folder of the scale is replaced as
 a whole, and only when every file is there and small enough for a repository, and no table younger than the ledger.
 
 Parameters: ``results``, the folder of the run; ``reference``, the folder to make; ``artefacts``, a list, by default the
@@ -166,6 +167,31 @@ def when(results: Path, jobs: Mapping[str, Sequence[str]], names: Sequence[str])
     return text.getvalue() if runs else ""
 
 
+def comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table was made with, but for the name of its artefact."""
+    own = {key: value for key, value in provenance.items() if key != "config_hash"}
+    return own | {"spec": {key: value for key, value in own.get("spec", {}).items() if key != "artefact"}}
+
+
+def link_equal(stages: Path) -> None:
+    """Make links of rounded tables that one before them in the alphabet equals, in content and in what it was made with.
+
+    Such artefacts differ in what they draw of the same networks, and their tables are a tenth of all that is kept.
+    """
+    different: list[tuple[Path, dict[str, Any]]] = []
+    for path in sorted(stages.glob("*.parquet")):
+        if path.stem not in ARTEFACTS or ARTEFACTS[path.stem].stage not in GATHERING:
+            continue
+        table = read_table(path)
+        own = comparable(table.attrs["provenance"])
+        same = (other for other, made_with in different if made_with == own and read_table(other).equals(table))
+        if (other := next(same, None)) is None:
+            different.append((path, own))
+        else:
+            path.unlink()
+            path.symlink_to(other.name)
+
+
 def keep(results: Path, reference: Path, files: Iterable[str], runs: str = "") -> None:
     """Make ``reference`` hold exactly these files, and ``runs`` as its runs.csv; on any failure it stays as it is."""
     reference.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +199,7 @@ def keep(results: Path, reference: Path, files: Iterable[str], runs: str = "") -
     try:
         for file in files:
             copy(results / file, made / file)
+        link_equal(made / "stages")
         if runs:
             (made / "runs.csv").write_text(runs, encoding="utf-8")
         if reference.exists():

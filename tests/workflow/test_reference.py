@@ -159,6 +159,22 @@ def test_tables_of_trained_networks_are_kept_with_five_digits(gathered, tmp_path
     assert files(tmp_path / "again") == files(tmp_path / "reference")  # rounding is done once
 
 
+def test_a_table_that_another_artefact_has_too_is_kept_once(gathered, tmp_path):
+    """A link stands for it, unless the settings differ in more than the name of the artefact."""
+    table, reference = read_table(gathered / "stages/sc_fig11.parquet"), tmp_path / "reference"
+    for name, others in (("sc_fig12", {}), ("sc_fig13", {"shown": {"muP": 1.0}})):
+        write_table(table, gathered / f"stages/{name}.parquet", {"spec": {"artefact": name} | others})
+        for drawn in (f"tables/{name}.csv", f"figures/{name}.png"):
+            (gathered / drawn).write_text(drawn)
+    (gathered / "claims.csv").touch()
+    keep(gathered, reference)
+    links = {path.name: os.readlink(path) for path in reference.glob("stages/*") if path.is_symlink()}
+    assert links == {"sc_fig12.parquet": "sc_fig11.parquet"}
+    assert read_table(reference / "stages/sc_fig12.parquet").equals(read_table(reference / "stages/sc_fig13.parquet"))
+    keep(reference, tmp_path / "again")
+    assert files(tmp_path / "again") == files(reference)
+
+
 def test_rounded_tables_count_with_the_size_that_they_are_kept_in(gathered, tmp_path, monkeypatch):
     source = gathered / "stages/sc_fig11.parquet"
     keep(gathered, tmp_path / "reference")
