@@ -82,12 +82,12 @@ def draw_fig15(table: pd.DataFrame, figure: Figure) -> None:
 
 def draw_fig16(table: pd.DataFrame, figure: Figure) -> None:
     """A column a parameterization: transfer of the learning rate above, sharpness along training below."""
-    draw_preconditioned(table, figure, (POST_LN, POST_LN_SP))
+    share_losses(list(draw_preconditioned(table, figure, (POST_LN, POST_LN_SP))[0]))
 
 
 def draw_completep(table: pd.DataFrame, figure: Figure) -> None:
     """The same over the depth."""
-    draw_preconditioned(table, figure, (DEPTH_MUP, COMPLETE_P, U_MUP))
+    share_losses(list(draw_preconditioned(table, figure, (DEPTH_MUP, COMPLETE_P, U_MUP))[0]))
 
 
 def _lines(table: pd.DataFrame, figure: Figure, order: Sequence[str]) -> np.ndarray:
