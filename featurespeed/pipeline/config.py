@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, Tag, ValidationError, create_model
 
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
 from featurespeed.homogeneous.spec import DescentSpec, DescentSweepSpec
-from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, Artefact
+from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, Artefact, Room
 from featurespeed.sweeps.spec import SweepSpec
 from featurespeed.training.curvature_operations import split_by_seeds
 from featurespeed.training.curvature_spec import SharpnessSpec
@@ -24,6 +24,8 @@ from featurespeed.training.spec import TrainingSpec
 from featurespeed.values import Count, Positive, Spec, as_written, did_you_mean
 
 ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
+#: Rooms of a paper for which one process gathers, and which it draws, where all papers are over in seconds.
+MOST_ROOMS = 8
 SCALES: tuple[str, ...] = get_args(ScaleName)
 
 
@@ -44,8 +46,9 @@ class TrainingSettings(Spec):
             to train. Of the longer jobs of scaled descent half as many. A killed process does all of them again, and a
             change of the number repeats what it regroups.
         together: whose jobs these are: those that one artefact is the first to need, one room or one paper. The latter
-            are for runs that are over in seconds: whoever asks for one figure then waits for those beside it. A change
-            may repeat what it regroups.
+            are for runs that are over in seconds: whoever asks for one figure then waits for those beside it. With paper
+            one process also gathers for several rooms, and draws all that they have. A change may repeat what it
+            regroups.
         pflop_per_measurement: a measurement along training of more operations than this, in 10^15, is several jobs, of
             some seeds each, for as many GPUs, where sizes_per_process is 1; None keeps all seeds together. A change
             repeats what it divides otherwise, training included, of artefacts that are not there yet.
@@ -387,6 +390,15 @@ def first_users(users: Mapping[str, Iterable[str]]) -> dict[str, str]:
         for name in names:
             first.setdefault(name, artefact)
     return first
+
+
+def rooms_together(together: str) -> dict[str, tuple[Room, ...]]:
+    """Name -> rooms for which one process gathers, and which it draws: each alone, or those of a paper in few parts."""
+    if together != "paper":
+        return {room.name: (room,) for room in ROOMS}
+    by_name = {room.name: room for room in ROOMS}
+    parts = jobs_together({room.name: room.paper.group for room in ROOMS}, MOST_ROOMS)
+    return {names[0] + "_and_others" * (len(names) > 1): tuple(by_name[name] for name in names) for names in parts}
 
 
 def jobs_together(owners: Mapping[str, Hashable], most: int) -> list[list[str]]:

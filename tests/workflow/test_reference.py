@@ -421,8 +421,10 @@ def test_nothing_kept_is_said_in_one_line(tmp_path):
 def test_a_kept_table_has_the_settings_of_its_scale(path):
     """Who changes the settings of a scale runs it again, or sets those of the kept run in its file.
 
-    What a table was made without, because there was no such setting yet, has the value that it has by default.
+    What a table was made without, because there was no such setting yet, has the value that it has by default. A link
+    stands for the table of another artefact.
     """
     config = of_scale(path.parts[-3])
-    block = config.block(path.stem)
-    assert type(block).model_validate(read_table(path).attrs["provenance"]["spec"]) == block
+    block, own = config.block(path.stem), read_table(path).attrs["provenance"]["spec"]
+    assert own["artefact"] == path.resolve().stem
+    assert type(block).model_validate(own | {"artefact": path.stem}) == block

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from featurespeed.pipeline.config import SCALES, Config, load_config
+from featurespeed.pipeline.config import SCALES, Config, load_config, rooms_together
 from featurespeed.pipeline.provenance import Imports, code_hash
-from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, groups
+from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, groups
 from featurespeed.records import read_table
 from tests.conftest import REPOSITORY, copy_of_the_sources, repository_files, run_snakemake
 
 SCRIPTS = REPOSITORY / "scripts"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 STAGES = {artefact.stage for artefact in ARTEFACTS.values()}
-TOGETHER = "|".join(room.name for room in ROOMS)
+TOGETHER = "|".join({**rooms_together("paper"), **rooms_together("room")})
 TABLE_HEADER = "panel,series,x,y,y_low,y_high,n,estimator,order,flag"
 
 
@@ -36,10 +36,12 @@ def script_of(stage: str) -> Path:
     return SCRIPTS / f"{stage}.py"
 
 
-def figure_rules(together: bool) -> set[str]:
-    """The rules that draw everything: of a room with several figures one for all of them, or one for each."""
-    drawn = [(room.name, [artefact.id for artefact in room.drawn]) for room in ROOMS]
-    rules = [[f"figures_{name}"] if together and len(figures) > 1 else figures for name, figures in drawn]
+def figure_rules(scale: str) -> set[str]:
+    """The rules that draw everything: of rooms with several figures one for all of them, or one for each."""
+    together = rooms_together("paper" if scale == "smoke" else "room")
+    drawn = {name: [artefact.id for room in rooms for artefact in room.drawn] for name, rooms in together.items()}
+    one_process = scale in ("smoke", "laptop")
+    rules = [[f"figures_{name}"] if one_process and len(names) > 1 else names for name, names in drawn.items()]
     return {rule for own in rules for rule in own}
 
 
@@ -133,7 +135,7 @@ def test_every_scale_has_a_plan_by_file_and_by_name(snakemake, scale):
     assert by_name.returncode == by_file.returncode == 0, by_name.stderr + by_file.stderr
     assert jobs_of(by_name) == jobs_of(by_file)
     assert set(jobs_of(by_name)) == {
-        *figure_rules(together=scale in ("smoke", "laptop")),
+        *figure_rules(scale),
         *STAGES,
         "data",
         "train",

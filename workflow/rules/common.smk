@@ -29,7 +29,7 @@ except ValueError as error:  # a RegistryError: a fault in a room
     sys.exit(str(error))
 
 from featurespeed.pipeline.asked import check_target, read_changes, read_config
-from featurespeed.pipeline.config import ConfigError, jobs_together, owners_of
+from featurespeed.pipeline.config import ConfigError, jobs_together, owners_of, rooms_together
 
 
 def configuration():
@@ -139,10 +139,11 @@ def stage_hash(artefact):
     return script_hash(f"{known.stage}.py", (known.spec.__module__,))
 
 
-def figure_hash(room):
-    """The code that makes the figures of a room: what its registry entries name, and what that imports."""
-    named = {room.module_of(text) for artefact in room.drawn for text in (artefact.tables, artefact.drawing)}
-    return script_hash("figure.py", (f"{room.module}.artefacts", *sorted(named)))
+def figure_hash(rooms):
+    """The code that makes the figures of some rooms: what their registry entries name, and what that imports."""
+    drawn = [(room, artefact) for room in rooms for artefact in room.drawn]
+    named = {room.module_of(text) for room, artefact in drawn for text in (artefact.tables, artefact.drawing)}
+    return script_hash("figure.py", tuple(sorted({*(f"{room.module}.artefacts" for room in rooms), *named})))
 
 
 def together(names, path):
@@ -160,6 +161,8 @@ RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
 KEPT_RATES = CONFIG.kept_rates()
 DESCENTS = CONFIG.descents()
+COMPANIES = rooms_together(CONFIG.training.together)
+COMPANY_OF = {room.name: rooms for rooms in COMPANIES.values() for room in rooms}
 MOST = CONFIG.training.sizes_per_process
 TRAINED = by_process(CONFIG.training_runs, lambda run: run.data.name, MOST)
 PROBED = by_process(CONFIG.sharpness_runs, lambda spec: spec.training.data.name, MOST)

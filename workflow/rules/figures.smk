@@ -1,7 +1,7 @@
-# The figures of a room, and the tables of exactly what they draw: seconds of work, so local. One rule an artefact, named
-# like it, for whoever asks for this one; and one rule a room that makes all of its figures in one process, which is what
-# everything else depends on. Both leave the same record, so that one never repeats what the other has made.
-for ROOM, (RULE, NAMES) in [(room, entry) for room in ROOMS for entry in figure_rules(room)]:
+# Figures, and the tables of exactly what they draw: seconds of work, so local. One rule an artefact, named like it, for
+# whoever asks for this one; and one rule a room (at scale smoke several rooms) that makes all figures in one process, which
+# is what everything else depends on. Both leave the same record, so that one never repeats what the other has made.
+for COMPANY, RULE, NAMES in [rule for company in COMPANIES for rule in figure_rules(company)]:
 
     rule:
         name:
@@ -14,7 +14,7 @@ for ROOM, (RULE, NAMES) in [(room, entry) for room in ROOMS for entry in figure_
         log:
             together(NAMES, f"{LOGS}/figures/{{name}}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/figures/{ROOM.name}.tsv"  # one for both rules: Snakemake wants that of a target
+            f"{RESULTS}/benchmarks/figures/{COMPANY}.tsv"  # one for both rules: Snakemake wants that of a target
         localrule: True
         conda:
             ENVIRONMENT
@@ -28,7 +28,7 @@ for ROOM, (RULE, NAMES) in [(room, entry) for room in ROOMS for entry in figure_
             artefact=lambda wildcards, output: [Path(path).stem for path in output.png],
             together=lambda wildcards, output: len(output.png),
             scale=CONFIG.scale,
-            code=figure_hash(ROOM),
+            code=figure_hash(COMPANIES[COMPANY]),
         script:
             "../../scripts/figure.py"
 

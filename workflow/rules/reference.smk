@@ -49,7 +49,7 @@ for SCALE, ROOM in [(scale, room) for scale in KEPT for room in ROOMS]:
             artefact=lambda wildcards, output: [Path(path).stem for path in output.png],
             together=lambda wildcards, output: len(output.png),
             scale=SCALE,
-            code=figure_hash(ROOM),
+            code=figure_hash([ROOM]),
         script:
             "../../scripts/figure.py"
 

@@ -1,4 +1,5 @@
-# What one process makes together: what a room gathers, and its figures; and the files and the code of figures and ledger.
+# What one process makes together: what a company of rooms, mostly a single one, gathers, and its figures; and the files and
+# the code of figures and ledger.
 def in_one_process(artefacts):
     """Whether one process makes all of these: not where one is asked for, nor where jobs are long and may fail alone."""
     return len(artefacts) > 1 and MOST > 1 and not ASKED & set(artefacts)
@@ -10,14 +11,15 @@ def gathers(artefact):
     return bool(CONFIG.descents(artefact) or CONFIG.sharpness_runs(artefact))
 
 
-def gathered_by(room, stage):
-    """What one stage gathers for a room."""
-    return [artefact.id for artefact in room.artefacts if artefact.stage == stage and gathers(artefact.id)]
+def gathered_by(rooms, stage):
+    """What one stage gathers for a company of rooms."""
+    found = [artefact for room in rooms for artefact in room.artefacts if artefact.stage == stage]
+    return [artefact.id for artefact in found if gathers(artefact.id)]
 
 
 def gathered_together():
-    """(room, stage) -> several artefacts that one process gathers, unless somebody asks for one of them."""
-    groups = {(room, stage): gathered_by(room, stage) for room in ROOMS for stage in GATHERING}
+    """(company, stage) -> several artefacts that one process gathers, unless somebody asks for one of them."""
+    groups = {(name, stage): gathered_by(rooms, stage) for name, rooms in COMPANIES.items() for stage in GATHERING}
     return {key: names for key, names in groups.items() if in_one_process(names)}
 
 
@@ -30,15 +32,19 @@ def gathered_inputs(names):
     return found
 
 
-def gathered_settings(room, artefact):
+def gathered_with(artefact):
+    """All that one process gathers with an artefact, unless somebody asks for one of them."""
+    return gathered_by(COMPANY_OF[ROOM_OF[artefact].name], ARTEFACTS[artefact].stage)
+
+
+def gathered_settings(artefact):
     """The settings of all that is gathered with an artefact."""
-    return [CONFIG.params(name) for name in gathered_by(room, ARTEFACTS[artefact].stage)]
+    return [CONFIG.params(name) for name in gathered_with(artefact)]
 
 
-def gathered_hash(room, artefact):
+def gathered_hash(artefact):
     """The code that gathers an artefact and those beside it, with the types of their settings."""
-    names = gathered_by(room, ARTEFACTS[artefact].stage)
-    specs = sorted({ARTEFACTS[name].spec.__module__ for name in names})
+    specs = sorted({ARTEFACTS[name].spec.__module__ for name in gathered_with(artefact)})
     return script_hash(f"{ARTEFACTS[artefact].stage}.py", tuple(specs))
 
 
@@ -74,11 +80,11 @@ def figure_files(names):
     return together(names, f"{RESULTS}/tables/{{name}}.csv") + together(names, f"{RESULTS}/figures/{{name}}.png")
 
 
-def figure_rules(room):
-    """``(rule, artefacts)``: one for each figure of a room, and one for all of them."""
-    names = [artefact.id for artefact in room.drawn]
-    one_by_one = [(name, [name]) for name in names]
-    return [*one_by_one, (f"figures_{room.name}", names)] if in_one_process(names) else one_by_one
+def figure_rules(company):
+    """``(company, rule, artefacts)``: one for each figure of a company of rooms, and one for all of them."""
+    names = [artefact.id for room in COMPANIES[company] for artefact in room.drawn]
+    one_by_one = [(company, name, [name]) for name in names]
+    return [*one_by_one, (company, f"figures_{company}", names)] if in_one_process(names) else one_by_one
 
 
 def ledger_hash():
