@@ -174,9 +174,9 @@ def comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def link_equal(stages: Path) -> None:
-    """Make links of rounded tables that one before them in the alphabet equals, in content and in what it was made with.
+    """A link in the place of every rounded table that equals an earlier one, in content and in what it was made with.
 
-    Such artefacts differ in what they draw of the same networks, and their tables are a tenth of all that is kept.
+    Such artefacts draw different things of the same networks, and their tables are a tenth of all that is kept.
     """
     different: list[tuple[Path, dict[str, Any]]] = []
     for path in sorted(stages.glob("*.parquet")):

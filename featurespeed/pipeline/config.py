@@ -46,9 +46,9 @@ class TrainingSettings(Spec):
             to train. Of the longer jobs of scaled descent half as many. A killed process does all of them again, and a
             change of the number repeats what it regroups.
         together: whose jobs these are: those that one artefact is the first to need, one room or one paper. The latter
-            are for runs that are over in seconds: whoever asks for one figure then waits for those beside it. With paper
-            one process also gathers for several rooms, and draws all that they have. A change may repeat what it
-            regroups.
+            are for runs that are over in seconds: whoever asks for one figure then waits for those beside it. With
+            paper, one process also gathers for several rooms, and draws all that they have. A change may repeat what
+            it regroups.
         pflop_per_measurement: a measurement along training of more operations than this, in 10^15, is several jobs, of
             some seeds each, for as many GPUs, where sizes_per_process is 1; None keeps all seeds together. A change
             repeats what it divides otherwise, training included, of artefacts that are not there yet.
