@@ -24,8 +24,8 @@ from featurespeed.training.spec import TrainingSpec
 from featurespeed.values import Count, Positive, Spec, as_written, did_you_mean
 
 ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
-#: Rooms of a paper for which one process gathers, and which it draws, where all papers are over in seconds.
-MOST_ROOMS = 8
+#: Rooms of a paper whose figures one process draws, where all papers are over in seconds.
+MOST_ROOMS = 4
 SCALES: tuple[str, ...] = get_args(ScaleName)
 
 
@@ -47,8 +47,7 @@ class TrainingSettings(Spec):
             change of the number repeats what it regroups.
         together: whose jobs these are: those that one artefact is the first to need, one room or one paper. The latter
             are for runs that are over in seconds: whoever asks for one figure then waits for those beside it. With
-            paper, one process also gathers for several rooms, and draws all that they have. A change may repeat what
-            it regroups.
+            paper, one process also draws the figures of several rooms. A change may repeat what it regroups.
         pflop_per_measurement: a measurement along training of more operations than this, in 10^15, is several jobs, of
             some seeds each, for as many GPUs, where sizes_per_process is 1; None keeps all seeds together. A change
             repeats what it divides otherwise, training included, of artefacts that are not there yet.
@@ -393,7 +392,7 @@ def first_users(users: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def rooms_together(together: str) -> dict[str, tuple[Room, ...]]:
-    """Name -> rooms for which one process gathers, and which it draws: each alone, or those of a paper in few parts."""
+    """Name -> rooms whose figures one process draws: each alone, or those of a paper in few parts."""
     if together != "paper":
         return {room.name: (room,) for room in ROOMS}
     by_name = {room.name: room for room in ROOMS}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from featurespeed.pipeline.config import rooms_together
 from tests.conftest import run_snakemake
 from tests.workflow.test_workflow import STAGES, jobs_of
 
@@ -85,17 +86,29 @@ def test_a_room_and_its_settings_are_enough_for_a_figure(added, tmp_path):
     assert (results / "stages/sc_added.run.json").is_file()
 
 
-def test_an_added_room_repeats_no_stage_and_no_figure_of_another(added, smoke_run):
+def company_of(room: str) -> str:
+    """The rule that draws a room at scale smoke, with others."""
+    found = [name for name, rooms in rooms_together("paper").items() if room in {one.name for one in rooms}]
+    return f"figures_{found[0]}"
+
+
+def test_an_added_room_repeats_no_stage_of_another_and_no_figure_that_is_not_drawn_with_its_own(added, smoke_run):
     done = run_snakemake("-n", "--config", "scale=smoke", directory=smoke_run.directory, sources=added)
     assert done.returncode == 0, done.stderr
-    assert set(jobs_of(done)) == {"added", "sc_added", "claims", "page", "all"}
+    assert set(jobs_of(done)) == {"added", company_of("sc_adam"), "claims", "page", "all"}  # the next in the alphabet
+
+
+def test_an_added_room_is_drawn_alone_where_rooms_are(added, tmp_path):
+    done = run_snakemake("-n", "--config", "scale=laptop", directory=tmp_path, sources=added)
+    assert done.returncode == 0, done.stderr
+    assert {"sc_added", "figures_sc_adam"} < set(jobs_of(done))
 
 
 @pytest.mark.parametrize(
     ("file", "rules"),
     [
-        ("edge/drawing.py", {"figures_sc_edge", "page"}),
-        ("edge/tables.py", {"figures_sc_edge", "page"}),
+        ("edge/drawing.py", {company_of("sc_edge"), "page"}),
+        ("edge/tables.py", {company_of("sc_edge"), "page"}),
         ("edge/claims.py", {"claims", "page"}),
         ("edge/claims.yaml", {"claims", "page"}),
         ("edge/captions/sc_fig09.rst", set()),

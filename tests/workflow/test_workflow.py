@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY, copy_of_the_sources, repository_files, ru
 SCRIPTS = REPOSITORY / "scripts"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 STAGES = {artefact.stage for artefact in ARTEFACTS.values()}
-TOGETHER = "|".join({**rooms_together("paper"), **rooms_together("room")})
+TOGETHER = "|".join(rooms_together("room"))
 TABLE_HEADER = "panel,series,x,y,y_low,y_high,n,estimator,order,flag"
 
 

@@ -162,7 +162,6 @@ MEASURED = CONFIG.sharpness_runs()
 KEPT_RATES = CONFIG.kept_rates()
 DESCENTS = CONFIG.descents()
 COMPANIES = rooms_together(CONFIG.training.together)
-COMPANY_OF = {room.name: rooms for rooms in COMPANIES.values() for room in rooms}
 MOST = CONFIG.training.sizes_per_process
 TRAINED = by_process(CONFIG.training_runs, lambda run: run.data.name, MOST)
 PROBED = by_process(CONFIG.sharpness_runs, lambda spec: spec.training.data.name, MOST)

@@ -32,8 +32,8 @@ for STAGE in [stage for stage in STAGES if stage not in GATHERING]:
 
 
 # Stages that only gather what jobs have trained and measured: one rule a script for whoever asks for one artefact, and
-# one rule a company of rooms. They record the same parameters, the settings of all that it gathers, so that neither repeats
-# what the other has made.
+# one rule a room. They record the same parameters, the settings of all that a room gathers, so that neither repeats what
+# the other has made.
 for STAGE in GATHERING:
 
     rule:
@@ -61,18 +61,18 @@ for STAGE in GATHERING:
         params:
             specs=lambda wildcards, output: [CONFIG.params(wildcards.artefact)],
             whole=WHOLE,
-            settings=lambda wildcards: gathered_settings(wildcards.artefact),
+            settings=lambda wildcards: gathered_settings(ROOM_OF[wildcards.artefact], wildcards.artefact),
             script=f"{STAGE}.py",
-            code=lambda wildcards: gathered_hash(wildcards.artefact),
+            code=lambda wildcards: gathered_hash(ROOM_OF[wildcards.artefact], wildcards.artefact),
         script:
             "../../scripts/{params.script}"
 
 
-for (COMPANY, STAGE), NAMES in gathered_together().items():
+for (ROOM, STAGE), NAMES in gathered_together().items():
 
     rule:
         name:
-            f"{STAGE}_{COMPANY}"
+            f"{STAGE}_{ROOM.name}"
         input:
             **gathered_inputs(NAMES),
         output:
@@ -81,7 +81,7 @@ for (COMPANY, STAGE), NAMES in gathered_together().items():
         log:
             together(NAMES, f"{LOGS}/{STAGE}/{{name}}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/{STAGE}/{COMPANY}.tsv"
+            f"{RESULTS}/benchmarks/{STAGE}/{ROOM.name}.tsv"
         priority: 90
         conda:
             ENVIRONMENT
@@ -93,10 +93,10 @@ for (COMPANY, STAGE), NAMES in gathered_together().items():
         params:
             specs=lambda wildcards, output: [CONFIG.params(Path(path).stem) for path in output.table],
             whole=WHOLE,
-            settings=gathered_settings(NAMES[0]),
+            settings=gathered_settings(ROOM, NAMES[0]),
             script=f"{STAGE}.py",
-            code=gathered_hash(NAMES[0]),
+            code=gathered_hash(ROOM, NAMES[0]),
         script:
             "../../scripts/{params.script}"
 
-    workflow.ruleorder(f"{STAGE}_{COMPANY}", STAGE)
+    workflow.ruleorder(f"{STAGE}_{ROOM.name}", STAGE)

@@ -1,5 +1,5 @@
-# What one process makes together: what a company of rooms, mostly a single one, gathers, and its figures; and the files and
-# the code of figures and ledger.
+# What one process makes together: what a room gathers, and the figures of a company of rooms, mostly a single one; and the
+# files and the code of figures and ledger.
 def in_one_process(artefacts):
     """Whether one process makes all of these: not where one is asked for, nor where jobs are long and may fail alone."""
     return len(artefacts) > 1 and MOST > 1 and not ASKED & set(artefacts)
@@ -11,15 +11,14 @@ def gathers(artefact):
     return bool(CONFIG.descents(artefact) or CONFIG.sharpness_runs(artefact))
 
 
-def gathered_by(rooms, stage):
-    """What one stage gathers for a company of rooms."""
-    found = [artefact for room in rooms for artefact in room.artefacts if artefact.stage == stage]
-    return [artefact.id for artefact in found if gathers(artefact.id)]
+def gathered_by(room, stage):
+    """What one stage gathers for a room."""
+    return [artefact.id for artefact in room.artefacts if artefact.stage == stage and gathers(artefact.id)]
 
 
 def gathered_together():
-    """(company, stage) -> several artefacts that one process gathers, unless somebody asks for one of them."""
-    groups = {(name, stage): gathered_by(rooms, stage) for name, rooms in COMPANIES.items() for stage in GATHERING}
+    """(room, stage) -> several artefacts that one process gathers, unless somebody asks for one of them."""
+    groups = {(room, stage): gathered_by(room, stage) for room in ROOMS for stage in GATHERING}
     return {key: names for key, names in groups.items() if in_one_process(names)}
 
 
@@ -32,19 +31,15 @@ def gathered_inputs(names):
     return found
 
 
-def gathered_with(artefact):
-    """All that one process gathers with an artefact, unless somebody asks for one of them."""
-    return gathered_by(COMPANY_OF[ROOM_OF[artefact].name], ARTEFACTS[artefact].stage)
-
-
-def gathered_settings(artefact):
+def gathered_settings(room, artefact):
     """The settings of all that is gathered with an artefact."""
-    return [CONFIG.params(name) for name in gathered_with(artefact)]
+    return [CONFIG.params(name) for name in gathered_by(room, ARTEFACTS[artefact].stage)]
 
 
-def gathered_hash(artefact):
+def gathered_hash(room, artefact):
     """The code that gathers an artefact and those beside it, with the types of their settings."""
-    specs = sorted({ARTEFACTS[name].spec.__module__ for name in gathered_with(artefact)})
+    names = gathered_by(room, ARTEFACTS[artefact].stage)
+    specs = sorted({ARTEFACTS[name].spec.__module__ for name in names})
     return script_hash(f"{ARTEFACTS[artefact].stage}.py", tuple(specs))
 
 
