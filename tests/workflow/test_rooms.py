@@ -92,10 +92,13 @@ def company_of(room: str) -> str:
     return f"figures_{found[0]}"
 
 
-def test_an_added_room_repeats_no_stage_of_another_and_no_figure_that_is_not_drawn_with_its_own(added, smoke_run):
+def test_an_added_room_repeats_no_stage_of_another_and_no_figure_of_another_paper(added, smoke_run):
+    """At scale smoke the figures of a paper are drawn by few processes, among which rooms are divided anew."""
     done = run_snakemake("-n", "--config", "scale=smoke", directory=smoke_run.directory, sources=added)
     assert done.returncode == 0, done.stderr
-    assert set(jobs_of(done)) == {"added", company_of("sc_adam"), "claims", "page", "all"}  # the next in the alphabet
+    figures = {rule for rule in jobs_of(done) if rule.startswith("figures_")}
+    assert set(jobs_of(done)) - figures == {"added", "claims", "page", "all"}
+    assert figures and all(rule.startswith("figures_sc_") for rule in figures)
 
 
 def test_an_added_room_is_drawn_alone_where_rooms_are(added, tmp_path):
