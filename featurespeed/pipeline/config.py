@@ -24,9 +24,9 @@ from featurespeed.training.spec import TrainingSpec
 from featurespeed.values import Count, Positive, Spec, as_written, did_you_mean
 
 ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
+SCALES: tuple[str, ...] = get_args(ScaleName)
 #: Rooms of a paper whose figures one process draws, where all papers are over in seconds.
 MOST_ROOMS = 4
-SCALES: tuple[str, ...] = get_args(ScaleName)
 
 
 class ConfigError(ValueError):
