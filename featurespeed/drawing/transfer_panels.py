@@ -296,8 +296,9 @@ def draw_loss(ax: Axes, table: pd.DataFrame, name: str, colors: Mapping[str, obj
 def leave_out_explosions(ax: Axes, own: pd.DataFrame) -> None:
     """Limits within which all losses of the size that rises least can be told from one another."""
     top = EXPLODED * own.groupby("series")["y"].max().min()
-    if top < ax.get_ylim()[1]:
-        lowest = own[["y", "y_low"]].min(axis=None)
+    if 0 < top < ax.get_ylim()[1]:
+        losses = own[["y", "y_low"]]
+        lowest = losses[losses > 0].min(axis=None)  # a loss may underflow
         ax.set_ylim(lowest * (lowest / top) ** MARGIN, top)
 
 

@@ -112,6 +112,14 @@ def test_a_loss_that_explodes_leaves_its_panel_and_the_others_can_be_told_apart(
     assert wild.axes[5].get_ylim() == (low, high)
 
 
+def test_a_loss_that_underflows_beside_one_that_explodes_leaves_the_axis_alone():
+    def extreme(label, width, rate, step, seed):
+        return {(8, 0): 1e28, (16, 90): 0.0}.get((width, step), flat(label, width, rate, step, seed))
+
+    low, high = draw("fig01", sc_transfer_tables.tabulate_fig01(records(extreme))).axes[2].get_ylim()
+    assert 0 < low < high < 10
+
+
 def test_failures_are_crosses_and_named_below():
     figure = draw("fig01", sc_transfer_tables.tabulate_fig01(records(failing)))
     crosses = {marker: [line for line in figure.axes[0].lines if line.get_marker() == marker and len(line.get_xdata())]
