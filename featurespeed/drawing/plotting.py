@@ -29,7 +29,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 INK = "#222222"
 GUIDE = "#9a9a9a"
 THEORY_STYLE = {"color": INK, "linestyle": (0, (4, 2.2)), "linewidth": 0.9, "zorder": 6}
-MOST_FLAGGED = 24  # hollow points of a line
 
 #: How a series of the stage tables is written in a figure.
 SERIES_LABELS = {
@@ -99,12 +98,12 @@ def _scatter(ax: Axes, table: pd.DataFrame, color: object, size: float, alpha: f
     draw_flagged(ax, table, color)
 
 
-def draw_flagged(ax: Axes, table: pd.DataFrame, color: object) -> None:
-    """Points that need care, hollow; of very many, which would hide their line, evenly spread ones."""
+def draw_flagged(ax: Axes, table: pd.DataFrame, color: object, every: int = 1) -> None:
+    """Points that need care, hollow and never dropped; on a line, which tells of the others, one of ``every``."""
     flagged = table[table["flag"] != ""]
     ax.plot(
         flagged["x"], flagged["y"], linestyle="", marker="o", markersize=5, markerfacecolor="white",
-        markeredgecolor=color, markeredgewidth=1.0, zorder=7, markevery=-(-len(flagged) // MOST_FLAGGED) or 1,
+        markeredgecolor=color, markeredgewidth=1.0, zorder=7, markevery=every,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ NETWORKS = {"muP": "μP", "Depth-muP": "Depth-μP", "u-muP": "u-μP", "tau = 0":
 GREY = "#555555"
 WIDE = 20  # span from which on an axis is logarithmic
 ENDED = ("diverged", "dead")  # flags of sizes of which a seed has stopped
+MOST_FLAGGED = 24  # hollow points of a line, evenly spread over more of them
 LETTERS_PER_INCH = 17  # of a line of the legend; beyond that it takes another line
 HANDLE = 8  # letters that the handle of an entry of the legend takes
 HALO = [effects.withStroke(linewidth=2.2, foreground="white")]  # keeps text legible over lines
@@ -54,7 +55,8 @@ def draw_widths(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object], **s
             continue
         ax.fill_between(own["x"], own["y_low"], own["y_high"], color=color, alpha=0.11, linewidth=0, zorder=2)
         ax.plot(own["x"], own["y"], zorder=4, **({"color": color, "linewidth": 1.3} | style))
-        draw_flagged(ax, own, color)
+        flagged = int((own["flag"] != "").sum())
+        draw_flagged(ax, own, color, every=max(1, -(-flagged // MOST_FLAGGED)))
 
 
 def draw_points(ax: Axes, table: pd.DataFrame, colors: Mapping[str, object]) -> None:

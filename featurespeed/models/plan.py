@@ -157,6 +157,11 @@ class _TransformerPlanner:
 
     def _mlp(self) -> ModulePlan:
         inner = round(self.choices.hidden_ratio * self.width)
+        if inner < 1:
+            raise ValueError(
+                f"hidden_ratio = {self.choices.hidden_ratio:g}: no hidden unit is left at width {self.width}, at least"
+                f" {1 / self.width:g} is needed"
+            )
         layers = [self._hidden(self.width, inner), self._vector("bias", width=inner, in_branch=True)]
         layers += [self._hidden(inner, self.width), self._vector("bias", in_branch=True)]
         return ModulePlan(self._normalised(layers), self.model.activation, tau=self.model.tau)

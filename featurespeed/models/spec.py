@@ -253,8 +253,9 @@ class ModelSpec(Spec):
         if self.patch is not None and self.reads_tokens:
             raise ValueError(f"patch = {self.patch}: only a vit has patches; leave it out")
         given = [name for name in (*_CHOSEN, "layers_per_block") if name in self.model_fields_set]
-        if [name for name in given if getattr(self, name) not in (None, 1)]:
-            raise ValueError(f"{given[0]} = {getattr(self, given[0])}: a transformer has no such choice; leave it out")
+        for name in given:
+            if getattr(self, name) not in (None, 1):
+                raise ValueError(f"{name} = {getattr(self, name)}: a transformer has no such choice; leave it out")
 
     def _check_convolutions(self) -> None:
         if self.kind != "convnet" and self.pool_every is not None:

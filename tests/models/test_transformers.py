@@ -512,6 +512,7 @@ def test_the_sharpness_of_members_side_by_side_is_that_of_each_alone(kind):
         (GPT | {"gain": 2.0}, "gain = 2.0: a transformer has no such choice; leave it out"),
         (GPT | {"layers_per_block": 2}, "layers_per_block = 2: a transformer has no such choice; leave it out"),
         (GPT | {"layers_per_block": 1, "gain": 2.0}, "gain = 2.0: a transformer has no such choice; leave it out"),
+        (GPT | {"gain": 1.0, "layers_per_block": 2}, "layers_per_block = 2: a transformer has no such choice"),
         (GPT | {"strides": [2]}, r"strides = \[2\]: a transformer has no such choice; leave it out"),
         (GPT | {"patch": 4}, "patch = 4: only a vit has patches; leave it out"),
         (GPT | {"pool_every": 2}, "pool_every = 2: only a convnet is pooled by such a rule"),
@@ -542,6 +543,7 @@ IMAGES = {"name": "cifar10"}
     ("changes", "message"),
     [
         ({"width": 18}, "width = 18: a multiple of heads = 4 is needed"),
+        ({"width": 16, "model": GPT | {"hidden_ratio": 0.01}}, "hidden_ratio = 0.01: .* at least 0.0625 is needed"),
         ({"data": IMAGES, "model": VIT | {"patch": 5}}, "patch = 5: must divide the image of 32 x 32"),
         ({"data": IMAGES}, "model.kind = 'gpt': reads a text, and the data are images"),
         ({"model": VIT}, "model.kind = 'vit': reads images, and the data are a text"),

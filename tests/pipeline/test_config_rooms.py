@@ -169,6 +169,19 @@ DENIED = [
 ]
 
 
+@pytest.mark.parametrize("name", ["sc_fig17", "sc_fig18", "sc_fig19"])
+def test_residual_convnets_are_no_transformers(name):
+    vit = {"kind": "vit", "depth": 2, "tau": 1, "convention": "authors", "heads": 2, "patch": 2}
+
+    def edit(params: dict) -> None:
+        for network in params["networks"].values():
+            network["model"] = vit
+            if network["depths"]:
+                network["depths"] = [2, 4]
+
+    assert_refused(name, edit, "model.kind = vit: must be convnet")
+
+
 @pytest.mark.parametrize(("name", "label", "key", "value", "words"), DENIED)
 def test_a_network_is_what_its_label_says(name, label, key, value, words):
     def edit(params: dict) -> None:

@@ -249,6 +249,12 @@ def test_group_target_makes_all_of_its_paper_and_of_no_other(snakemake):
         assert made == own == set(groups()[group]) and not set(jobs_of(done)) & {"claims", "page"}
 
 
+def test_group_of_some_rooms_waits_for_no_others(snakemake):
+    done = snakemake("-n", "--config", "scale=smoke", "--", "sc_transformers")
+    made = set(re.findall(r"results/smoke/tables/(\w+)\.csv", done.stdout))
+    assert made == set(groups()["sc_transformers"]) and not any("two_layer" in job for job in jobs_of(done))
+
+
 def test_one_artefact_on_demand(snakemake, tmp_path, smoke_results):
     done = snakemake("--cores", "1", "--config", "scale=smoke", "--", "fsf_fig1c")
     assert done.returncode == 0, done.stderr[-3000:]

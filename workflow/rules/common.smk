@@ -161,7 +161,7 @@ RUNS = CONFIG.training_runs()
 MEASURED = CONFIG.sharpness_runs()
 KEPT_RATES = CONFIG.kept_rates()
 DESCENTS = CONFIG.descents()
-COMPANIES = rooms_together(CONFIG.training.together)
+COMPANY_OF = {room.name: rooms for rooms in rooms_together(CONFIG.training.together).values() for room in rooms}
 MOST = CONFIG.training.sizes_per_process
 TRAINED = by_process(CONFIG.training_runs, lambda run: run.data.name, MOST)
 PROBED = by_process(CONFIG.sharpness_runs, lambda spec: spec.training.data.name, MOST)
@@ -173,6 +173,8 @@ DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
 STAGES = list(dict.fromkeys(artefact.stage for artefact in ARTEFACTS.values()))
 WHOLE = ["records", "curvature", "runs", "settings", "whole"]  # what everything gathered in one process shares
 ASKED = {Path(word).stem for word in sys.argv}  # of a room with one of these, everything is made one by one
+# Whoever asks for a group does not wait for the rooms beside it.
+COMPANIES = rooms_together("room" if ASKED & set(groups()) else CONFIG.training.together)
 TABLES = [f"{RESULTS}/stages/{name}.parquet" for name in ARTEFACTS]
 CLAIMS = f"{RESULTS}/claims.csv"
 CRITERIA_COMMITS = SOURCES / "workflow/criteria_commits.csv"

@@ -28,7 +28,7 @@ for COMPANY, RULE, NAMES in [rule for company in COMPANIES for rule in figure_ru
             artefact=lambda wildcards, output: [Path(path).stem for path in output.png],
             together=lambda wildcards, output: len(output.png),
             scale=CONFIG.scale,
-            code=figure_hash(COMPANIES[COMPANY]),
+            code=figure_hash(COMPANY_OF[COMPANIES[COMPANY][0].name]),
         script:
             "../../scripts/figure.py"
 

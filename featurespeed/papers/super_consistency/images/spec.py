@@ -66,6 +66,7 @@ def _check(spec: TransferSpec, known: dict[str, Parameterization]) -> None:
     """Raise unless both are one residual ConvNet of the authors, measured along training; parameterizations differ."""
     check_along_training(spec)
     for label, parameterization in known.items():
+        check_setting(spec, label, "model.kind", "convnet")
         check_residual(spec, label, 1, parameterization)
         check_setting(spec, label, "model.convention", "authors")
     check_alike(spec, *known, *RATES, "parameterization")
