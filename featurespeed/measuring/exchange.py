@@ -26,10 +26,21 @@ def exchanged(module: nn.Module, values: Mapping[int, Tensor]) -> Iterator[None]
     ]
     if any(isinstance(part, torch.jit.ScriptModule) for *_, part in places):
         raise MeasurementError("layers: a scripted module, allowed: plain modules, whose weights can be exchanged")
+    recurrent = [(part, part._flat_weights) for part in module.modules() if isinstance(part, nn.RNNBase)]
     try:
         for held, name, tensor, _ in places:
             held[name] = values[id(tensor)]
+        for part, _ in recurrent:
+            read_weights_anew(part)
         yield
     finally:
         for held, name, tensor, _ in places:
             held[name] = tensor
+        for part, weights in recurrent:
+            part._flat_weights = weights
+
+
+def read_weights_anew(module: nn.Module) -> None:
+    """Make a recurrent layer use its parameters as they are now: it keeps a list of them of its own."""
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [module._parameters.get(name) for name in module._flat_weights_names]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -112,13 +113,36 @@ class Chain:
         kwargs: dict[str, Any],
     ) -> list[Tensor]:
         """The same from the arguments of the first layer."""
-        with forward_ad.dual_level(), Replacing(IN_MOTION):
+        with in_motion(self.layers):
             moving = [
                 {name: like(p, forward_ad.make_dual(p, velocity[name])) for name, p in layer.items()}
                 for layer, velocity in zip(parameters, weight_velocity, strict=True)
             ]
             tangents = [forward_ad.unpack_dual(f) for f in self.run(moving, (), args, kwargs)]
             return [torch.zeros_like(f) if v is None else v.detach() for f, v in tangents]
+
+
+@contextmanager
+def in_motion(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Where features move with the weights: forward-mode derivatives, without kernels that have none."""
+    with forward_ad.dual_level(), Replacing(IN_MOTION):
+        if any(isinstance(part, nn.RNNBase) for module in modules for part in module.modules()):
+            with plain_recurrence():
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def plain_recurrence() -> Iterator[None]:
+    """While inside, recurrent layers are made of plain operations: their kernels have no forward-mode derivative."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def like(parameter: Tensor, values: Tensor) -> Tensor:

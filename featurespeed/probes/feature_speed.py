@@ -194,19 +194,37 @@ def _scale(speeds: Iterable[float]) -> float:
 def _result(
     descent: Descent, rates: list[float], contributions: list[float], velocities: list[Tensor], scale: float
 ) -> FeatureSpeed:
-    sizes = [float(f.numel()) for f in descent.features]
+    decay = [math.fsum(contributions[: v + 1]) for v in range(len(contributions))]
+    return speeds_of(
+        descent.features, velocities, scale, descent.backward, descent.scale, decay, contributions, descent.norms, rates
+    )
+
+
+def speeds_of(
+    features: Sequence[Tensor],
+    velocities: Sequence[Tensor],
+    velocity_scale: float,
+    backward: Sequence[Tensor],
+    backward_scale: float,
+    loss_decay: Sequence[float],
+    contributions: Sequence[float],
+    gradient_norms: Sequence[float],
+    rates: Sequence[float],
+) -> FeatureSpeed:
+    """The record of what was found at every cut node; velocities and backward passes are given times their scales."""
+    sizes = [float(f.numel()) for f in features]
     found = {
-        "angle": [float(_angle(v, b)) for v, b in zip(velocities, descent.backward, strict=True)],
-        "feature_speed": [norm(v) / scale for v in velocities],
-        "backward_norm": [norm(b) / descent.scale for b in descent.backward],
-        "loss_decay": [math.fsum(contributions[: v + 1]) for v in range(len(contributions))],
-        "feature_rms": [norm(f) / math.sqrt(size) for f, size in zip(descent.features, sizes, strict=True)],
+        "angle": [float(_angle(v, b)) for v, b in zip(velocities, backward, strict=True)],
+        "feature_speed": [norm(v) / velocity_scale for v in velocities],
+        "backward_norm": [norm(b) / backward_scale for b in backward],
+        "loss_decay": loss_decay,
+        "feature_rms": [norm(f) / math.sqrt(size) for f, size in zip(features, sizes, strict=True)],
         "size": sizes,
-        "gradient_norm": descent.norms,
+        "gradient_norm": gradient_norms,
         "learning_rate": rates,
         "contribution": contributions,
     }
-    device = descent.features[-1].device
+    device = features[-1].device
     return FeatureSpeed(**{n: torch.tensor(v, dtype=torch.float64, device=device) for n, v in found.items()})
 
 
