@@ -27,7 +27,8 @@ from featurespeed.measuring.trees import mapped
 from featurespeed.own.tracing import ModuleCall, first_numbers
 from featurespeed.probes.chain import in_motion
 
-SAMPLED = 256  # rows of which the average gradient outer product is taken
+#: Rows of which the average gradient outer product is taken: a share of all, so that it costs little beside a pass.
+FEWEST, SHARE, MOST = 16, 0.125, 128
 #: Layers that are linear in their weight and their bias together.
 AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 
@@ -74,12 +75,22 @@ def example_sums(pulled: Pulled, change: Tensor) -> Tensor:
 
 def own_change(call: ModuleCall, name: str, change: Tensor, parameter: Tensor) -> Tensor:
     """How much the output of a layer changes with one of its parameters at fixed inputs, to first order."""
+    if is_affine(call.module) and name == "bias":
+        shape = [1] * call.output.ndim
+        shape[_channels(call)] = -1
+        return change.to(call.output).reshape(shape).expand_as(call.output)
     args, kwargs = mapped(_still, call.args), mapped(_still, dict(call.kwargs))
     if not is_affine(call.module):
         return _tangent(call.module, parameter, change, args, kwargs)
     values = {key: torch.zeros_like(held) for key, held in call.module._parameters.items() if held is not None}
     with torch.no_grad():
         return _with_parameters(call.module, values | {name: change.to(parameter)}, args, kwargs)
+
+
+def _channels(call: ModuleCall) -> int:
+    """The dimension of the output along which a bias lies."""
+    places = len(call.module.kernel_size) if hasattr(call.module, "kernel_size") else 0  # type: ignore[arg-type]
+    return call.output.ndim - 1 - places
 
 
 def is_affine(module: nn.Module) -> bool:
@@ -128,8 +139,9 @@ def _tangent(
         with exchanged(module, {id(parameter): moving}):
             found = first_numbers(module.forward(*args, **kwargs))
         assert found is not None
-        tangent = forward_ad.unpack_dual(found).tangent
-        return torch.zeros_like(found) if tangent is None else tangent.clone()
+        primal, tangent = forward_ad.unpack_dual(found)
+        moved = torch.zeros_like(primal) if tangent is None else tangent.clone()
+    return moved.detach()
 
 
 def alignment(weight: Tensor, direction: Tensor, stream: torch.Generator) -> float:
@@ -138,18 +150,33 @@ def alignment(weight: Tensor, direction: Tensor, stream: torch.Generator) -> flo
     Args:
         weight: of the layer.
         direction: ``J^T u`` at its output, ``[..., out]``.
-        stream: chooses rows where there are more than :data:`SAMPLED`.
+        stream: chooses the rows that are taken.
     """
     rows = direction.reshape(-1, direction.shape[-1])
     rows = rows[rows.abs().amax(1) > 0]
     if not len(rows):
         return math.nan
-    if len(rows) > SAMPLED:
-        rows = rows[torch.randperm(len(rows), generator=stream)[:SAMPLED].to(rows.device)]
+    enough = min(max(FEWEST, int(SHARE * len(rows))), MOST)
+    if len(rows) > enough:
+        rows = rows[torch.randperm(len(rows), generator=stream)[:enough].to(rows.device)]
     wide = torch.float64 if weight.device.type != "mps" else torch.float32
     weight, rows = weight.detach().to(wide), rows.to(wide)
     gradients = rows @ weight  # [rows, in]
-    gram = weight.T @ weight if weight.shape[0] >= weight.shape[1] else weight @ weight.T
-    inner = float((gradients @ weight.T).square().sum())
-    size = float(torch.linalg.matrix_norm(gradients @ gradients.T)) * float(torch.linalg.matrix_norm(gram))
-    return inner / size if size > 0 else math.nan
+    inner = float((gradients @ weight.T).square().sum()) / len(rows)
+    size = _outer_norm(gradients) * _gram_norm(weight)
+    return min(inner / size, 1.0) if size > 0 else math.nan
+
+
+def _outer_norm(rows: Tensor) -> float:
+    """Frobenius norm of the mean of ``g g^T`` of which rows ``g`` are a sample: their squares count no pair."""
+    total = _gram_norm(rows) ** 2
+    if len(rows) < 2:
+        return math.sqrt(total)
+    own = float(rows.square().sum(1).square().sum())
+    return math.sqrt(max(total - own, 0.0) / (len(rows) * (len(rows) - 1)))
+
+
+def _gram_norm(matrix: Tensor) -> float:
+    """Frobenius norm of ``A^T A``, which is that of ``A A^T``."""
+    smaller = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    return float(torch.linalg.matrix_norm(smaller @ smaller.T))

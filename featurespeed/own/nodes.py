@@ -2,8 +2,8 @@
 
 The feature speed formula holds at the output of a part if no weight that stands behind it reaches the loss on a way
 around (arXiv:2311.18718, Sec. 2): this is read off the graph of automatic differentiation, not off the code. By default
-nodes are the outputs through which all of the input's signal passes too, each with a weight matrix more behind it
-than the one before: in a chain every linear layer, in a residual network or a transformer every block.
+nodes are the outputs through which all of the input's signal passes too, each with all that stands behind the one
+before and a weight matrix more: in a chain every linear layer, in a residual network or a transformer every block.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ class Candidates:
         patterns = _patterns(given)
         fitting: dict[str, ModuleCall] = {}
         for pattern in patterns:
-            own = [
-                call for call in self._calls if fnmatchcase(call.name.split("#")[0], pattern) or call.name == pattern
-            ]
+            own = [call for call in self._calls if _fits(call.name, pattern)]
             if not own:
                 some = ", ".join(group[-1].name for group in self._groups[:6])
                 raise MeasurementError(
@@ -107,13 +105,15 @@ class Candidates:
     def _chosen(self, groups: Sequence[Sequence[ModuleCall]]) -> list[ModuleCall]:
         """Of the cut nodes those that have a matrix behind them that the one before has not, and the last one."""
         found: list[ModuleCall] = []
-        matrices = 0
+        matrices = moving = 0
         for place, group in enumerate(groups, 1):
             behind = self._behind(group[0])
-            last = place == len(groups) and found and behind & self._moving & ~self._behind(found[-1])
+            if moving & ~behind:  # beside the one before, not after it
+                continue
+            last = place == len(groups) and found and behind & self._moving & ~moving
             if behind & self._matrices & ~matrices or last:
                 found.append(_by_name(group, [call.name for call in found]))
-                matrices |= behind & self._matrices
+                matrices, moving = behind & self._matrices, behind & self._moving
         return found
 
     def _is_cut(self, call: ModuleCall, besides: int) -> bool:
@@ -158,6 +158,12 @@ def _by_name(group: Sequence[ModuleCall], chosen: Sequence[str]) -> ModuleCall:
         if call.name != ROOT and type(call.module) is not nn.Sequential and (entry or not holds):
             found = call
     return found
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern fits a name, part by part: ``h.*`` are the entries of ``h``, and not what is inside of them."""
+    parts, wanted = name.partition("#")[0].split("."), pattern.split(".")
+    return name == pattern or (len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)))
 
 
 def _patterns(given: Any) -> list[str]:

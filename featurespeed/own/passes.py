@@ -71,7 +71,7 @@ class Passes:
 
         The graph is gone afterwards.
         """
-        calls = [c for c in self._tracing.calls if c.edge and any(p.parameter.requires_grad for p in c.places)]
+        calls = self._tracing.layers()
         owned = {id(place.leaf) for call in calls for place in call.places}
         loose = [place for place in self._moving() if id(place.leaf) not in owned]
         direction = output_directions(outputs.call.output, self.examples, stream)

@@ -112,6 +112,18 @@ class Tracing:
         ):
             yield
 
+    def layers(self) -> list[ModuleCall]:
+        """Calls of modules that own parameters which move, and that called no other module: layers, not blocks."""
+        called = {self.names[call.module] for call in self.calls}
+        blocks = {ROOT} | {name.rsplit(".", k)[0] for name in called for k in range(1, name.count(".") + 1)}
+        return [
+            call
+            for call in self.calls
+            if call.edge is not None
+            and any(place.parameter.requires_grad for place in call.places)
+            and (self.names[call.module] not in blocks or called == {ROOT})
+        ]
+
     def _before(self, module: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         prefix = "" if self.names[module] == ROOT else f"{self.names[module]}."
         places = tuple(Place(prefix + name, p, _leaf(p)) for name, p in self._own[module].items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ def class_loss(outputs: Any, labels: Tensor) -> Tensor:
 
 def gpt2(layers: int = 2, width: int = 16, tied: bool = True) -> nn.Module:
     """GPT-2 of transformers, from a small configuration."""
+    _complete_torchvision()
     import transformers
 
     config = transformers.GPT2Config(
@@ -47,6 +49,7 @@ def gpt2(layers: int = 2, width: int = 16, tied: bool = True) -> nn.Module:
 
 def bert() -> nn.Module:
     """BERT of transformers with a readout for classes."""
+    _complete_torchvision()
     import transformers
 
     config = transformers.BertConfig(
@@ -58,6 +61,7 @@ def bert() -> nn.Module:
 
 def lora() -> nn.Module:
     """GPT-2 with adapters of low rank by peft: nothing else moves."""
+    _complete_torchvision()
     import peft
 
     config = peft.LoraConfig(r=2, target_modules=["c_attn", "c_proj"], init_lora_weights=False, fan_in_fan_out=True)
@@ -65,16 +69,22 @@ def lora() -> nn.Module:
 
 
 def timm_model(name: str, **settings: Any) -> nn.Module:
-    """A network of timm; the compiled part of torchvision, which none of them needs, may not fit this torch."""
+    """A network of timm."""
+    _complete_torchvision()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import timm
+    return timm.create_model(name, **settings)
+
+
+@cache
+def _complete_torchvision() -> None:
+    """Its compiled part may not fit this torch; the others import it all the same, and none of them needs it."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
         for operation in ("nms", "qnms"):
             torch.library.define(f"torchvision::{operation}", "(Tensor d, Tensor s, float t) -> Tensor")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import timm
-    return timm.create_model(name, **settings)
 
 
 class Recurrent(nn.Module):
