@@ -39,7 +39,6 @@ from featurespeed.papers.super_consistency.shared import (
 )
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import TENTH, Curves
-from featurespeed.sweeps.optima import transfer_costs
 
 RANDOM = "random features"
 ARTEFACT, BESIDE = "sc_fig01", "sc_fig26"
