@@ -16,6 +16,7 @@ EXPORTS: dict[str, str] = {
     "soft_ranks": "featurespeed.homogeneous.measure",
     "FeatureSpeed": "featurespeed.probes.feature_speed",
     "backward_feature_angle": "featurespeed.probes.feature_speed",
+    "autoscale": "featurespeed.own.scale",
     "measure": "featurespeed.own.measure",
     "Measurement": "featurespeed.own.measure",
     "measure_feature_speed": "featurespeed.probes.feature_speed",

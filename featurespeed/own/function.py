@@ -95,17 +95,17 @@ def _channels(call: ModuleCall) -> int:
 
 def is_affine(module: nn.Module) -> bool:
     """Whether a layer is linear in its weight and bias together: its output by a change is that of the change alone."""
-    return type(module) in AFFINE or _is_transposed_linear(module)
+    return type(module) in AFFINE or is_transposed_linear(module)
 
 
 def linear_weight(module: nn.Module) -> Tensor | None:
     """The matrix ``[out, in]`` of a layer that multiplies its input with one; None for others."""
     if type(module) is nn.Linear:
         return module.weight
-    return module.weight.T if _is_transposed_linear(module) else None  # type: ignore[union-attr,operator]
+    return module.weight.T if is_transposed_linear(module) else None  # type: ignore[union-attr,operator]
 
 
-def _is_transposed_linear(module: nn.Module) -> bool:
+def is_transposed_linear(module: nn.Module) -> bool:
     """The layer of GPT-2 in the package transformers, a linear one with the weight ``[in, out]``."""
     kind = type(module)
     return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")

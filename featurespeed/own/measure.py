@@ -54,9 +54,10 @@ class Measurement:
         loss: the loss of the batch.
         optimizer: name of its class; None for layer-wise descent.
         parameters: one row a parameter that moves: ``name``; ``node``, the first it stands behind; ``size``, entries;
-            ``gradient_norm``; ``update_norm`` and ``weight_norm``; ``contribution``, ``-<gradient, update>``;
-            ``function_update``, root mean square of the change of the outputs by this update alone, to first order,
-            with ``function_update_error``, its standard error; ``alignment``, of a linear layer's matrix.
+            ``gradient_norm``, ``gradient_l1`` (sum of absolute entries), ``update_norm`` and ``weight_norm``;
+            ``contribution``, ``-<gradient, update>``; ``function_update``, root mean square of the change of the
+            outputs by this update alone, to first order, with ``function_update_error``, its standard error;
+            ``alignment``, of a linear layer's matrix.
         by_node: ``function_update``, its error, and the mean ``alignment``, of all that belongs to a node.
     """
 

@@ -22,7 +22,7 @@ from featurespeed.measuring.trees import duplicate, mapped
 from featurespeed.own.function import Pulled, example_dim, output_directions
 from featurespeed.own.graph import Edge, edge_of
 from featurespeed.own.nodes import Candidates, Node
-from featurespeed.own.tracing import Place, Tracing, first_numbers, hooked, is_number
+from featurespeed.own.tracing import ModuleCall, Place, Tracing, first_numbers, hooked, is_number
 from featurespeed.probes.chain import in_motion, like
 
 
@@ -51,6 +51,11 @@ class Passes:
         edge = edge_of(self.value)
         assert edge is not None
         self.candidates = Candidates(edge, self._tracing.calls, self._tracing.places, leaves)
+
+    @property
+    def calls(self) -> list[ModuleCall]:
+        """All calls of parts, in the order in which they ended."""
+        return self._tracing.calls
 
     @property
     def precisions(self) -> set[torch.dtype]:

@@ -118,6 +118,7 @@ def parameter_table(model: nn.Module, nodes: Sequence[Node], motion: Motion, out
                 "size": parameter.numel(),
                 "weight_norm": norm(parameter.detach()),
                 "gradient_norm": norm(motion.gradients[key]),
+                "gradient_l1": float(motion.gradients[key].abs().sum()),
                 "update_norm": 0.0 if velocity is None else norm(velocity) / motion.scale,
                 "contribution": 0.0 if velocity is None else -inner(motion.gradients[key], velocity) / motion.scale,
                 "function_update": function_update,

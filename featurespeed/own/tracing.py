@@ -77,6 +77,11 @@ def is_number(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
+def part_of(model: nn.Module, name: str) -> nn.Module:
+    """The part of a model that a name stands for, the model itself among them."""
+    return model if name == ROOT else model.get_submodule(name)
+
+
 class Tracing:
     """Hooks on all modules of a model.
 
