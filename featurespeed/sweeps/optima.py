@@ -159,19 +159,26 @@ def shift_interval(found: Optima, span: float) -> Interval:
 def transfer_costs(losses: Losses, found: Optima) -> np.ndarray:
     """What the best rate of the smallest size costs at the largest, in units of what size brings, ``[seeds]``.
 
-    Log loss of the largest size there (linear between the rates of the grid) over its least one, divided by the log of
-    the least loss of the smallest size over that of the largest.
+    :func:`transfer_excess` divided by the log of the least loss of the smallest size over that of the largest.
 
     Raises:
         ValueError: the largest network of a seed is not the better one.
     """
-    logs, steps = _kept(losses, found.failed), np.log2(losses.rates)
-    least = logs.min(-1)
+    least = _kept(losses, found.failed).min(-1)
     gains = least[:, 0] - least[:, -1]
     if not (gains > 0).all():
         raise ValueError(f"size {losses.sizes[-1]} is not better than {losses.sizes[0]} in every seed")
-    costs = [_between(steps, row, rate) for row, rate in zip(logs[:, -1], found.log2_rates[:, 0], strict=True)]
-    return (np.array(costs) - least[:, -1]) / gains
+    return transfer_excess(losses, found) / gains
+
+
+def transfer_excess(losses: Losses, found: Optima) -> np.ndarray:
+    """Log loss of the largest size at the best rate of the smallest over its least one on the grid, ``[seeds]``.
+
+    Linear between the rates of the grid; infinite where the network fails there.
+    """
+    logs, steps = _kept(losses, found.failed)[:, -1], np.log2(losses.rates)
+    costs = [_between(steps, row, rate) for row, rate in zip(logs, found.log2_rates[:, 0], strict=True)]
+    return np.array(costs) - logs.min(-1)
 
 
 def _between(steps: np.ndarray, logs: np.ndarray, rate: float) -> float:
