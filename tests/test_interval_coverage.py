@@ -27,8 +27,9 @@ from featurespeed.statistics import (
     ratio_interval,
 )
 from featurespeed.sweeps.convergence import Distances
-from featurespeed.sweeps.dependence import exponents, optima, shift_interval
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.dependence import exponents
+from featurespeed.sweeps.losses import Losses
+from featurespeed.sweeps.optima import optima, shift_interval
 
 pytestmark = pytest.mark.slow
 

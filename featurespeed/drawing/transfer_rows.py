@@ -32,8 +32,9 @@ from featurespeed.drawing.width_rows import (
 from featurespeed.statistics import Interval
 from featurespeed.sweeps import brackets, transfer
 from featurespeed.sweeps.convergence import curves
-from featurespeed.sweeps.dependence import SPANS, adam_threshold, late_exponents, optima, shift_interval
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.dependence import adam_threshold, late_exponents
+from featurespeed.sweeps.losses import Losses
+from featurespeed.sweeps.optima import SPANS, optima, shift_interval
 
 SHARPNESS, LOSS = "sharpness", "training_loss"
 PRECONDITIONED = "preconditioned_sharpness"  # in which Adam's learning rate is: its threshold does not depend on it

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurespeed.statistics import Interval, mean_interval
-from featurespeed.sweeps.dependence import Optima, slope_weights
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.losses import Losses
+from featurespeed.sweeps.optima import Optima, slope_weights
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from featurespeed.statistics import Interval
+from featurespeed.sweeps.losses import ALL, Chosen
 from featurespeed.sweeps.transfer import (
-    ALL,
     LATE,
     STOPPED,
-    Chosen,
     along_training,
     late_losses,
     late_mean,

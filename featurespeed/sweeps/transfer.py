@@ -6,7 +6,7 @@ Arrays have the shape ``[seeds, sizes, ...]``, so that a statistic of some seeds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,62 +17,15 @@ from featurespeed.data.spec import data_spec
 from featurespeed.models.plan import plan_network
 from featurespeed.models.spec import ModelSpec
 from featurespeed.statistics import Interval, seed_interval, seed_intervals
+from featurespeed.sweeps.losses import ALL, FAILING, LATE_LOSS, Chosen, Losses
 
 STOPPED = ("diverged_step", "dead_step", "overflow_step")
-LATE_LOSS = 0.1  # share of the steps over which the loss at the end is averaged
 LATE = 0.5  # share of training that counts as late for curvature: its second half
 NEAR_EDGE = 0.9  # share of 2 / eta_0 from which on a network is at the edge of stability
-FAILING = 0.2  # share of its seeds above which a learning rate has failed at a size
 MOST_FAILING = 0.5  # share of the seeds of which some network may fail where the others are looked at
 CHANCE_LOSS = 0.995  # share of the loss of chance: deep networks that learn nothing end a little below it
 CHANCE_ACCURACY = 1.5  # times 1 / classes: a test accuracy below it is that of chance
 BOOTSTRAP_SEED = 0
-
-Chosen = Sequence[int] | np.ndarray | slice
-ALL = slice(None)
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Losses at the end of training of one network; infinite where a network failed (:func:`late_losses`).
-
-    Attributes:
-        sizes: ``[S]``, ascending.
-        rates: ``[R]`` base learning rates, ascending.
-        values: ``[seeds, S, R]``.
-    """
-
-    sizes: np.ndarray
-    rates: np.ndarray
-    values: np.ndarray
-
-    def best(self, chosen: Chosen = ALL) -> np.ndarray:
-        """Index of the best learning rate at every size, ``[S]``: least mean loss over seeds; -1 where all fail.
-
-        One seed that fails is a failure of its learning rate.
-        """
-        means = self.values[chosen].mean(0)
-        return np.where(np.isfinite(means).any(1), means.argmin(1), -1)
-
-    @property
-    def last(self) -> int:
-        """Index of the largest learning rate."""
-        return len(self.rates) - 1
-
-    def survive(self, chosen: Chosen = ALL) -> np.ndarray:
-        """Whether all networks at a learning rate trained, of all sizes and the chosen seeds, ``[R]``."""
-        return np.isfinite(self.values[chosen]).all((0, 1))
-
-    def common_best(self, chosen: Chosen = ALL) -> int | None:
-        """Index of the learning rate that is best for all sizes together: least mean over sizes of the log loss.
-
-        None if there is none at which all networks train.
-        """
-        survive = self.survive(chosen)
-        if not survive.any():
-            return None
-        logs = np.log(np.where(survive, self.values[chosen].mean(0), 1.0)).mean(0)
-        return int(np.where(survive, logs, np.inf).argmin())
 
 
 def settings(table: pd.DataFrame) -> Mapping[str, Any]:

@@ -20,8 +20,8 @@ from featurespeed.sweeps.brackets import (
     shifts,
     total,
 )
-from featurespeed.sweeps.dependence import Optima, optima
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.losses import Losses
+from featurespeed.sweeps.optima import Optima, optima
 
 SEEDS = 4
 SIZES = np.array([3, 6, 12, 24])

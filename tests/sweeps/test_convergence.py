@@ -18,7 +18,8 @@ from featurespeed.sweeps.convergence import (
     rise_ratio,
     size_exponent,
 )
-from featurespeed.sweeps.transfer import ALL, of_network
+from featurespeed.sweeps.losses import ALL
+from featurespeed.sweeps.transfer import of_network
 from tests.sweeps.cases import sweep_table
 from tests.sweeps.spectra_cases import BELOW, RATE, spectra
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from featurespeed.sweeps import transfer
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.losses import Losses
 from tests.sweeps.cases import RATES, WIDTHS, flat, sweep_table
 
 INF = math.inf

@@ -16,8 +16,8 @@ from featurespeed.ledger.evidence import Tables, as_estimate, enough_seeds, larg
 from featurespeed.papers.super_consistency.shared import decidable, late_losses, network, numbers
 from featurespeed.sweeps import brackets, dependence
 from featurespeed.sweeps.brackets import Ranges
-from featurespeed.sweeps.dependence import Optima
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.losses import Losses
+from featurespeed.sweeps.optima import Optima, optima
 
 LEAST_SPAN = 8  # ratio of the sizes that is needed for a shift
 FEWEST_PUBLISHED = 3  # sizes that a run and the authors' sweep must share
@@ -36,7 +36,7 @@ def losses_of(tables: Tables, artefact: str, label: str, size: str = "width") ->
 
 def optima_of(losses: Losses, label: str, size: str = "width") -> Optima:
     """Best learning rates of every seed and size, if they can be told."""
-    found = dependence.optima(losses)
+    found = optima(losses)
     if not found.usable:
         raise Undecidable(f"{label}: best rates by {size} {found.note()}")
     return found
@@ -71,7 +71,7 @@ def shift_difference(tables: Tables, first: Place, second: Place, span: float, s
 
 def bounded_rates(tables: Tables, artefact: str, label: str, size: str = "width") -> Optima:
     """Best learning rates of every seed and size, which may lie next to a rate that failed."""
-    return bounded(dependence.optima(losses_of(tables, artefact, label, size)), label, size)
+    return bounded(optima(losses_of(tables, artefact, label, size)), label, size)
 
 
 def bounded(found: Optima, label: str, size: str = "width") -> Optima:

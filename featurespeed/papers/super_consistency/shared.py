@@ -14,7 +14,7 @@ from featurespeed.papers.super_consistency.spec import MUP, NTP
 from featurespeed.statistics import Interval, jackknife_interval
 from featurespeed.sweeps import convergence, dependence, transfer
 from featurespeed.sweeps.convergence import FEWEST_WIDTHS, Curves
-from featurespeed.sweeps.transfer import Losses
+from featurespeed.sweeps.losses import Losses
 
 HESSIAN, LOSS = "sharpness", "training_loss"
 OVER_WIDTH = "sc_fig01"  # whose runs of muP and NTP other figures are compared with

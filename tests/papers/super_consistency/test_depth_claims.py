@@ -19,7 +19,7 @@ from featurespeed.papers.super_consistency.depth.spec import (
     DepthTransferSpec,
 )
 from featurespeed.papers.super_consistency.no_limit.spec import PLAIN
-from featurespeed.sweeps.dependence import slopes
+from featurespeed.sweeps.optima import slopes
 from featurespeed.values import Spec
 from tests.papers.cases import criteria_of, statistics_of, used_by
 from tests.papers.super_consistency import depth_cases

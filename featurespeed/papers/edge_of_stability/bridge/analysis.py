@@ -18,7 +18,8 @@ from featurespeed.papers.edge_of_stability.bridge.spec import QUADRATIC as QUADR
 from featurespeed.papers.edge_of_stability.bridge.spec import UNIFORM as UNIFORM
 from featurespeed.papers.edge_of_stability.shared import Runs
 from featurespeed.statistics import Interval, mean_interval
-from featurespeed.sweeps.transfer import ALL, Chosen, each_over_seeds
+from featurespeed.sweeps.losses import ALL, Chosen
+from featurespeed.sweeps.transfer import each_over_seeds
 
 BEYOND = "beyond_share"
 FAR = 1.0  # steps of 2 in the largest kappa that count as going past the edge

@@ -25,8 +25,10 @@ from featurespeed.papers.super_consistency.bridge.spec import SHIFTED as SHIFTED
 from featurespeed.statistics import Interval
 from featurespeed.sweeps import brackets
 from featurespeed.sweeps.brackets import Ranges
-from featurespeed.sweeps.dependence import Optima, exponents, optima
-from featurespeed.sweeps.transfer import Losses, along_training, each_over_seeds, late_losses, of_network
+from featurespeed.sweeps.dependence import exponents
+from featurespeed.sweeps.losses import Losses
+from featurespeed.sweeps.optima import Optima, optima
+from featurespeed.sweeps.transfer import along_training, each_over_seeds, late_losses, of_network
 
 Seeds = Sequence[int] | slice
 ALL = slice(None)

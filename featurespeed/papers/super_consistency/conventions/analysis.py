@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from featurespeed.sweeps.dependence import Optima, optima
+from featurespeed.sweeps.optima import Optima, optima
 from featurespeed.sweeps.transfer import late_losses, of_network, settings
 
 SPAN = 16  # ratio of widths over which shifts are stated

@@ -11,7 +11,7 @@ from featurespeed.drawing.tabulate import ARTEFACT_COLUMNS, artefact_table
 from featurespeed.drawing.width_rows import interval_row
 from featurespeed.papers.super_consistency.conventions.analysis import SPAN, Variant, families, variant
 from featurespeed.statistics import Interval, exponential, mean_interval, ratio_interval
-from featurespeed.sweeps.dependence import CENSORED
+from featurespeed.sweeps.optima import CENSORED
 
 LEVEL = "initial sharpness over 2/best learning rate"
 RATE = "best learning rate"

@@ -39,6 +39,7 @@ from featurespeed.papers.super_consistency.shared import (
 )
 from featurespeed.sweeps import dependence
 from featurespeed.sweeps.convergence import TENTH, Curves
+from featurespeed.sweeps.optima import transfer_costs
 
 RANDOM = "random features"
 ARTEFACT, BESIDE = "sc_fig01", "sc_fig26"
@@ -140,7 +141,7 @@ def _transfer_cost(label: str) -> Callable[[Tables], Estimate]:
         losses = losses_of(tables, ARTEFACT, label)
         found = optima_of(losses, label)
         with decidable(label):
-            return mean_estimate(dependence.transfer_costs(losses, found), f"best rates by width {found.note()}")
+            return mean_estimate(transfer_costs(losses, found), f"best rates by width {found.note()}")
 
     return compute
 

@@ -1,0 +1,94 @@
+"""Sharpness along training, of one run a size at a learning rate that all sizes share."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from featurespeed.curvature.measure import sharpness
+from featurespeed.measuring.errors import MeasurementError, first_line
+from featurespeed.own.resume import Folder
+from featurespeed.own.training import Alone, Recipe
+
+COLUMNS = ("size", "seed", "learning_rate", "step", "eigenvalue", "threshold", "edge", "residual", "converged")
+NUMBERS = COLUMNS[4:8]
+STOPPED = "training stopped at a loss that is not finite"
+
+
+def probe_steps(steps: int, count: int) -> list[int]:
+    """Steps at which to look, evenly from 0 (before the first) to ``steps`` (after the last).
+
+    >>> probe_steps(100, 5)
+    [0, 25, 50, 75, 100]
+    """
+    if count == 1:
+        return [steps]
+    return sorted({round(steps * k / (count - 1)) for k in range(count)})
+
+
+def along_training(
+    recipe: Recipe, sizes: Sequence[int], seed: int, rate: float, steps: int, count: int, folder: Folder, name: str
+) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Sharpness of one run a size on the first batch of its seed.
+
+    Args:
+        seed, rate, steps: of the runs, which repeat those of the grid.
+        count: how many times to look.
+        name: of what is kept in the folder, with all that it depends on.
+
+    Returns:
+        One row a size and step (columns :data:`COLUMNS`), and for sizes that could not be measured the reason.
+    """
+    rows: list[dict[str, Any]] = []
+    reasons = {}
+    for size in sizes:
+        unit = f"size_{size}_sharpness_{name}"
+        kept = folder.note(unit)
+        if kept is None:
+            own, reason = _of_size(recipe, size, seed, rate, steps, probe_steps(steps, count), folder, unit)
+            kept = {"rows": own, "reason": reason}
+            folder.write(unit, kept)
+        rows += kept["rows"]
+        if kept["reason"]:
+            reasons[size] = kept["reason"]
+    return pd.DataFrame(rows, columns=list(COLUMNS)), reasons
+
+
+def _of_size(
+    recipe: Recipe, size: int, seed: int, rate: float, steps: int, probes: list[int], folder: Folder, unit: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Rows of one size, and why they end early; else an empty text."""
+    alone, rows, first = Alone(recipe, size, seed, rate), [], 0
+    (beginning,) = next(alone.parts(0))
+    kept = folder.started(unit)
+    if kept is not None:
+        alone.load(kept)
+        rows, first = kept["rows"], int(kept["step"])
+    batches = alone.parts(first)
+    for step in range(first, steps + 1):
+        if step in probes:
+            try:
+                found = measured(alone, recipe.loss, beginning.whole)
+            except (MeasurementError, torch.OutOfMemoryError) as error:
+                return rows, str(error) if isinstance(error, MeasurementError) else first_line(error)
+            rows.append({"size": size, "seed": seed, "learning_rate": rate, "step": step} | found)
+        if step == steps:
+            break
+        if not torch.isfinite(alone.step(next(batches), step)).all():
+            return rows, STOPPED
+        if folder.is_due:
+            folder.checkpoint(unit, {**alone.state(), "rows": rows, "step": step + 1})
+    return rows, ""
+
+
+def measured(alone: Alone, loss: Any, batch: Any) -> dict[str, Any]:
+    """The sharpness of a network on a batch, and its share of its optimizer's edge of stability; NaN: not known."""
+    more = {"optimizer": alone.optimizer} if "optimizer" in inspect.signature(sharpness).parameters else {}
+    found: Any = sharpness(alone.model, loss, batch, **more)
+    values = {key: float(getattr(found, key, math.nan)) for key in NUMBERS}
+    return values | {"converged": bool(found.converged)}

@@ -1,0 +1,145 @@
+"""What is kept in a folder, so that a check goes on where it was stopped: finished units and the running one.
+
+Every file is named by a fingerprint of all that its numbers depend on. What was trained from other weights, on other
+data or with other settings has another name, and is not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featurespeed.machine.files import atomic_path
+from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.trees import tensors
+from featurespeed.own.training import Alone, Recipe, held
+
+SECONDS = 30.0  # between checkpoints
+DIGITS = 4  # of the first loss and gradient, to which rounding on another device does not count
+LENGTH = 16  # characters of a fingerprint
+
+
+def fingerprint(description: Mapping[str, Any]) -> str:
+    """A short text that is another one for other settings."""
+    text = json.dumps(description, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def hash_of(tree: Any) -> str:
+    """A fingerprint of the tensors of a tree: their values, shapes and precisions."""
+    found = hashlib.sha256()
+    for tensor in tensors(tree):
+        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:LENGTH]
+
+
+def start_of(recipe: Recipe, size: int, seed: int, rate: float) -> dict[str, Any]:
+    """What the runs of a size and seed begin with: weights, a batch, its loss and gradient, the optimizer's options.
+
+    The loss and the length of its gradient say what the code of the model and of the loss does.
+    """
+    alone = Alone(recipe, size, seed, rate)
+    weights = hash_of(list(held(alone.model).values()))
+    (part,) = next(alone.parts(0))
+    loss = float(alone.differentiate(part, 0))
+    lengths = [parameter.grad.norm().double() for parameter in alone.model.parameters() if parameter.grad is not None]
+    return {
+        "weights": weights,
+        "batch": hash_of(part.whole),
+        "loss": f"{loss:.{DIGITS}g}",
+        "gradient": f"{float(torch.stack(lengths).norm()) if lengths else 0.0:.{DIGITS}g}",
+        "optimizer": _options(alone),
+    }
+
+
+def _options(alone: Alone) -> list[Any]:
+    """Class and options of an optimizer at one learning rate, and which parameters they hold for."""
+    names = {id(parameter): name for name, parameter in alone.model.named_parameters()}
+    groups = [
+        {key: [names[id(p)] for p in value] if key == "params" else str(value) for key, value in group.items()}
+        for group in alone.optimizer.param_groups
+    ]
+    return [type(alone.optimizer).__name__, groups]
+
+
+class Folder:
+    """Finished units and checkpoints of running ones; nothing is kept where there is no folder.
+
+    Raises:
+        MeasurementError: what was given is no path, or is a file.
+    """
+
+    def __init__(self, path: Path | str | None):
+        if path is not None and not isinstance(path, (str, Path)):
+            raise MeasurementError(f"folder: {kind_of(path)}, allowed: a path, None")
+        self._path = None if path is None else Path(path)
+        if self._path is not None and self._path.exists() and not self._path.is_dir():
+            raise MeasurementError(f"folder: {self._path} is a file, allowed: a folder")
+        self._saved = time.monotonic()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a folder."""
+        return self._path is not None
+
+    def finished(self, name: str) -> np.ndarray | None:
+        """The numbers of a finished unit; None if it is not finished."""
+        path = self._file(name, "npy")
+        return np.load(path) if path is not None and path.exists() else None
+
+    def finish(self, name: str, values: np.ndarray) -> None:
+        """Keep the numbers of a unit; its checkpoint goes."""
+        path = self._file(name, "npy")
+        if path is None:
+            return
+        with atomic_path(path) as part:
+            np.save(part, values)
+        self._running(name).unlink(missing_ok=True)
+
+    def note(self, name: str) -> Any:
+        """A note that was kept; None if there is none."""
+        path = self._file(name, "json")
+        return json.loads(path.read_text()) if path is not None and path.exists() else None
+
+    def write(self, name: str, note: Any) -> None:
+        """Keep a note."""
+        path = self._file(name, "json")
+        if path is not None:
+            with atomic_path(path) as part:
+                part.write_text(json.dumps(note, indent=1))
+
+    def started(self, name: str) -> dict[str, Any] | None:
+        """The last checkpoint of a unit; None if there is none that can be read."""
+        if self._path is None or not self._running(name).exists():
+            return None
+        try:
+            return torch.load(self._running(name), map_location="cpu", weights_only=True)
+        except Exception:  # a state that holds more than numbers, of an optimizer of somebody's own: from the beginning
+            return None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint was long ago."""
+        return self.keeps and time.monotonic() - self._saved >= SECONDS
+
+    def checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+        """Keep the state of a running unit."""
+        if self._path is not None:
+            with atomic_path(self._running(name)) as part:
+                torch.save(dict(state), part)
+        self._saved = time.monotonic()
+
+    def _file(self, name: str, suffix: str) -> Path | None:
+        return None if self._path is None else self._path / f"{name}.{suffix}"
+
+    def _running(self, name: str) -> Path:
+        assert self._path is not None
+        return self._path / f"{name}.running.pt"

@@ -1,0 +1,184 @@
+"""One training run of a user's own model and optimizer, step by step, to be stopped and continued."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from featurespeed.measuring.batches import Part, parts_of
+from featurespeed.measuring.errors import MeasurementError, first_line
+from featurespeed.measuring.model import Call, arguments_of, called_in_vain, checked_model, device_of, scalar
+from featurespeed.measuring.model import takes_batch as is_of_model
+from featurespeed.own.data import Source
+from featurespeed.own.making import MakeModel, MakeOptimizer, made_model, made_optimizer
+from featurespeed.own.seeds import seed_everything
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass
+class Recipe:
+    """What a user trains, made anew for every size, seed and learning rate.
+
+    Attributes:
+        make_model, optimizer, loss: as in :func:`featurespeed.own.transfer.transfer_check`.
+        source: the batches of every seed.
+        device: where to train; None leaves models where they are made.
+        takes_batch: the loss is a function of the model and the batch.
+    """
+
+    make_model: MakeModel
+    optimizer: MakeOptimizer
+    loss: Loss
+    source: Source
+    device: torch.device | None = None
+    takes_batch: bool = field(init=False)
+    _alive: weakref.WeakSet[nn.Module] = field(default_factory=weakref.WeakSet, init=False, repr=False)
+    _ways: dict[type, str] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.takes_batch = is_of_model(self.loss)
+
+    def network(self, size: int, seed: int) -> nn.Module:
+        """A new network with the weights of a seed, in training mode.
+
+        Raises:
+            MeasurementError: it cannot be made, or is one that was made before.
+        """
+        found = made_model(self.make_model, size, seed)
+        if found in self._alive:
+            raise MeasurementError(f"make_model({size}): returned an earlier model, allowed: a new one at every call")
+        self._alive.add(found)
+        if not found.training:
+            found.train()
+        model = checked_model(found)
+        return model if self.device is None else model.to(self.device)
+
+    def optimizer_of(self, model: nn.Module, rate: float) -> torch.optim.Optimizer:
+        """The optimizer of a network at a learning rate."""
+        return made_optimizer(self.optimizer, model, rate)
+
+    def part(self, batch: Any, model: nn.Module) -> Part:
+        """A batch on the device of a model."""
+        return parts_of([batch], device_of(model), self.takes_batch)[0]
+
+    def parts(self, model: nn.Module, seed: int, start: int = 0) -> Iterator[Part]:
+        """The batches of a seed from a step on, without end."""
+        return (self.part(batch, model) for batch in self.source.stream(seed, start))
+
+    def value(self, model: nn.Module, part: Part) -> Tensor:
+        """The loss of a model on a batch, a scalar with a graph."""
+        if self.takes_batch:
+            return scalar(_called("loss", part.whole, lambda: self.loss(model, part.whole)))
+        args, kwargs = arguments_of(self._way(model, part.inputs), part.inputs)
+        outputs = _called("model", part.inputs, lambda: model(*args, **kwargs))
+        return scalar(_called("loss", outputs, lambda: self.loss(outputs, part.targets)))
+
+    def _way(self, model: nn.Module, inputs: Any) -> str:
+        """How models take their inputs; found once, because finding it may call a model, which may count its calls."""
+        if type(inputs) not in self._ways:
+            self._ways[type(inputs)] = Call(model).way(inputs)
+        return self._ways[type(inputs)]
+
+
+def _called(name: str, given: Any, call: Callable[[], Any]) -> Any:
+    """What a function of the user returns, or one line for what it raised."""
+    try:
+        return call()
+    except (MeasurementError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise called_in_vain(name, given, error) from error
+
+
+class Trainer(Protocol):
+    """Networks of one size that take their steps at the same time.
+
+    Attributes:
+        seeds, rates: theirs; one network a seed and learning rate.
+    """
+
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+
+    def step(self, parts: list[Part], step: int) -> Tensor:
+        """Train on one batch a seed; losses before that, ``[seeds, rates]``."""
+        ...
+
+    def weights(self, seed: int, rate: int) -> list[Tensor]:
+        """Parameters of the network at these places."""
+        ...
+
+    def parts(self, start: int) -> Iterator[list[Part]]:
+        """One batch a seed and step, without end."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on later."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from an earlier state."""
+        ...
+
+
+class Alone:
+    """One network with its own optimizer."""
+
+    def __init__(self, recipe: Recipe, size: int, seed: int, rate: float):
+        self.seeds, self.rates, self._recipe = (seed,), (rate,), recipe
+        self.model = recipe.network(size, seed)
+        self.optimizer = recipe.optimizer_of(self.model, rate)
+
+    def step(self, parts: list[Part], step: int) -> Tensor:
+        loss = self.differentiate(parts[0], step)
+        self.move()
+        return loss.reshape(1, 1)
+
+    def differentiate(self, part: Part, step: int) -> Tensor:
+        """The loss on a batch; gradients are then those of the parameters."""
+        seed_everything(self.seeds[0], "step", step)  # dropout and the like
+        self.model.zero_grad(set_to_none=True)
+        loss = self._recipe.value(self.model, part)
+        if not loss.requires_grad:
+            raise MeasurementError("loss: it does not depend on the model's parameters, allowed: one that does")
+        loss.backward()
+        return loss.detach()
+
+    def move(self) -> None:
+        """One step of the optimizer."""
+        try:
+            self.optimizer.step()
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise MeasurementError(
+                f"optimizer: step() raised {first_line(error)}, allowed: optimizers whose step() takes no argument"
+            ) from error
+
+    def weights(self, seed: int = 0, rate: int = 0) -> list[Tensor]:
+        return [parameter.detach() for parameter in self.model.parameters()]
+
+    def parts(self, start: int) -> Iterator[list[Part]]:
+        return ([part] for part in self._recipe.parts(self.model, self.seeds[0], start))
+
+    def state(self) -> dict[str, Any]:
+        return {"tensors": held(self.model), "optimizer": self.optimizer.state_dict()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        own = held(self.model)
+        for name, kept in state["tensors"].items():
+            if name in own:  # a buffer may be made by a forward pass only
+                own[name].copy_(kept)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def held(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of a model by their names, those included that ``state_dict`` leaves out."""
+    return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
