@@ -29,7 +29,8 @@ ARROWS: dict[str, set[str]] = {
 }
 LIBRARY = {
     "", "parameterization", "scalings", "statistics", "randomness", "errors", "values", "records",
-    "machine", "measuring", "models", "data", "training", "probes", "curvature", "homogeneous", "sweeps", "theory",
+    "machine", "measuring", "models", "data", "training", "probes", "curvature", "homogeneous", "own", "sweeps",
+    "theory",
 }  # fmt: skip
 ENTRIES = "featurespeed.papers.entries"  # the one module of the papers that the pipeline imports; others by name
 LOOSE = 9  # modules at the root of the package, at most
