@@ -167,8 +167,7 @@ def streams(seed: int, name: str) -> Iterator[None]:
 
     Those of Python and NumPy are left to :func:`featurespeed.measuring.context.undisturbed`.
     """
-    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if started else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):
         derived = derive_seed(seed, name)
         torch.manual_seed(derived)
