@@ -124,7 +124,7 @@ def coordinate_check(
 
     For every width and seed a network is made anew and takes one step of the optimizer a batch, in training mode, with
     dropout as it has it. Before the first step and after each one its nodes are looked at on the first batch, in
-    evaluation mode. All widths of a seed see the same batches. Batch normalisation is in its running statistics there.
+    evaluation mode. All widths of a seed see the same batches. Batch normalisation uses its running statistics there.
 
     Args:
         make_model: ``width -> module``, new weights at every call.

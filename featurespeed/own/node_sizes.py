@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.measuring.norms import norm
@@ -43,7 +44,7 @@ class NodeSizes:
     def __init__(self, model: nn.Module, forward: Callable[[], object], patterns: Sequence[str] | None = None):
         self._forward, self._patterns = forward, patterns
         names = {module: name for name, module in model.named_modules() if name}
-        self._modules = names if patterns is not None else {m: name for m, name in names.items() if _own(m)}
+        self._modules = names if patterns is not None else {m: name for m, name in names.items() if _own(m, name)}
         self._model, self._output = model, f"model.{OUTPUT}" if OUTPUT in names.values() else OUTPUT
         self._first: dict[str, Tensor] = {}
         #: Node -> whether it depends on a parameter that learns, in the order of their use.
@@ -132,8 +133,11 @@ def _unlike(first: Sequence[str], other: Sequence[str]) -> str:
     return f"node {place + 1} differs ({told[0]}, {told[1]})"
 
 
-def _own(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False))
+def _own(module: nn.Module, name: str) -> bool:
+    """Whether a module has parameters of its own, also such that a parametrization makes; that one returns weights."""
+    if "parametrizations" in name.split("."):
+        return False
+    return parametrize.is_parametrized(module) or any(True for _ in module.parameters(recurse=False))
 
 
 def _value(output: Any, only_tensor: bool) -> Tensor | None:

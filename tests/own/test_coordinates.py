@@ -255,6 +255,25 @@ def test_nothing_of_the_callers_changes():
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
 
 
+def test_parametrized_weights_are_no_nodes_and_compiled_models_are_looked_at_as_written():
+    def make(width):
+        normed = nn.utils.parametrizations.weight_norm(nn.Linear(12, width, bias=False))
+        return torch.compile(nn.Sequential(normed, nn.ReLU(), nn.Linear(width, 4)), backend="eager")
+
+    check = coordinate_check(make, [8, 16, 32], loss, [BATCH], ADAM, learning_rate=1e-3, seeds=2)
+    assert list(check.table["node"]) == ["0", "2", "output"]
+
+
+def test_half_precision_gives_the_exponents_of_full_precision():
+    def make(width):
+        return sp(width).bfloat16()
+
+    check = coordinate_check(
+        make, WIDTHS, lambda out, y: loss(out.float(), y), [(INPUTS.bfloat16(), CLASSES)], ADAM, learning_rate=1e-2
+    )
+    assert abs(column(check, "update_slope")["2"] - 1) < 0.25
+
+
 def test_a_vision_transformer_of_timm(torchvision_loads):
     from timm.models.vision_transformer import VisionTransformer
 
