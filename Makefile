@@ -60,9 +60,10 @@ test: .venv/installed ## fast tests, the end-to-end smoke run included
 test-all: .venv/installed ## slow tests: kill, browser, cluster, benchmark
 	$(VENV) -m pytest -m slow
 
-lint: .venv/installed ## ruff, snakefmt, snakemake --lint
+lint: .venv/installed ## ruff, mypy on the public modules, snakefmt, snakemake --lint
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
+	$(VENV) -m mypy
 	.venv/bin/snakefmt --check Snakefile workflow
 	$(VENV) -m snakemake --lint
 

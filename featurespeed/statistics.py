@@ -9,7 +9,7 @@ of all seeds (:func:`jackknife_interval`), which neither has, and the bootstrap 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -326,7 +326,7 @@ def _alpha(level: float) -> float:
     return 1 - level
 
 
-def _frame(columns: dict[str, Sequence]) -> pd.DataFrame:
+def _frame(columns: Mapping[str, Sequence | np.ndarray]) -> pd.DataFrame:
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"columns differ in length: {lengths}")

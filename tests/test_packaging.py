@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 
 import pytest
@@ -11,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import featurespeed
 from tests.conftest import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -68,7 +71,9 @@ def test_lock_is_the_environment_that_runs_the_tests():
 
 
 def test_extras_nest_and_the_base_is_small():
-    assert {Requirement(text).name for text in PROJECT["dependencies"]} == {"torch", "numpy", "pandas", "psutil"}
+    base = {Requirement(text).name for text in PROJECT["dependencies"]}
+    assert base == {"matplotlib", "numpy", "pandas", "psutil", "scipy", "torch"}
+    assert not base & {Requirement(text).name for text in EXTRAS["workflow"] + EXTRAS["test"]}
     assert f"{OURS}[workflow]" in EXTRAS["test"]
     assert PROJECT["requires-python"] == ">=3.11"
 
@@ -88,11 +93,42 @@ def test_environment_of_the_jobs_has_the_versions_of_the_lock_and_all_that_jobs_
     assert {canonicalize_name(name) for name in pins} == {canonicalize_name(n) for n in needed - for_the_main_process}
 
 
+def test_what_indices_show_is_what_the_repository_says():
+    """Licence, papers and the version, which stand at other places, too."""
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    papers = {entry["identifiers"][0]["value"].removeprefix("arXiv:") for entry in cited["references"]}
+    assert {url.removeprefix("https://arxiv.org/abs/") for url in PROJECT["urls"].values()} == papers
+    assert PROJECT["license"] == cited["license"] == "MIT" and (REPOSITORY / PROJECT["license-files"][0]).exists()
+    assert PROJECT["version"] == cited["version"] == featurespeed.__version__
+    assert [author["name"] for author in PROJECT["authors"]] == [author["name"] for author in cited["authors"]]
+
+
+def test_type_checkers_see_every_public_name():
+    """The stub of the package names what `EXPORTS` loads, from the same modules."""
+    stub = ast.parse((REPOSITORY / "featurespeed/__init__.pyi").read_bytes())
+    imports = [node for node in ast.walk(stub) if isinstance(node, ast.ImportFrom)]
+    shown = {alias.asname: node.module for node in imports for alias in node.names if alias.asname == alias.name}
+    assert shown == featurespeed.EXPORTS
+    assert (REPOSITORY / "featurespeed/py.typed").read_bytes() == b""
+
+
+def test_every_module_of_a_public_name_is_checked_for_its_types():
+    checked = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    for module in featurespeed.EXPORTS.values():
+        path = f"{module.replace('.', '/')}.py"
+        assert any(path == entry or path.startswith(f"{entry}/") for entry in checked), path
+    assert all((REPOSITORY / entry).exists() for entry in checked)
+
+
+def test_the_command_line_is_installed():
+    from featurespeed.own.command import main
+
+    module, name = PROJECT["scripts"]["featurespeed"].split(":")
+    assert (module, name) == (main.__module__, main.__name__)
+
+
 def test_imports_of_the_package_are_declared():
     """The base needs only the base: what the extras bring is imported where it is used, or by workflow parts only."""
-    import ast
-    import sys
-
     modules = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
     declared = {canonicalize_name(requirement.name) for requirement in DECLARED}
     for folder in ("featurespeed", "scripts"):

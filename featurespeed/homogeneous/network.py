@@ -189,7 +189,7 @@ def backward_pass(
     return BackwardPass(activations, slopes, outputs, backward[::-1])
 
 
-def factors_of(found: BackwardPass, gradients: Sequence[Tensor], scaling: GradientScaling) -> Tensor:
+def factors_of(found: BackwardPass, gradients: Sequence[Tensor], scaling: GradientScaling | str) -> Tensor:
     """``xi_k`` of every member and layer, ``[E, l]``."""
 
     def norms(tensors: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ The abstract of arXiv:2502.13110 names a depth-wise gradient scaling; these cand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +30,7 @@ FORMULAS: Mapping[str, Formula] = {
 
 
 def scaling_factors(
-    scaling: GradientScaling, forward_norms: Tensor, backward_norms: Tensor, gradient_norms: Tensor
+    scaling: GradientScaling | str, forward_norms: Tensor, backward_norms: Tensor, gradient_norms: Tensor
 ) -> Tensor:
     """Factors ``xi_k`` of the update ``W_k <- W_k - eta xi_k G_k``, ``[E, l]`` (ours).
 
@@ -66,7 +66,7 @@ def silent_layers(activations: list[Tensor], factors: Tensor) -> Tensor:
     return torch.where(dead > 0, dead, unreached.amax(1))
 
 
-def dead_layers(activations: list[Tensor]) -> Tensor:
+def dead_layers(activations: Sequence[Tensor]) -> Tensor:
     """First hidden layer of each member that has no active unit on the batch, counted from 1; 0 if none, int64 ``[E]``.
 
     Args:

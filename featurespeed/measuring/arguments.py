@@ -21,9 +21,10 @@ def positive(name: str, value: Any) -> float:
     """``value`` as a number above 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise MeasurementError(f"{name} = {_shown(value)}: allowed: a number above 0")
-    if not value > 0:
+    number = float(value)
+    if not number > 0:
         raise MeasurementError(f"{name} = {value}: allowed: above 0")
-    return float(value)
+    return number
 
 
 def flag(name: str, value: Any) -> bool:

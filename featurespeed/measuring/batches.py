@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,11 +129,12 @@ def cut(part: Part, size: int, dim: int = 0) -> list[Part]:
     pieces = []
     labelled = part.targets is part.inputs
     for start in range(0, count, size):
-        inputs = mapped(lambda leaf, at=start: _piece(leaf, at, size, count, dim, "inputs", labelled), part.inputs)
+        own = partial(_piece, start=start, size=size, count=count, dim=dim)
+        inputs = mapped(partial(own, name="inputs", labelled=labelled), part.inputs)
         if labelled:
             pieces.append(Part(inputs, inputs, inputs))
             continue
-        targets = mapped(lambda leaf, at=start: _piece(leaf, at, size, count, dim, "targets"), part.targets)
+        targets = mapped(partial(own, name="targets"), part.targets)
         pieces.append(Part(inputs, targets, (inputs, targets)))
     return pieces
 

@@ -83,7 +83,7 @@ IN_MOTION = REPLACEMENTS | {
     torch.detach: kept_in_motion,
     torch.Tensor.detach: kept_in_motion,
     torch.Tensor.detach_: lambda tensor: tensor,
-    torch.Tensor.data.__get__: kept_in_motion,
+    torch.Tensor.data.__get__: kept_in_motion,  # type: ignore[attr-defined]
     **{getattr(torch.Tensor, name): standing_still(name) for name in (*OUT_OF_TENSORS, "new_tensor")},
 }
 

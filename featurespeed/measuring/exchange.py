@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ def exchanged(module: nn.Module, values: Mapping[int, Tensor]) -> Iterator[None]
 
     Not ``torch.func.functional_call``, which leaves the values behind in a module that stands at two places.
     """
-    places = [
+    places: list[tuple[dict[str, Any], str, Tensor, nn.Module]] = [
         (held, name, tensor, part)
         for part in module.modules()
         for held in (part._parameters, part._buffers)

@@ -110,7 +110,8 @@ class State:
             if module._buffers.get(name) is not buffer:
                 module._buffers[name] = buffer
         for name, value in self._values.items():
-            if not torch.equal(self._buffers[name], value):
-                self._buffers[name].copy_(value)
+            held = self._buffers[name]
+            if held is not None and not torch.equal(held, value):
+                held.copy_(value)
         self._attributes.restore(only_tensors=True)
         self._containers.restore()

@@ -44,7 +44,7 @@ def mapped(function: Callable[[Any], Any], tree: Any, *others: Any) -> Any:
 def _like(mapping: Mapping, values: dict) -> Any:
     """A mapping of the same type, so that a model gets the type that it knows; a plain dict if that cannot be made."""
     try:
-        made = type(mapping)(values)
+        made: Any = type(mapping)(values)  # type: ignore[call-arg]
     except TypeError:
         return values
     return made if list(made) == list(values) else values

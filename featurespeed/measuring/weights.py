@@ -8,8 +8,9 @@ outputs must be the derivative of the part's own loss times a number, and that n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -224,6 +225,11 @@ def _is_number(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
+def _exchanged(values: Iterator[Tensor], leaf: Any) -> Any:
+    """The next value in place of a number; labels stay."""
+    return next(values) if _is_number(leaf) else leaf
+
+
 def _pieces(tensor: Tensor, parts: Sequence[Scored], index: int, dim: int) -> tuple[Tensor, ...]:
     """A tensor of the whole in pieces as long as the tensor of the same place in each part."""
     return tensor.split([_real(part.outputs)[index].shape[dim] for part in parts], dim)
@@ -254,7 +260,6 @@ def _moved_apart(whole: Scored, parts: Sequence[Scored], dim: int, which: set[in
     pieces = [_pieces(tensor, parts, i, dim) for i, tensor in enumerate(_real(mixed))]
     moved = []
     for index, part in enumerate(parts):
-        found = iter([piece[index] for piece in pieces])
-        own = mapped(lambda leaf, it=found: next(it) if _is_number(leaf) else leaf, part.outputs)
+        own = mapped(partial(_exchanged, iter([piece[index] for piece in pieces])), part.outputs)
         moved.append(Scored(own, part.targets) if index in which else part)
     return Scored(joined([part.outputs for part in moved], dim), whole.targets), moved

@@ -90,7 +90,7 @@ def checked_rates(name: str, rates: Any, least: int) -> list[float]:
     """Ascending numbers above 0, at least so many."""
     values = _listed(name, rates, "numbers above 0, such as [1e-3, 2e-3, 4e-3]")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):
             raise MeasurementError(f"{name}: {value!r}, allowed: finite numbers above 0")
     return [float(value) for value in _ascending(name, values, least)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: Colours of an ordered set of sizes, light to dark: parts of one map, so that sizes read as an order.
 MAP, LIGHTEST, DARKEST = "viridis_r", 0.12, 0.95
-GUIDE = {"color": "0.45", "linewidth": 0.9, "linestyle": "--", "zorder": 0}
+GUIDE: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "linestyle": "--", "zorder": 0}
 
 
 def new_figure(columns: int, *, width: float = 3.6, height: float = 3.1) -> tuple[Figure, list[Axes]]:

@@ -51,7 +51,7 @@ def measure_backward_speed(layers: Sequence[nn.Module], loss: Loss, batch: tuple
         zeros = [torch.zeros_like(f) for f in features]
         return grad(lambda perturbations: chain.loss_at(parameters, perturbations, *batch, loss))(zeros)
 
-    _, speeds = jvp(backward_pass, (chain.parameters,), (velocity,))
+    speeds = jvp(backward_pass, (chain.parameters,), (velocity,))[1]
     pairs = [(f.flatten(), speed.flatten()) for f, speed in zip(features[:-1], speeds[:-1], strict=True)]
     decay = (rates * norms.square()).cumsum(0)
     return BackwardSpeed(

@@ -240,12 +240,12 @@ def _angle(velocity: Tensor, backward: Tensor) -> Tensor:
 
 def _learning_rates(given: Any, norms: list[float]) -> list[float]:
     if given is None:
-        rates = balanced_learning_rates(torch.tensor(norms, dtype=torch.float64), len(norms)).tolist()
-        if not all(math.isfinite(rate) for rate in rates):
+        balanced = balanced_learning_rates(torch.tensor(norms, dtype=torch.float64), len(norms))
+        if not torch.isfinite(balanced).all():
             raise FloatingPointError(
                 f"gradient norms {norms}: 1/(L |grad|^2) overflows, allowed: learning_rates of your own"
             )
-        return rates
+        return list(balanced.tolist())
     try:
         rates = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -256,4 +256,4 @@ def _learning_rates(given: Any, norms: list[float]) -> list[float]:
         raise MeasurementError(f"learning_rates: shape {tuple(rates.shape)}, allowed: one a layer, ({len(norms)},)")
     if not (torch.isfinite(rates).all() and (rates >= 0).all()):
         raise MeasurementError(f"learning_rates: {rates.tolist()}, allowed: finite, at least 0")
-    return rates.tolist()
+    return list(rates.tolist())

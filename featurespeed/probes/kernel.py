@@ -26,10 +26,10 @@ def backward_feature_kernel(layers: Sequence[nn.Module], x: Tensor, learning_rat
         raise ValueError(f"learning_rates: {len(learning_rates)} given, allowed: one a layer, {len(chain.layers)}")
     rates = [float(rate) for rate in learning_rates]
 
-    def output(parameters):
+    def output(parameters: list[dict[str, Tensor]]) -> Tensor:
         return chain.features(parameters, x)[-1].flatten()
 
-    value, pullback = vjp(output, chain.parameters)
+    value, pullback = vjp(output, chain.parameters)[:2]
 
     def apply(vector: Tensor) -> Tensor:
         velocity = [

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,7 +111,7 @@ def sample_networks(
     for net in networks:
         if net.depth < 3 or width < 2 or not 0.0 <= net.branch_scale <= 1.0:
             raise ValueError(f"{net}, width {width}: depth >= 3, width >= 2 and branch_scale in [0, 1] are needed")
-    results: list[Sample | None] = [None] * len(networks)
+    results: dict[int, Sample] = {}
     order = sorted(range(len(networks)), key=lambda i: -networks[i].depth)
     limit = GPU_CHUNK_BYTES if generator.device.type == "cuda" else CHUNK_BYTES
     chunks = list(_chunks(order, networks, limit // (2 * dtype.itemsize * width)))
@@ -121,7 +122,7 @@ def sample_networks(
         sampler = _ChunkSampler([networks[i] for i in chunk], width, generator, activation, pool)
         for index, sample in zip(chunk, sampler.run(layers == "all"), strict=True):
             results[index] = sample
-    return results
+    return [results[index] for index in range(len(networks))]
 
 
 def _chunks(order: list[int], networks: Sequence[Network], most: int) -> Iterator[list[int]]:
@@ -148,11 +149,11 @@ class _ChunkSampler:
     Layer ``l = 1..L-1`` lies at index ``l - 1``.
     """
 
-    def __init__(self, networks: list[Network], width: int, generator: torch.Generator, activation: str, pool):
+    def __init__(self, networks: list[Network], width: int, generator: torch.Generator, activation: str, pool: Tensor):
         self.networks, self.width, self.generator = networks, width, generator
         self.relu = activation == "relu"
         self.std = (ACTIVATIONS[activation][1] / width) ** 0.5
-        like = {"dtype": pool.dtype, "device": pool.device}
+        like: dict[str, Any] = {"dtype": pool.dtype, "device": pool.device}
         rows, self.layers = len(networks), networks[0].depth - 1
         self.alive = [sum(net.depth - 1 > index for net in networks) for index in range(self.layers)]
         self.beta = torch.tensor([[net.branch_scale] for net in networks], **like)

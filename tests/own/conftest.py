@@ -1,0 +1,25 @@
+"""Shared by the tests of the tools for one's own models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def torchvision_loads() -> object:
+    """torchvision, which timm and parts of transformers import, also where it was built for another build of torch.
+
+    A torchvision for CUDA beside a torch for the CPU finds none of its operations, and its import then fails at two
+    of them. The networks of the tests use neither, so that their names are enough.
+    """
+    try:
+        import torchvision
+    except RuntimeError:
+        operations = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operations.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+
+        torchvision.names_of_tests = operations  # the names are gone with this object
+    return torchvision
