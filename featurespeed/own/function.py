@@ -100,9 +100,12 @@ def is_affine(module: nn.Module) -> bool:
 
 def linear_weight(module: nn.Module) -> Tensor | None:
     """The matrix ``[out, in]`` of a layer that multiplies its input with one; None for others."""
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return None
     if type(module) is nn.Linear:
-        return module.weight
-    return module.weight.T if is_transposed_linear(module) else None  # type: ignore[union-attr,operator]
+        return weight
+    return weight.T if is_transposed_linear(module) else None
 
 
 def is_transposed_linear(module: nn.Module) -> bool:

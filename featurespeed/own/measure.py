@@ -75,6 +75,21 @@ class Measurement:
         return pd.concat([pd.DataFrame({"node": self.nodes, **found}), self.by_node], axis=1)
 
     @property
+    def sentence(self) -> str:
+        """What one step does, in a line."""
+        step = "layer-wise descent lowers" if self.optimizer is None else f"a step of {self.optimizer} lowers"
+        angles = self.angle[~self.angle.isnan()]
+        between = f"{float(angles.min()):.3g} to {float(angles.max()):.3g}" if len(angles) else "none"
+        error = float(self.speed.cosine_error.nan_to_num(0.0).max())
+        return (
+            f"{step} the loss, {self.loss:.4g}, by {self.loss_decay:.3g} to first order; backward-feature angles at"
+            f" {len(self.nodes)} cut nodes: {between} rad; the formula holds to {error:.1g}"
+        )
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    @property
     def angle(self) -> Tensor:
         """Backward-feature angle at every node, radians ``[nodes]``."""
         return self.speed.angle

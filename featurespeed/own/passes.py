@@ -65,7 +65,7 @@ class Passes:
     def backward(self, nodes: Sequence[Node], scale: float) -> tuple[list[Tensor], dict[int, Tensor]]:
         """``scale`` times the derivatives of the loss at the nodes, and at each place, by the ``id`` of its leaf."""
         places = self._moving()
-        wanted = [_edge(node.edge) for node in nodes] + [place.leaf for place in places]
+        wanted: list[Any] = [_edge(node.edge) for node in nodes] + [place.leaf for place in places]
         found = torch.autograd.grad(self.value * scale, wanted, retain_graph=True, allow_unused=True)
         at_nodes = [_given(b, node.call.output) for b, node in zip(found, nodes, strict=False)]
         gradients = zip(places, found[len(nodes) :], strict=True)
@@ -80,7 +80,7 @@ class Passes:
         owned = {id(place.leaf) for call in calls for place in call.places}
         loose = [place for place in self._moving() if id(place.leaf) not in owned]
         direction = output_directions(outputs.call.output, self.examples, stream)
-        wanted = [_edge(call.edge) for call in calls if call.edge] + [place.leaf for place in loose]
+        wanted: list[Any] = [_edge(call.edge) for call in calls if call.edge] + [place.leaf for place in loose]
         found = torch.autograd.grad([_edge(outputs.edge)], wanted, [direction], allow_unused=True)
         apart = zip(calls, found, strict=False)
         pulled = [Pulled(call, d, example_dim(d, self.examples)) for call, d in apart if d is not None]
@@ -167,7 +167,7 @@ def _with_leaves(part: Part, leaves: list[Tensor], takes_batch: bool) -> Any:
         if takes_batch:
             return duplicate(part.whole)
         given = {key: (duplicate if "mask" in str(key) else leaf)(value) for key, value in part.inputs.items()}
-        return mapped(lambda _, value: value, part.inputs, given)
+        return mapped(_second, part.inputs, given)
     inputs = mapped(leaf, part.inputs)
     if not takes_batch:
         return inputs
@@ -194,6 +194,10 @@ class suppressed(suppress):  # noqa: N801 (as the one of the standard library)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         return bool(self._enough() and super().__exit__(kind, error, trace))
+
+
+def _second(_first: Any, second: Any = None) -> Any:
+    return second
 
 
 def _ignore(*_: Any) -> None:

@@ -58,6 +58,22 @@ class Scaling:
     _parameters: Mapping[str, nn.Parameter] = field(repr=False)
     _before: Mapping[str, Tensor] = field(repr=False)
 
+    @property
+    def sentence(self) -> str:
+        """What was done, in a line."""
+        changed = self.table[self.table["factor"] != 1.0]
+        text = f"{self.scheme}: {len(changed)} of {len(self.table)} parameters were scaled"
+        if len(changed):
+            text += f", by {changed['factor'].min():.3g} to {changed['factor'].max():.3g}"
+        rates = self.table[["lr_sgd", "lr_adam"]].agg(["min", "max"])
+        for kind, name in (("lr_sgd", "SGD"), ("lr_adam", "Adam")):
+            if rates[kind].notna().all():
+                text += f"; factors on the rates of {name}: {rates[kind]['min']:.3g} to {rates[kind]['max']:.3g}"
+        return "; ".join((text, *self.notes))
+
+    def __str__(self) -> str:
+        return self.sentence
+
     def groups(self, learning_rate: float, kind: Kind = "sgd") -> list[dict[str, Any]]:
         """Parameter groups for an optimizer of ``torch.optim``, one for each learning rate that differs.
 
