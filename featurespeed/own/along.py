@@ -89,6 +89,7 @@ def _of_size(
 def measured(alone: Alone, loss: Any, batch: Any) -> dict[str, Any]:
     """The sharpness of a network on a batch, and its share of its optimizer's edge of stability; NaN: not known."""
     more = {"optimizer": alone.optimizer} if "optimizer" in inspect.signature(sharpness).parameters else {}
-    found: Any = sharpness(alone.model, loss, batch, **more)
+    measure: Any = sharpness
+    found = measure(alone.model, loss, batch, **more)
     values = {key: float(getattr(found, key, math.nan)) for key in NUMBERS}
     return values | {"converged": bool(found.converged)}

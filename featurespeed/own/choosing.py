@@ -100,7 +100,8 @@ def _refusing(call: Callable[[], Any]) -> Any:
     except (NotSideBySide, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise NotSideBySide(f"it raised {first_line(error.__cause__ or error)}") from error
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise NotSideBySide(f"it raised {first_line(cause)}") from error
 
 
 # --- that it is exact -------------------------------------------------------------------------------------------------
@@ -242,9 +243,9 @@ def _timed(recipe: Recipe, size: int, seeds: Sequence[int], rates: Sequence[floa
     single = _fastest(lambda k: alone.step([parts[k][0]], k), alone.model)
     share = _refusing(lambda: _fastest(lambda k: together.step(parts[k], k), alone.model)) / count
     if share < single:
-        reason = f"{single / share:.2g} times as fast as one by one"
+        reason = f"{single / share:.1f} times as fast as one by one"
         return Way(size, True, reason, len(seeds), len(rates), single, share)
-    reason = f"{share / single:.2g} times as slow as one by one"
+    reason = f"{share / single:.1f} times as slow as one by one"
     if asked:
         return Way(size, True, f"as asked for, {reason}", len(seeds), len(rates), single, share)
     return Way(size, False, f"side by side is {reason}", 1, 1, single, share)

@@ -81,7 +81,8 @@ class SideBySide:
 
     def _shared_optimizer(self, groups: list[Groups]) -> tuple[torch.optim.Optimizer, list[Tensor | None]]:
         """One optimizer at the largest rates, and one factor for each tensor that it moves: own rate over that."""
-        kind, first = groups[0]
+        kind: Any = groups[0][0]
+        first = groups[0][1]
         made, factors = [], []
         for k, (options, places) in enumerate(first):
             others = [own[k] if k < len(own) else None for _, own in groups]

@@ -14,7 +14,7 @@ import torch
 from featurespeed.measuring.errors import MeasurementError, kind_of
 from featurespeed.own.choosing import Way, choose
 from featurespeed.own.ensemble import SideBySide
-from featurespeed.own.resume import Folder, fingerprint, hash_of, start_of
+from featurespeed.own.resume import Folder, fingerprint, hash_of, starts_of
 from featurespeed.own.training import Alone, Recipe, Trainer
 
 LOOK = 25  # steps on a GPU between two looks whether any network is left that trains
@@ -137,13 +137,9 @@ def _check_repeatable(recipe: Recipe, grid: Grid) -> None:
 
 
 def _starts(recipe: Recipe, grid: Grid, size: int) -> dict[tuple[int, float], Any]:
-    """What every run of a size begins with; options of the optimizer alone depend on the rate."""
-    starts = {}
-    for seed in grid.seeds:
-        first = start_of(recipe, size, seed, grid.rates[0])
-        for rate in grid.rates:
-            starts[seed, rate] = first | {"rate": rate}
-    return starts
+    """What every run of a size begins with."""
+    starts = {seed: starts_of(recipe, size, seed, grid.rates) for seed in grid.seeds}
+    return {(seed, rate): starts[seed][place] for seed in grid.seeds for place, rate in enumerate(grid.rates)}
 
 
 def _way(

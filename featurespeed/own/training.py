@@ -103,8 +103,11 @@ class Trainer(Protocol):
         seeds, rates: theirs; one network a seed and learning rate.
     """
 
-    seeds: tuple[int, ...]
-    rates: tuple[float, ...]
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+
+    @property
+    def rates(self) -> tuple[float, ...]: ...
 
     def step(self, parts: list[Part], step: int) -> Tensor:
         """Train on one batch a seed; losses before that, ``[seeds, rates]``."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of, reported_as
 from featurespeed.measuring.model import checked_loss
 from featurespeed.own.along import along_training
-from featurespeed.own.data import Repeated, Source, source_of
+from featurespeed.own.data import generators_kept, source_of
 from featurespeed.own.grid import Grid, Trained, train_grid
 from featurespeed.own.making import (
     OPTIMIZERS,
@@ -34,7 +33,7 @@ from featurespeed.own.making import (
     checked_seeds,
     checked_sizes,
 )
-from featurespeed.own.resume import Folder, fingerprint, start_of
+from featurespeed.own.resume import Folder, fingerprint, starts_of
 from featurespeed.own.seeds import own_streams
 from featurespeed.own.training import Loss, Recipe
 from featurespeed.own.transfer_verdict import Answer, Final, Verdict, final_losses, judge
@@ -56,8 +55,9 @@ class TransferCheck:
     Attributes:
         table: one row a size, learning rate and seed: ``size``, ``learning_rate``, ``seed``, ``start_loss`` (before the
             first step), ``final_loss`` (mean over the last tenth of the steps; NaN if a loss was not finite),
-            ``failed`` (a loss was not finite, or the final one is above the first one), ``best`` (the least final loss
-            of its size and seed), ``common`` (the learning rate is :attr:`common_rate`), ``side_by_side``.
+            ``failed`` (a loss was not finite, or the final one is above the first one by more than batches differ),
+            ``best`` (the least final loss of its size and seed), ``common`` (the learning rate is
+            :attr:`common_rate`), ``side_by_side``.
         best: one row a size and seed: ``size``, ``seed``, ``learning_rate`` (the lowest point of a parabola through the
             log losses at the best rate of the grid and its neighbours; NaN if all fail), ``low`` and ``high`` (its
             bounds: the same unless it is censored; 0 and infinity beyond the grid), ``censored`` (the best rate of the
@@ -193,7 +193,7 @@ def transfer_check(
         count = whole_number("sharpness_at", sharpness_at, 0)
         asked = side_by_side if side_by_side is None else flag("side_by_side", side_by_side)
         kept = Folder(folder)
-        with torch.enable_grad(), _generators_of(source):
+        with torch.enable_grad(), generators_kept(source):
             trained = train_grid(recipe, grid, kept, asked, progress)
             final = final_losses(np.array(grid.sizes), np.array(grid.rates), trained.losses)
             common = common_rate(final.fitted)
@@ -212,9 +212,10 @@ def _sharpness(
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     if not count:
         return along_training(recipe, [], grid.seeds[0], rate, grid.steps, 1, folder, "")
-    seed, tables, reasons = grid.seeds[0], [], {}
+    seed, tables = grid.seeds[0], []
+    reasons: dict[int, str] = {}
     for size in grid.sizes:
-        own = start_of(recipe, size, seed, rate) if folder.keeps else {}
+        own = starts_of(recipe, size, seed, [rate]) if folder.keeps else []
         name = fingerprint({"run": [size, seed, rate, grid.steps, grid.batch_size, count, own, torch.__version__]})
         rows, why = along_training(recipe, [size], seed, rate, grid.steps, count, folder, name)
         tables.append(rows)
@@ -232,22 +233,6 @@ def _device(device: Any) -> torch.device | None:
     except Exception as error:
         raise MeasurementError(f"device: {kind_of(device)} ({first_line(error)}), allowed: cpu, cuda, None") from error
     return found
-
-
-def _generators_of(source: Source) -> AbstractContextManager[None]:
-    """While inside, generators of a loader are started anew; afterwards they go on as before."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def restored() -> Any:
-        held = [(own, own.get_state()) for own in (source.generators() if isinstance(source, Repeated) else [])]
-        try:
-            yield
-        finally:
-            for own, state in held:
-                own.set_state(state)
-
-    return restored()
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
