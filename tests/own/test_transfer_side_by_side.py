@@ -34,6 +34,7 @@ OPTIMIZERS = {
     "AdamW": lambda m, rate: torch.optim.AdamW(m.parameters(), rate, weight_decay=0.1),
     "amsgrad": lambda m, rate: torch.optim.Adam(m.parameters(), rate, weight_decay=0.1, amsgrad=True),
     "groups": groups,
+    "rates of the weights": lambda m, rate: torch.optim.Adam(m.parameters(), rate * float(m[0].weight.std())),
     "readout only": lambda m, rate: torch.optim.Adam(m[2].parameters(), rate),
     "RMSprop": lambda m, rate: torch.optim.RMSprop(m.parameters(), rate, momentum=0.5, eps=1e-4),
     "Adagrad": torch.optim.Adagrad,
