@@ -1,4 +1,4 @@
-"""The networks of the arena, in plain PyTorch and its default initialisation: no scheme knows them, nor they a scheme."""
+"""The networks of the arena, in plain PyTorch and as it initialises them: no scheme knows them, nor they a scheme."""
 
 from __future__ import annotations
 
