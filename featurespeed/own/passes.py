@@ -19,7 +19,7 @@ from featurespeed.measuring.model import Call, called_in_vain, scalar, takes_bat
 from featurespeed.measuring.passes import check_same
 from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate, mapped
-from featurespeed.own.function import Pulled, example_dim, output_directions
+from featurespeed.own.function import Pulled, example_dim, is_seen_apart, output_directions
 from featurespeed.own.graph import Edge, edge_of
 from featurespeed.own.nodes import Candidates, Node
 from featurespeed.own.tracing import ModuleCall, Place, Tracing, first_numbers, hooked, is_number
@@ -72,12 +72,12 @@ class Passes:
         return at_nodes, {id(place.leaf): _given(gradient, place.leaf) for place, gradient in gradients}
 
     def pulled(self, outputs: Node, stream: torch.Generator) -> tuple[list[Pulled], dict[int, Tensor]]:
-        """Random directions at the outputs, pulled back: to layers that move, and to places that no call owns.
+        """Random directions at the outputs, pulled back: to layers that move, and to places that these do not tell of.
 
         The graph is gone afterwards.
         """
         calls = self._tracing.layers()
-        owned = {id(place.leaf) for call in calls for place in call.places}
+        owned = {id(p.leaf) for call in calls for p in call.places if is_seen_apart(call, p.parameter)}
         loose = [place for place in self._moving() if id(place.leaf) not in owned]
         direction = output_directions(outputs.call.output, self.examples, stream)
         wanted: list[Any] = [_edge(call.edge) for call in calls if call.edge] + [place.leaf for place in loose]
