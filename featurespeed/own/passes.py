@@ -50,7 +50,8 @@ class Passes:
         self._check_value()
         edge = edge_of(self.value)
         assert edge is not None
-        self.candidates = Candidates(edge, self._tracing.calls, self._tracing.places, leaves)
+        tracing = self._tracing
+        self.candidates = Candidates(edge, tracing.calls, tracing.places, leaves, tracing.blocks())
 
     @property
     def calls(self) -> list[ModuleCall]:
