@@ -72,8 +72,8 @@ class Sharpness(Eigenvalues):
             ax.axvline(1.0, color="0.45", linestyle="--", linewidth=0.9, zorder=0)
         if (values > 0).all():
             ax.set_xscale("log")
-        of = f"eigenvalue / {self.threshold:.4g}, the threshold of {self.optimizer}"
-        ax.set(xlabel="eigenvalue" if self.optimizer is None else of)
+        ax.set(xlabel="eigenvalue" if self.optimizer is None else "eigenvalue / threshold")
+        ax.set_title("" if self.optimizer is None else f"{self.optimizer}, threshold {self.threshold:.4g}")
         return figure
 
 

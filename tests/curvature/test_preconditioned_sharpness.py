@@ -453,6 +453,29 @@ def test_schedulers_and_subclasses_with_the_same_step():
     assert found.threshold == 2 / 0.2 and found.optimizer == "Named"
 
 
+class ComplexLayer(nn.Module):
+    """Absolute values of a complex linear map, and a real bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.complex(normal(3, 4), normal(3, 4).flip(0)))
+        self.bias = nn.Parameter(normal(3))
+
+    def forward(self, x):
+        return (x.to(torch.complex128) @ self.weight.T).abs() + self.bias
+
+
+def test_real_and_imaginary_parts_have_preconditioners_of_their_own():
+    model = ComplexLayer()
+    optimizer = trained(model, ADAM(model.parameters(), lr=1e-2), steps=3)
+    second = [optimizer.state[p]["exp_avg_sq"] for p in model.parameters()]
+    second = torch.cat([torch.view_as_real(second[0]).flatten(), second[1].flatten()])
+    root = ((1 - 0.9**3) * ((second / (1 - 0.999**3)).sqrt() + 1e-8)).rsqrt()
+    matrix = hessian(lambda: cross_entropy(model(X), Y), model.parameters())
+    found = sharpness(model, cross_entropy, BATCH, tol=1e-9, optimizer=optimizer)
+    assert found.eigenvalue == pytest.approx(float(spectrum(root[:, None] * matrix * root)[0]), rel=1e-7)
+
+
 def test_the_wrapper_of_accelerate():
     accelerate = pytest.importorskip("accelerate")
     net = network()
