@@ -20,13 +20,14 @@ from featurespeed.measuring.batches import parts_of
 from featurespeed.measuring.context import evaluation, undisturbed
 from featurespeed.measuring.errors import MeasurementError, reported_as
 from featurespeed.measuring.model import checked_loss, checked_model, device_of, takes_batch
+from featurespeed.measuring.names import without_wrapper
 from featurespeed.measuring.norms import norm
+from featurespeed.measuring.optimizers import checked_optimizer
 from featurespeed.own.motion import Motion, inner, motion_of
 from featurespeed.own.nodes import Node
 from featurespeed.own.passes import Passes
 from featurespeed.own.plots import named_ticks, new_figure
 from featurespeed.own.tensors import moved_outputs, node_columns, parameter_table
-from featurespeed.own.updates import checked_optimizer
 from featurespeed.probes.descent import LOSS_SCALES
 from featurespeed.probes.feature_speed import FeatureSpeed, speeds_of
 from featurespeed.randomness import generator
@@ -182,7 +183,7 @@ def measure(
     """
     with reported_as(ValueError), undisturbed(model, loss):
         seed = whole_number("seed", seed, 0)
-        model, loss = _unwrapped(checked_model(model)), checked_loss(loss)
+        model, loss = without_wrapper(checked_model(model)), checked_loss(loss)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise MeasurementError("model: no parameter requires a gradient, at least one must")
         optimizer = None if optimizer is None else checked_optimizer(optimizer, model)
@@ -252,9 +253,3 @@ def _all(model: nn.Module, motion: Motion) -> dict[int, Tensor]:
     return {
         id(p): motion.velocities.get(id(p), torch.zeros_like(p.detach())) for p in model.parameters() if p.requires_grad
     }
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Without the wrappers that spread a model over devices."""
-    wrapped = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return model.module if isinstance(model, wrapped) else model

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.names import fits
 from featurespeed.own.graph import Edge, Graph
 from featurespeed.own.tracing import ROOT, ModuleCall, Place
 
@@ -99,7 +99,7 @@ class Candidates:
         patterns = _patterns(given)
         fitting: dict[str, ModuleCall] = {}
         for pattern in patterns:
-            own = [call for call in self._calls if _fits(call.name, pattern)]
+            own = [call for call in self._calls if pattern == call.name or fits(call.name.partition("#")[0], pattern)]
             if not own:
                 some = ", ".join(group[-1].name for group in self._groups[:6])
                 raise MeasurementError(
@@ -167,12 +167,6 @@ def _by_name(group: Sequence[ModuleCall], chosen: Sequence[str]) -> ModuleCall:
         if call.name != ROOT and type(call.module) is not nn.Sequential and (entry or not holds):
             found = call
     return found
-
-
-def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern fits a name, part by part: ``h.*`` are the entries of ``h``, and not what is inside of them."""
-    parts, wanted = name.partition("#")[0].split("."), pattern.split(".")
-    return name == pattern or (len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)))
 
 
 def _patterns(given: Any) -> list[str]:
