@@ -65,7 +65,7 @@ class FeatureSpeedCallback(Callback):
 
     @classmethod
     def bases(cls) -> tuple[type, ...]:
-        used = [sys.modules[name] for name in PACKAGES if name in sys.modules] or [_first_installed()]
+        used = [sys.modules[name] for name in PACKAGES if sys.modules.get(name)] or [_first_installed()]
         return tuple(package.Callback for package in used)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -117,14 +117,17 @@ class Monitor:
             The values, where it was time to measure; else None.
         """
         self._calls += 1
-        return self(self._calls - 1)
+        return self._at(self._calls - 1)
 
     def __call__(self, step: int) -> dict[str, float] | None:
         """The same with a step of the caller's own count, such as that of a training that was resumed.
 
         Measures at multiples of ``every``, or at the first step after one that was left out; at each step once.
         """
-        step = whole_number("step", step, 0)
+        return self._at(whole_number("step", step, 0))
+
+    def _at(self, step: int) -> dict[str, float] | None:
+        """Measure, if it is time to; the warnings are those of the line that called this object."""
         self._now = time.perf_counter()
         self._began = self._began or self._now
         if not self._is_due(step) or not _is_first_process():
@@ -135,9 +138,14 @@ class Monitor:
         spent = time.perf_counter() - began
         self._seconds += spent
         values["seconds"] = spent
-        self._keep(step, values, reasons)
+        named = {f"{PREFIX}/{name}": value for name, value in values.items()}
+        failed = reasons | self._keep(step, values, reasons) | self._logged(named, step)
         self._now = time.perf_counter()
-        return {f"{PREFIX}/{name}": value for name, value in values.items()}
+        for part, reason in failed.items():
+            if part not in self._warned and reason != TOO_EARLY:
+                self._warned.add(part)
+                warnings.warn(f"monitor, step {step}: {part}: {reason}", RuntimeWarning, stacklevel=3)
+        return named
 
     @property
     def table(self) -> pd.DataFrame:
@@ -164,7 +172,8 @@ class Monitor:
 
     def __str__(self) -> str:
         table = self.table
-        last = "" if table.empty else f"; at step {table['step'].iloc[-1]} edge {table['edge'].iloc[-1]:.3g}"
+        known = table[table["edge"].notna()]
+        last = "" if known.empty else f"; edge {known['edge'].iloc[-1]:.3g} at step {known['step'].iloc[-1]}"
         return f"{len(table)} measurements in {self.seconds:.3g} s, {self.share:.0%} of the time{last}"
 
     def _is_due(self, step: int) -> bool:
@@ -174,34 +183,28 @@ class Monitor:
             return step % every == 0
         return step // every > before // every
 
-    def _keep(self, step: int, values: dict[str, float], reasons: dict[str, str]) -> None:
-        """In the table and its file, and through the caller's log; each of them may fail."""
+    def _keep(self, step: int, values: dict[str, float], reasons: dict[str, str]) -> dict[str, str]:
+        """In the table and its file; what went wrong."""
         error = "; ".join(f"{part}: {reason}" for part, reason in reasons.items())
-        for part, reason in reasons.items():
-            if reason != TOO_EARLY:
-                self._warn(step, part, reason)
-        self._guarded(step, "folder", lambda: self._rows.add({"step": step, **values, "error": error}))
-        if self._settings.log is not None:
-            named = {f"{PREFIX}/{name}": value for name, value in values.items()}
-            reason = self._guarded(step, "log", lambda: self._settings.log(named, step))  # type: ignore[misc]
-            if reason:
-                self._guarded(step, "folder", lambda: self._rows.note(f"log: {reason}"))
+        return self._guarded("folder", lambda: self._rows.add({"step": step, **values, "error": error}))
 
-    def _guarded(self, step: int, part: str, action: Callable[[], Any]) -> str:
-        """What went wrong in an action; an empty text if nothing did."""
+    def _logged(self, values: dict[str, float], step: int) -> dict[str, str]:
+        """By the caller's log; what went wrong."""
+        log = self._settings.log
+        if log is None:
+            return {}
+        failed = self._guarded("log", lambda: log(dict(values), step))
+        return failed | self._guarded("folder", lambda: self._rows.note(failed))
+
+    def _guarded(self, part: str, action: Callable[[], Any]) -> dict[str, str]:
+        """What went wrong in an action, by the name that it has in a warning."""
         try:
             action()
         except Exception as error:
             if self._settings.on_error == "raise":
                 raise
-            self._warn(step, part, reason_of(error))
-            return reason_of(error)
-        return ""
-
-    def _warn(self, step: int, part: str, reason: str) -> None:
-        if part not in self._warned:
-            self._warned.add(part)
-            warnings.warn(f"monitor, step {step}: {part}: {reason}", RuntimeWarning, stacklevel=4)
+            return {part: reason_of(error)}
+        return {}
 
 
 def to_tensorboard(writer: Any) -> Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from featurespeed.machine.files import atomic_path
-from featurespeed.measuring.errors import MeasurementError, first_line
+from featurespeed.measuring.errors import MeasurementError
 from featurespeed.own.plots import GUIDE, new_figure, size_colors
 
 if TYPE_CHECKING:
@@ -55,10 +56,12 @@ class Rows:
             self._set_aside()
         self._save()
 
-    def note(self, reason: str) -> None:
-        """Add a reason to the last row."""
-        self._rows[-1]["error"] = "; ".join(filter(None, (self._rows[-1]["error"], reason)))
-        self._save()
+    def note(self, reasons: Mapping[str, str]) -> None:
+        """Add reasons to the last row, by what failed."""
+        if reasons:
+            said = [f"{part}: {reason}" for part, reason in reasons.items()]
+            self._rows[-1]["error"] = "; ".join(filter(None, [self._rows[-1]["error"], *said]))
+            self._save()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -83,15 +86,17 @@ class Rows:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of an earlier file."""
+    """Rows of an earlier file, to the last digit."""
     try:
-        found = pd.read_csv(path, float_precision="round_trip", dtype={"step": int})
-    except (OSError, ValueError) as error:
-        raise MeasurementError(f"folder: {path} cannot be read, {first_line(error)}") from error
-    if not {"step", "seconds", "error"} <= set(found.columns):
-        raise MeasurementError(f"folder: {path} is no table of a monitor, allowed: another folder")
-    found["error"] = found["error"].fillna("").astype(str)
-    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+        with path.open(newline="") as file:
+            return [_parsed(row) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise MeasurementError(f"folder: {path} is no table of a monitor, allowed: another folder") from error
+
+
+def _parsed(row: Mapping[str, str]) -> dict[str, Any]:
+    numbers = {name: float(value or "nan") for name, value in row.items() if name not in ("step", "error")}
+    return {"step": int(row["step"]), **numbers, "error": row["error"]}
 
 
 def plotted(table: pd.DataFrame) -> Figure:

@@ -15,7 +15,6 @@ from torch import nn
 
 from featurespeed.curvature.lanczos import Eigenvalues
 from featurespeed.curvature.measure import sharpness
-from featurespeed.errors import UserError
 from featurespeed.measuring.arguments import flag, positive, whole_number
 from featurespeed.measuring.batches import parts_of
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
@@ -164,8 +163,9 @@ def sharpness_and_edge(
 
 
 def reason_of(error: Exception) -> str:
-    """One line: the message of a refusal, of other errors with their kind."""
-    return str(error) if isinstance(error, (UserError, FloatingPointError)) else first_line(error)
+    """One line: the message of a refusal; of other errors their kind, too."""
+    refused = isinstance(error, (ValueError, FloatingPointError)) and "\n" not in str(error)
+    return str(error) if refused else first_line(error)
 
 
 def unwrapped_model(model: Any) -> nn.Module:
