@@ -19,7 +19,7 @@ import torch
 
 from featurespeed.measuring.arguments import whole_number
 from featurespeed.own.monitor_rows import Rows, plotted
-from featurespeed.own.monitor_values import TOO_EARLY, Log, Settings, Watched, reason_of
+from featurespeed.own.monitor_values import NO_FAULT, Log, Settings, Watched, reason_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +142,7 @@ class Monitor:
         failed = reasons | self._keep(step, values, reasons) | self._logged(named, step)
         self._now = time.perf_counter()
         for part, reason in failed.items():
-            if part not in self._warned and reason != TOO_EARLY:
+            if part not in self._warned and reason not in NO_FAULT:
                 self._warned.add(part)
                 warnings.warn(f"monitor, step {step}: {part}: {reason}", RuntimeWarning, stacklevel=3)
         return named

@@ -26,7 +26,10 @@ from featurespeed.own.updates import checked_optimizer
 Log = Callable[[dict[str, float], int], Any]
 
 SHARPNESS, FEATURE_SPEED = "sharpness", "feature_speed"
+#: Why there is no sharpness in the units of an optimizer at times when nothing is wrong.
 TOO_EARLY = "Adam has no second moments before its first step"
+AT_REST = "the learning rate is 0, at which nothing is unstable"
+NO_FAULT = (TOO_EARLY, AT_REST)
 #: Columns of `Measurement.table` that a monitor keeps, one number a node.
 PER_NODE = ("angle", "feature_speed", "feature_rms", "function_update")
 ON_ERROR = ("record", "raise")
@@ -82,8 +85,9 @@ class Watched:
         """What was measured, by its name, and why something is missing: ``sharpness``, ``edge``, ``feature_speed``."""
         values: dict[str, float] = {}
         reasons: dict[str, str] = {}
-        if self._settings.sharpness and self._is_too_early:
-            reasons[SHARPNESS] = TOO_EARLY
+        not_now = self._not_now()
+        if self._settings.sharpness and not_now:
+            reasons[SHARPNESS] = not_now
         elif self._settings.sharpness:
             names = ("sharpness",) if self._optimizer is None else ("sharpness", "edge")
             values |= self._guarded(SHARPNESS, self._sharpness, names, reasons)
@@ -105,11 +109,14 @@ class Watched:
             reasons[part] = reason_of(error)
             return dict.fromkeys(missing, math.nan)
 
-    @property
-    def _is_too_early(self) -> bool:
-        """Whether there is no sharpness in the units of Adam because it has not made a step; nothing is wrong then."""
+    def _not_now(self) -> str:
+        """Why the optimizer has no units at this time, although nothing is wrong; else an empty text."""
+        if self._optimizer is None:
+            return ""
+        if not any(float(group["lr"]) for group in self._optimizer.param_groups):  # at the ends of many schedules
+            return AT_REST
         adaptive = isinstance(self._optimizer, (torch.optim.Adam, torch.optim.AdamW))
-        return self._optimizer is not None and adaptive and not self._optimizer.state
+        return TOO_EARLY if adaptive and not self._optimizer.state else ""
 
     def _sharpness(self) -> dict[str, float]:
         start, self._start = self._start, None  # none is kept of a measurement that fails

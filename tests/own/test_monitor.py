@@ -246,8 +246,6 @@ class Stub:
         self.asked.append((optimizer, start))
         if isinstance(optimizer, torch.optim.RMSprop):
             raise MeasurementError("optimizer: RMSprop, allowed: torch.optim.SGD, Adam or AdamW")
-        if optimizer is not None and optimizer.param_groups[0]["lr"] == 0:
-            raise MeasurementError("optimizer: lr = 0.0, allowed: above 0 for some that require a gradient")
         found = sharpness(model, loss, batch, tol=tol, start=start)
         edge = math.nan if optimizer is None else 0.25
         return SimpleNamespace(
@@ -305,15 +303,23 @@ def test_of_optimizers_without_a_known_threshold_the_hessian_itself(stub, monkey
     assert monitor.table["edge"].isna().all() and (monitor.table["sharpness"] > 0).all()
 
 
-def test_what_the_optimizer_says_no_to_for_now_is_asked_again(stub):
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.RMSprop])
+def test_at_a_learning_rate_of_0_there_is_no_edge_and_that_is_no_error(stub, make):
+    """As at the first step of a warm-up and the last one of a decay."""
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), 0.0)  # at the beginning of a warm-up
-    monitor = Monitor(model, LOSS, batch_of(), optimizer, every=1, feature_speed=False)
-    with pytest.warns(RuntimeWarning, match="sharpness: optimizer: lr = 0.0"):
+    optimizer = make(model.parameters(), 0.0)
+    monitor = Monitor(model, LOSS, batch_of(), optimizer, every=1, on_error="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         monitor.step()
     optimizer.param_groups[0]["lr"] = 0.1
-    monitor.step()
-    assert monitor.table["edge"].isna().tolist() == [True, False]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monitor.step()
+    table = monitor.table
+    assert table["sharpness"].isna().tolist() == [True, False] and (table["loss"] > 0).all()
+    assert table["loss_decay"].iloc[0] == 0 < table["loss_decay"].iloc[1]
+    assert table["error"].iloc[0] == "sharpness: the learning rate is 0, at which nothing is unstable"
 
 
 def test_layers_that_are_frozen_or_thawed_on_the_way(recwarn):
