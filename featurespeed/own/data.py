@@ -105,6 +105,8 @@ class Repeated:
 
     def stream(self, seed: int, start: int = 0) -> Iterator[Any]:
         step = epoch = 0
+        if getattr(self._owner, "persistent_workers", False):
+            self._owner._iterator = None  # workers that go on would draw other numbers than new ones
         while True:
             before = step
             seed_everything(seed, "epoch", epoch)

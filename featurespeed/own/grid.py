@@ -146,7 +146,7 @@ def _way(
     recipe: Recipe, grid: Grid, size: int, starts: dict[tuple[int, float], Any], folder: Folder, asked: bool | None
 ) -> Way:
     """How a size is trained; what was chosen by time is kept, so that a check goes on as it began."""
-    name = f"size_{size}_way_{fingerprint({'grid': [grid, asked, list(starts.values())]})}"
+    name = f"size_{size}_way_{fingerprint({'way': [grid.rates, grid.seeds, asked, list(starts.values())]})}"
     kept = folder.note(name)
     if kept is not None:
         return Way(**kept)
@@ -201,7 +201,7 @@ def train(trainer: Trainer, steps: int, folder: Folder, name: str) -> np.ndarray
         waiting.append(trainer.step(next(batches), step))
         due, look = folder.is_due, 1 if waiting[-1].device.type == "cpu" else LOOK
         if due or len(waiting) >= look or step == steps - 1:
-            losses[step + 1 - len(waiting) : step + 1] = torch.stack(waiting).double().cpu()
+            losses[step + 1 - len(waiting) : step + 1] = torch.stack(waiting).cpu().double()
             waiting.clear()
             if not torch.isfinite(losses[step]).any():
                 break

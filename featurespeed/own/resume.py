@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,12 +52,12 @@ def starts_of(recipe: Recipe, size: int, seed: int, rates: Sequence[float]) -> l
     weights = hash_of(list(held(alone.model).values()))
     (part,) = next(alone.parts(0))
     loss = float(alone.differentiate(part, 0))
-    lengths = [parameter.grad.norm().double() for parameter in alone.model.parameters() if parameter.grad is not None]
+    lengths = [float(parameter.grad.norm()) for parameter in alone.model.parameters() if parameter.grad is not None]
     start = {
         "weights": weights,
         "batch": hash_of(part.whole),
         "loss": f"{loss:.{DIGITS}g}",
-        "gradient": f"{float(torch.stack(lengths).norm()) if lengths else 0.0:.{DIGITS}g}",
+        "gradient": f"{math.hypot(*lengths):.{DIGITS}g}",
     }
     return [start | {"optimizer": _options(alone.model, recipe.optimizer_of(alone.model, rate))} for rate in rates]
 

@@ -88,7 +88,8 @@ def draw_final(table: pd.DataFrame, best: pd.DataFrame, ax: Axes, colors: Colors
     for size, rate in failing.itertuples(index=False):
         ax.plot(rate, 0.97, "x", color=colors[size], transform=ax.get_xaxis_transform(), markersize=4)
     ax.set(xlabel="learning rate", ylabel="loss at the end of training")
-    ax.set_title("stars: best rates" + ("; crosses: runs failed" if len(failing) else ""), fontsize="small")
+    told = ["stars: best rates", "hollow: bounds only" * bool(best["censored"].any()), "x: failed" * bool(len(failing))]
+    ax.set_title(", ".join(part for part in told if part), fontsize="small")
     _plain_rates(ax, sorted(table["learning_rate"].unique()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from featurespeed.measuring.errors import MeasurementError
+from featurespeed.own import along
 from featurespeed.own.transfer import transfer_check
 from tests.own.transfer_cases import CLASSES, INPUTS, RATES, SIZES, Mlp, check, net, task
 
@@ -175,6 +177,26 @@ def test_progress_is_one_line_a_unit():
     lines.clear()
     check(progress=lines.append, side_by_side=False)
     assert len(lines) == 2 * 2 * 3 and lines[-1].startswith("size 16, seed 1, learning rate 0.1: 100% done")
+
+
+def test_where_the_threshold_of_the_optimizer_is_known_the_edge_is_told_and_drawn(monkeypatch):
+    real, asked = along.sharpness, []
+
+    def with_edge(model, loss, batch, *, optimizer=None):
+        asked.append(optimizer)
+        found = real(model, loss, batch)
+        threshold = 2 / optimizer.param_groups[0]["lr"]
+        return SimpleNamespace(
+            eigenvalue=found.eigenvalue, threshold=threshold, edge=found.eigenvalue / threshold, residual=0.0,
+            converged=True,
+        )  # fmt: skip
+
+    monkeypatch.setattr(along, "sharpness", with_edge)
+    found = check(optimizer=torch.optim.SGD, sharpness_at=2)
+    assert all(isinstance(optimizer, torch.optim.SGD) for optimizer in asked)
+    expected = found.sharpness["eigenvalue"] * found.common_rate / 2
+    assert found.sharpness["edge"].to_numpy() == pytest.approx(expected.to_numpy())
+    assert found.plot().axes[0].get_ylabel() == "sharpness / edge of stability"
 
 
 def test_a_model_that_the_sharpness_refuses_is_checked_all_the_same():

@@ -45,6 +45,7 @@ def sources():
             DataLoader(TensorDataset(*PAIR), batch_size=3, sampler=RandomSampler(range(12), generator=own))
         ),
         "noise": source_of(DataLoader(Noisy(), batch_size=3, shuffle=True)),
+        "worker": source_of(DataLoader(Noisy(), batch_size=3, shuffle=True, num_workers=1, persistent_workers=True)),
         "function": source_of(from_seed),
     }
 
@@ -66,7 +67,7 @@ def test_a_stream_is_the_same_again_and_from_any_step_on(name):
     assert some(source, 1, 0, 11) != whole
 
 
-@pytest.mark.parametrize("name", [name for name in sources() if name != "noise"])
+@pytest.mark.parametrize("name", [name for name in sources() if name not in ("noise", "worker")])
 def test_every_epoch_shows_every_example_once(name):
     batches = some(sources()[name], 3, 0, 8)
     for epoch in (batches[:4], batches[4:]):

@@ -92,26 +92,28 @@ def test_a_killed_check_goes_on_and_gives_the_very_same_numbers(tmp_path, way):
     pd.testing.assert_frame_equal(pd.read_pickle(f"{folder}.pkl"), whole.table, check_exact=True)
 
 
-def stopping(steps: int):
-    """A loss that ends a check after so many calls."""
-    calls = 0
+def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Checkpoints at every step, and the end of the check with the last of so many."""
+    keep, made = resume.Folder.checkpoint, []
 
-    def loss(outputs, targets):
-        nonlocal calls
-        calls += 1
-        if calls > steps:
+    def checkpoint(folder, name, state):
+        keep(folder, name, state)
+        made.append(name)
+        if len(made) == count:
             raise KeyboardInterrupt
-        return nn.functional.cross_entropy(outputs, targets)
 
-    return loss
+    monkeypatch.setattr(resume, "SECONDS", 0.0)
+    monkeypatch.setattr(resume.Folder, "checkpoint", checkpoint)
 
 
 @pytest.mark.parametrize("way", [True, False])
-@pytest.mark.parametrize("calls", [20, 33, 71])
-def test_wherever_it_stops_losses_and_sharpness_are_those_of_one_go(tmp_path, monkeypatch, way, calls):
-    monkeypatch.setattr(resume, "SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        check(folder=tmp_path, **arguments(way, stopping(calls)))
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.9])
+def test_wherever_it_stops_losses_and_sharpness_are_those_of_one_go(tmp_path, monkeypatch, way, share):
+    runs = 2 + 2 if way else 2 * 2 * 3 + 2  # those of the sharpness come last
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, round(share * runs * (STEPS - 1)))
+        check(folder=tmp_path, **arguments(way))
+    assert list(tmp_path.glob("*.running.pt"))
     found, whole = check(folder=tmp_path, **arguments(way)), check(**arguments(way))
     assert np.array_equal(found.losses, whole.losses, equal_nan=True)
     columns = ["size", "step", "eigenvalue"]
@@ -175,9 +177,9 @@ def test_a_wider_grid_keeps_the_runs_that_were_made_one_by_one(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume, "SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        check(folder=tmp_path, **arguments(True, stopping(20)))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 10)
+        check(folder=tmp_path, **arguments(True))
     (running,) = tmp_path.glob("*.running.pt")
     running.write_bytes(b"nothing")
     found = check(folder=tmp_path, **arguments(True))
