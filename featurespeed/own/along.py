@@ -12,7 +12,8 @@ import torch
 
 from featurespeed.curvature.measure import sharpness
 from featurespeed.measuring.errors import MeasurementError, first_line
-from featurespeed.own.resume import Folder
+from featurespeed.own.grid import Grid
+from featurespeed.own.resume import Folder, fingerprint, start_of
 from featurespeed.own.training import Alone, Recipe
 
 COLUMNS = ("size", "seed", "learning_rate", "step", "eigenvalue", "threshold", "edge", "residual", "converged")
@@ -29,6 +30,38 @@ def probe_steps(steps: int, count: int) -> list[int]:
     if count == 1:
         return [steps]
     return sorted({round(steps * k / (count - 1)) for k in range(count)})
+
+
+def sharpness_of(
+    recipe: Recipe, grid: Grid, rate: float, count: int, folder: Folder
+) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Sharpness along one run of every size of a grid, that of its first seed, at one learning rate.
+
+    Args:
+        rate: one that all sizes share.
+        count: how many times to look; 0 for not at all.
+
+    Returns:
+        As :func:`along_training`.
+    """
+    seed = grid.seeds[0]
+    parts = [no_sharpness()]
+    for size in grid.sizes if count else ():
+        own = start_of(recipe, size, seed, rate) if folder.keeps else {}
+        name = fingerprint({"run": [size, seed, rate, grid.steps, grid.batch_size, count, own, torch.__version__]})
+        parts.append(along_training(recipe, [size], seed, rate, grid.steps, count, folder, name))
+    return together(parts)
+
+
+def no_sharpness() -> tuple[pd.DataFrame, dict[int, str]]:
+    """What is known where nothing was measured."""
+    return pd.DataFrame(columns=list(COLUMNS)), {}
+
+
+def together(parts: Sequence[tuple[pd.DataFrame, dict[int, str]]]) -> tuple[pd.DataFrame, dict[int, str]]:
+    """The sharpness of several sizes as one."""
+    tables = [rows for rows, _ in parts if len(rows)] or [parts[0][0]]
+    return pd.concat(tables, ignore_index=True), {size: why for _, reasons in parts for size, why in reasons.items()}
 
 
 def along_training(
