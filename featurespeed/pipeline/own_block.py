@@ -53,10 +53,17 @@ def _chosen(key: str, known: tuple[str, ...], text: str) -> str:
     return by_case[text.casefold()]
 
 
-def _ascending(values: list) -> list:
-    if any(a >= b for a, b in zip(values, values[1:], strict=False)):
-        raise ValueError("values must ascend, each once")
-    return values
+def _grid(least: int) -> Any:
+    """At least so many values, ascending."""
+
+    def checked(values: list) -> list:
+        if len(values) < least:
+            raise ValueError(f"at least {least} are needed")
+        if any(a >= b for a, b in zip(values, values[1:], strict=False)):
+            raise ValueError("values must ascend, each once")
+        return values
+
+    return AfterValidator(checked)
 
 
 def _seeds(value: Any) -> Any:
@@ -79,8 +86,8 @@ def _short_data(value: Any) -> Any:
     return {"name": value} if value is name else value
 
 
-def _is_text(value: Any) -> str:
-    return "[text]" if isinstance(value, str) else "[block]"
+def _form(value: Any) -> str:
+    return "[block]" if isinstance(value, Mapping | Spec) else "[text]"
 
 
 _SEEDS = {"anyOf": [{"type": "integer", "minimum": 2}, {"type": "array", "items": {"type": "integer"}, "minItems": 2}]}
@@ -90,6 +97,7 @@ OptimizerName = Annotated[str, AfterValidator(lambda text: _chosen("optimizer", 
 Seeds = Annotated[
     list[Seed], BeforeValidator(_seeds), Field(min_length=2), AfterValidator(distinct), WithJsonSchema(_SEEDS)
 ]
+Truth = Annotated[bool, Field(strict=True)]
 Batches = Annotated[str, AfterValidator(lambda text: checked_reference(text, FUNCTIONS["data"]))]
 
 
@@ -105,10 +113,10 @@ class OwnOptimizer(Spec):
     weight_decay: NonNegative | None = None
     momentum: Fraction | None = None
     dampening: Fraction | None = None
-    nesterov: bool | None = None
+    nesterov: Truth | None = None
     betas: tuple[Fraction, Fraction] | None = None
     eps: Positive | None = None
-    amsgrad: bool | None = None
+    amsgrad: Truth | None = None
 
     @model_validator(mode="after")
     def _takes_its_options(self) -> OwnOptimizer:
@@ -128,11 +136,11 @@ class OwnOptimizer(Spec):
 
 
 Optimizer = Annotated[
-    Annotated[OptimizerName, Tag("[text]")] | Annotated[OwnOptimizer, Tag("[block]")], Discriminator(_is_text)
+    Annotated[OptimizerName, Tag("[text]")] | Annotated[OwnOptimizer, Tag("[block]")], Discriminator(_form)
 ]
 OwnData = Annotated[
     Annotated[Batches, Tag("[text]")] | Annotated[AnyData, Tag("[block]")],
-    Discriminator(_is_text),
+    Discriminator(_form),
     BeforeValidator(_short_data),
 ]
 
@@ -159,8 +167,8 @@ class OwnSpec(Spec):
     """
 
     factory: Factory
-    sizes: Annotated[Counts, AfterValidator(_ascending), Field(min_length=FEWEST_SIZES)]
-    learning_rates: Annotated[list[Positive], AfterValidator(_ascending), Field(min_length=FEWEST_RATES)]
+    sizes: Annotated[Counts, _grid(FEWEST_SIZES)]
+    learning_rates: Annotated[list[Positive], _grid(FEWEST_RATES)]
     loss: OwnLoss
     optimizer: Optimizer
     data: OwnData
@@ -168,7 +176,7 @@ class OwnSpec(Spec):
     steps: Replicates
     seeds: Seeds = list(range(5))
     sharpness_at: Steps = 4
-    side_by_side: bool | None = None
+    side_by_side: Truth | None = None
 
     @model_validator(mode="after")
     def _fits_its_data(self) -> OwnSpec:

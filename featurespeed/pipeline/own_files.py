@@ -12,6 +12,8 @@ from featurespeed.machine.references import split_reference
 from featurespeed.pipeline.provenance import parsed_imports
 from featurespeed.values import did_you_mean
 
+#: Names of a file that may have others besides: what it imports as a whole, or makes on demand.
+CANNOT_TELL = {"*", "__getattr__"}
 WHERE = "a file beside the file of settings, or an absolute path"
 
 
@@ -36,12 +38,12 @@ def checked_reference(text: str, default: str) -> str:
     except UserError:
         raise ValueError(f"unknown, allowed: FILE.py:function, such as my_model.py:{default}") from None
     if not file.is_file():
-        raise ValueError(f"no such file, allowed: {WHERE}")
-    known = _names(file)
-    if known is not None and name not in known:
-        functions, hint = ", ".join(found for found in known if not found.startswith("_")), did_you_mean(name, known)
-        raise ValueError(f"no {name!r} in the file, allowed: a name that it has ({functions or 'none'}){hint}")
-    return f"{file}:{name}"
+        raise ValueError(f"there is no such {file.name}, allowed: {WHERE}")
+    functions, others = _names(file)
+    if name in functions | others or (functions | others) & CANNOT_TELL:
+        return f"{file}:{name}"
+    public = ", ".join(sorted(found for found in functions if not found.startswith("_"))) or "none"
+    raise ValueError(f"no {name!r} in {file.name}, allowed: its functions ({public}){did_you_mean(name, functions)}")
 
 
 def file_of(reference: str) -> Path:
@@ -55,8 +57,8 @@ def short(reference: str) -> str:
     return f"{file.name}:{name}"
 
 
-def _names(file: Path) -> list[str] | None:
-    """Functions, classes and other names that a file makes at its top level; None where it does not tell.
+def _names(file: Path) -> tuple[set[str], set[str]]:
+    """Functions and classes of a file, and other names at its top level.
 
     Raises:
         ValueError: it is no Python.
@@ -65,24 +67,27 @@ def _names(file: Path) -> list[str] | None:
         module = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
         line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ValueError(f"the file is no Python{line} ({getattr(error, 'msg', error)})") from None
-    found = list(_made(module.body))
-    return None if {"*", "__getattr__"} & set(found) else list(dict.fromkeys(found))
+        raise ValueError(f"{file.name} is no Python{line} ({getattr(error, 'msg', error)})") from None
+    made = list(_made(module.body))
+    return {name for name, is_function in made if is_function}, {name for name, is_function in made if not is_function}
 
 
-def _made(body: Iterable[ast.AST]) -> Iterator[str]:
+def _made(body: Iterable[ast.AST]) -> Iterator[tuple[str, bool]]:
+    """Names that statements make, and whether they are functions or classes."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-            continue
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-            continue
-        if isinstance(node, ast.Assign | ast.AnnAssign):
+            yield node.name, True
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name.partition(".")[0], False) for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
-        for inner in ("body", "orelse", "finalbody", "handlers"):
-            yield from _made(getattr(node, inner, ()) if not isinstance(node, ast.Assign | ast.AnnAssign) else ())
+            yield from (
+                (name.id, False) for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            )
+        else:  # of if, try, with, for
+            for inner in ("body", "orelse", "finalbody", "handlers"):
+                part = getattr(node, inner, ())
+                yield from _made(part if isinstance(part, list) else ())
 
 
 # --- what they depend on ----------------------------------------------------------------------------------------------
