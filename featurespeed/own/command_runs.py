@@ -14,19 +14,12 @@ import torch
 from torch import nn
 
 from featurespeed.errors import UserError
+from featurespeed.machine.references import split_reference
 from featurespeed.own.coordinate_runs import optimizers, streams
 from featurespeed.own.making import made_model
-from featurespeed.own.scripts import Scripts, split_reference, takes_an_argument
+from featurespeed.own.named import LOSSES, OPTIMIZERS
+from featurespeed.own.scripts import Scripts, takes_an_argument
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {
-    "cross_entropy": nn.functional.cross_entropy,
-    "mse": nn.functional.mse_loss,
-}
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
 TITLES = {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "residual": "Hessian minus Gauss-Newton"}
 STEPS = 3  # of a coordinate check that gets one batch
 MODEL, LOSS, BATCH, DATA, OPTIMIZER = "make_model", "loss", "make_batch", "make_data", "make_optimizer"

@@ -51,6 +51,13 @@ class Trained:
     ways: tuple[Way, ...]
 
 
+def joined(parts: Sequence[Trained]) -> Trained:
+    """What was trained size by size, or some sizes at a time, as one: the same seeds, rates and steps of each."""
+    return Trained(
+        np.concatenate([part.losses for part in parts], 1), tuple(way for part in parts for way in part.ways)
+    )
+
+
 class Progress:
     """One line a finished unit, with the time that is left."""
 

@@ -19,6 +19,7 @@ from featurespeed.measuring.arguments import whole_number
 from featurespeed.measuring.batches import parts_of
 from featurespeed.measuring.context import evaluation, undisturbed
 from featurespeed.measuring.errors import MeasurementError, reported_as
+from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model, device_of, takes_batch
 from featurespeed.measuring.names import without_wrapper
 from featurespeed.measuring.norms import norm
@@ -26,7 +27,6 @@ from featurespeed.measuring.optimizers import checked_optimizer
 from featurespeed.own.motion import Motion, inner, motion_of
 from featurespeed.own.nodes import Node
 from featurespeed.own.passes import Passes
-from featurespeed.own.plots import named_ticks, new_figure
 from featurespeed.own.tensors import moved_outputs, node_columns, parameter_table
 from featurespeed.probes.descent import LOSS_SCALES
 from featurespeed.probes.feature_speed import FeatureSpeed, speeds_of

@@ -12,7 +12,7 @@ import pandas as pd
 
 from featurespeed.machine.files import atomic_path
 from featurespeed.measuring.errors import MeasurementError
-from featurespeed.own.plots import GUIDE, new_figure, size_colors
+from featurespeed.measuring.figures import GUIDE, new_figure, size_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

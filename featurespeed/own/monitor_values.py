@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from featurespeed.measuring.arguments import flag, positive, whole_number
 from featurespeed.measuring.batches import parts_of
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
 from featurespeed.measuring.model import checked_loss, checked_model, takes_batch
+from featurespeed.measuring.optimizers import checked_optimizer
 from featurespeed.measuring.trees import duplicate
 from featurespeed.own.measure import measure
-from featurespeed.own.updates import checked_optimizer
 
 Log = Callable[[dict[str, float], int], Any]
 
@@ -160,12 +159,7 @@ def sharpness_and_edge(
     """The sharpness in units of an optimizer, and over its threshold; NaN without an optimizer."""
     if optimizer is None:
         return sharpness(model, loss, batch, tol=tol, start=start), math.nan
-    # REMOVE the next three lines once `sharpness` takes an optimizer: until then the edge is that of plain descent.
-    if "optimizer" not in inspect.signature(sharpness).parameters:
-        plain = sharpness(model, loss, batch, tol=tol, start=start)
-        return plain, plain.eigenvalue * float(optimizer.param_groups[0]["lr"]) / 2
-    given: dict[str, Any] = {"optimizer": optimizer}  # as a mapping only until then, too
-    found: Any = sharpness(model, loss, batch, tol=tol, start=start, **given)
+    found = sharpness(model, loss, batch, tol=tol, start=start, optimizer=optimizer)
     return found, float(found.edge)
 
 

@@ -75,17 +75,21 @@ def _options(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
 class Folder:
     """Finished units and checkpoints of running ones; nothing is kept where there is no folder.
 
+    Args:
+        path: of the folder.
+        seconds: between two checkpoints; None is :data:`SECONDS`.
+
     Raises:
         MeasurementError: what was given is no path, or is a file.
     """
 
-    def __init__(self, path: Path | str | None):
+    def __init__(self, path: Path | str | None, seconds: float | None = None):
         if path is not None and not isinstance(path, (str, Path)):
             raise MeasurementError(f"folder: {kind_of(path)}, allowed: a path, None")
         self._path = None if path is None else Path(path)
         if self._path is not None and self._path.exists() and not self._path.is_dir():
             raise MeasurementError(f"folder: {self._path} is a file, allowed: a folder")
-        self._saved = time.monotonic()
+        self._seconds, self._saved = seconds, time.monotonic()
 
     @property
     def keeps(self) -> bool:
@@ -132,7 +136,7 @@ class Folder:
     @property
     def is_due(self) -> bool:
         """Whether the last checkpoint was long ago."""
-        return self.keeps and time.monotonic() - self._saved >= SECONDS
+        return self.keeps and time.monotonic() - self._saved >= (SECONDS if self._seconds is None else self._seconds)
 
     def checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
         """Keep the state of a running unit."""

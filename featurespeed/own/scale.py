@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from featurespeed.measuring.arguments import positive
 from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import MeasurementError, kind_of, reported_as
+from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model
 from featurespeed.measuring.norms import norm
 from featurespeed.own.forward import Structure, rescale_forward, structure_of
 from featurespeed.own.measure import Measurement, measure
-from featurespeed.own.plots import named_ticks, new_figure
 from featurespeed.own.rates import BalancedRates
 from featurespeed.own.rules import PARAMETERIZATIONS, rows_by_rule
 from featurespeed.own.tracing import part_of

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from featurespeed.errors import UserError
+from featurespeed.machine.references import split_reference
 from featurespeed.measuring.errors import first_line
 
 
@@ -76,16 +77,6 @@ def loaded_scripts() -> Iterator[Scripts]:
 def _is_beside(module: ModuleType, folders: list[str]) -> bool:
     file = getattr(module, "__file__", None)
     return file is not None and str(Path(file).parent) in folders
-
-
-def split_reference(argument: str, text: str, default: str) -> tuple[Path, str]:
-    """File and name of ``FILE.py:name``."""
-    file, colon, name = text.rpartition(":")
-    if not colon or not name.isidentifier():
-        file, name = text, default
-    if not file.endswith(".py"):
-        raise UserError(f"{argument}: {text!r}, allowed: FILE.py:function, such as train.py:{default}")
-    return Path(file), name
 
 
 def functions_of(module: ModuleType) -> list[str]:

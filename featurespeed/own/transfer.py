@@ -18,34 +18,17 @@ import pandas as pd
 import torch
 
 from featurespeed.measuring.arguments import flag, whole_number
-from featurespeed.measuring.context import undisturbed
-from featurespeed.measuring.errors import MeasurementError, first_line, kind_of, reported_as
-from featurespeed.measuring.model import checked_loss
-from featurespeed.own.along import along_training
-from featurespeed.own.data import generators_kept, source_of
+from featurespeed.own.along import sharpness_of
 from featurespeed.own.grid import Grid, Trained, train_grid
-from featurespeed.own.making import (
-    OPTIMIZERS,
-    MakeModel,
-    MakeOptimizer,
-    checked_maker,
-    checked_rates,
-    checked_seeds,
-    checked_sizes,
-)
-from featurespeed.own.resume import Folder, fingerprint, starts_of
-from featurespeed.own.seeds import own_streams
-from featurespeed.own.training import Loss, Recipe
-from featurespeed.own.transfer_verdict import Answer, Final, Verdict, final_losses, judge
+from featurespeed.own.making import MakeModel, MakeOptimizer
+from featurespeed.own.preparing import prepared
+from featurespeed.own.resume import Folder
+from featurespeed.own.training import Loss
+from featurespeed.own.transfer_verdict import Answer, Final, Verdict, common_rate, final_losses, judge
 from featurespeed.statistics import Interval
-from featurespeed.sweeps.losses import Losses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FEWEST_RATES = 3  # of a parabola
-FEWEST_SEEDS = 2  # of an interval
-FEWEST_STEPS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,76 +160,33 @@ def transfer_check(
     Source: arXiv:2203.03466 (transfer), arXiv:2402.17457, Figure 1 (and what the sharpness has to do with it).
     """
     begun = time.monotonic()
-    with reported_as(MeasurementError), undisturbed(loss), own_streams(), torch.inference_mode(False):
-        source = source_of(data, batch_size)
-        recipe = Recipe(
-            checked_maker("make_model", make_model, "allowed: a function size -> torch.nn.Module"),
-            checked_maker("optimizer", optimizer, OPTIMIZERS), checked_loss(loss), source, _device(device),
-        )  # fmt: skip
-        grid = Grid(
-            tuple(checked_sizes("sizes", sizes, 2)),
-            tuple(checked_rates("learning_rates", learning_rates, FEWEST_RATES)),
-            tuple(checked_seeds(seeds, FEWEST_SEEDS)),
-            whole_number("steps", steps, FEWEST_STEPS),
-            batch_size,
-        )
+    with prepared(
+        make_model, sizes, learning_rates, loss, data, optimizer, steps, seeds, batch_size=batch_size, device=device
+    ) as (recipe, grid):
         count = whole_number("sharpness_at", sharpness_at, 0)
         asked = side_by_side if side_by_side is None else flag("side_by_side", side_by_side)
         kept = Folder(folder)
-        with torch.enable_grad(), generators_kept(source):
-            trained = train_grid(recipe, grid, kept, asked, progress)
-            final = final_losses(np.array(grid.sizes), np.array(grid.rates), trained.losses)
-            common = common_rate(final.fitted)
-            curvature = _sharpness(recipe, grid, grid.rates[common], count, kept)
-        return _record(grid, trained, final, judge(final), common, curvature, time.monotonic() - begun)
-
-
-def common_rate(losses: Losses) -> int:
-    """Place of the rate that is best for all sizes together; where some run fails at every rate, of the fewest."""
-    best = losses.common_best()
-    return int(np.isfinite(losses.values).mean((0, 1)).argmax()) if best is None else best
-
-
-def _sharpness(
-    recipe: Recipe, grid: Grid, rate: float, count: int, folder: Folder
-) -> tuple[pd.DataFrame, dict[int, str]]:
-    if not count:
-        return along_training(recipe, [], grid.seeds[0], rate, grid.steps, 1, folder, "")
-    seed, tables = grid.seeds[0], []
-    reasons: dict[int, str] = {}
-    for size in grid.sizes:
-        own = starts_of(recipe, size, seed, [rate]) if folder.keeps else []
-        name = fingerprint({"run": [size, seed, rate, grid.steps, grid.batch_size, count, own, torch.__version__]})
-        rows, why = along_training(recipe, [size], seed, rate, grid.steps, count, folder, name)
-        tables.append(rows)
-        reasons |= why
-    kept = [rows for rows in tables if len(rows)] or tables[:1]
-    return pd.concat(kept, ignore_index=True), reasons
-
-
-def _device(device: Any) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except Exception as error:
-        raise MeasurementError(f"device: {kind_of(device)} ({first_line(error)}), allowed: cpu, cuda, None") from error
-    return found
+        trained = train_grid(recipe, grid, kept, asked, progress)
+        rate = grid.rates[common_rate(final_of(grid, trained).fitted)]
+        curvature = sharpness_of(recipe, grid, rate, count, kept)
+    return record_of(grid, trained, curvature, time.monotonic() - begun)
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 
-def _record(
-    grid: Grid,
-    trained: Trained,
-    final: Final,
-    verdict: Verdict,
-    common: int,
-    curvature: tuple[pd.DataFrame, dict[int, str]],
-    seconds: float,
+def record_of(
+    grid: Grid, trained: Trained, curvature: tuple[pd.DataFrame, dict[int, str]], seconds: float
 ) -> TransferCheck:
+    """What the training losses of a whole grid say.
+
+    Args:
+        grid, trained: what was trained, in one call or size by size (:func:`featurespeed.own.grid.joined`).
+        curvature: sharpness at the common rate, from :func:`featurespeed.own.along.sharpness_of`.
+        seconds: that all took.
+    """
+    final = final_of(grid, trained)
+    common, verdict = common_rate(final.fitted), judge(final)
     return TransferCheck(
         table=_table(grid, trained, final, common),
         best=_best(grid, verdict),
@@ -263,6 +203,11 @@ def _record(
         losses=trained.losses,
         seconds=seconds,
     )
+
+
+def final_of(grid: Grid, trained: Trained) -> Final:
+    """The final losses of a grid."""
+    return final_losses(np.array(grid.sizes), np.array(grid.rates), trained.losses)
 
 
 def _table(grid: Grid, trained: Trained, final: Final, common: int) -> pd.DataFrame:

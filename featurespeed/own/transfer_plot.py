@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from featurespeed.own.plots import GUIDE, new_figure, size_colors
+from featurespeed.measuring.figures import GUIDE, new_figure, size_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

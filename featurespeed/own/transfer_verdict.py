@@ -61,6 +61,12 @@ def final_losses(sizes: np.ndarray, rates: np.ndarray, losses: np.ndarray) -> Fi
     return Final(start, final, failed, Losses(sizes, rates, kept), logarithmic)
 
 
+def common_rate(losses: Losses) -> int:
+    """Place of the rate that is best for all sizes together; where some run fails at every rate, of the fewest."""
+    best = losses.common_best()
+    return int(np.isfinite(losses.values).mean((0, 1)).argmax()) if best is None else best
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether the best learning rate moves with the size.

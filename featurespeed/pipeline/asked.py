@@ -11,6 +11,7 @@ from typing import Any
 
 from featurespeed.machine.yaml_files import YamlError, parse_yaml, read_yaml
 from featurespeed.pipeline.config import SCALES, BaseConfig, ConfigError, check_choice, load_config, merge, shown
+from featurespeed.pipeline.own_block import with_files
 from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, PLANNED, groups
 
 
@@ -33,13 +34,13 @@ def read_changes(files: Iterable[Path] = (), words: Iterable[str] = ()) -> dict[
     """
     changes: dict[str, Any] = {}
     for path in files:
-        changes = merge(changes, read_settings(path))
+        changes = merge(changes, with_files(read_settings(path), Path(path).parent))
     given: dict[str, Any] = {}
     for key, value in map(_read_word, words):
         if key in given and not (isinstance(value, dict) and isinstance(given[key], dict)):
             raise ConfigError(f"config: --config {key} = {shown(value)}: given twice, first as {shown(given[key])}")
         given = merge(given, {key: value})
-    return merge(changes, given)
+    return merge(changes, with_files(given, Path.cwd()))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -74,9 +75,22 @@ def _read_word(word: str) -> tuple[str, Any]:
         raise ConfigError(f"config: {error}") from None
 
 
-def check_target(target: str) -> None:
-    """Raise :class:`ConfigError` for a target that is, or looks like, an artefact of which there is no figure."""
+#: The target that checks a model of the user's own.
+OWN = "own"
+NO_OWN_BLOCK = (
+    f"target = {OWN!r}: the configuration has no block {OWN!r}; write one with factory, sizes, learning_rates, loss,"
+    " optimizer, data and steps into a file, and give that with --configfile; see docs/running.md, 'Your own model'"
+)
+
+
+def check_target(target: str, config: BaseConfig | None = None) -> None:
+    """Raise :class:`ConfigError` for a target that is, or looks like, an artefact of which there is no figure.
+
+    With a configuration also for what there is of a user's own model, if that has no block for one.
+    """
     name = Path(target).stem
+    if config is not None and config.own is None and (target == OWN or Path(target).parts[2:3] == (OWN,)):
+        raise ConfigError(NO_OWN_BLOCK)
     if name in PLANNED:
         raise ConfigError(f"target = {target!r}: {PLANNED[name].place} is not computed here yet; see docs/coverage.md")
     if name != target or name.partition("_")[0] not in {paper.group for paper in PAPERS}:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, Tag, ValidationError, create_model
 
 from featurespeed.data.registry import DATASETS, DIGEST_VARIABLE, FOLDER_VARIABLE
 from featurespeed.homogeneous.spec import DescentSpec, DescentSweepSpec
+from featurespeed.pipeline.own_block import OwnSpec
 from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, Artefact, Room
 from featurespeed.sweeps.spec import SweepSpec
 from featurespeed.training.curvature_operations import split_by_seeds
@@ -66,12 +67,16 @@ ContentHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class BaseConfig(Spec):
-    """What a configuration holds besides the blocks of the artefacts, and what follows from all of it."""
+    """What a configuration holds besides the blocks of the artefacts, and what follows from all of it.
+
+    The block ``own``, a model of the user's own, may be absent: nothing else depends on it.
+    """
 
     scale: ScaleName
     data_dir: str | None
     data_sha256: dict[Literal[tuple(DATASETS)], ContentHash]
     training: TrainingSettings
+    own: OwnSpec | None = None
 
     def block(self, artefact: str) -> Spec:
         """Spec of one artefact; an unknown id raises :class:`ConfigError`."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from featurespeed.ledger.criteria import CriteriaError
 from featurespeed.pipeline import architecture, cost, coverage, power_table
+from featurespeed.pipeline.asked import OWN
 from featurespeed.pipeline.config import ConfigError, config_schema
 from featurespeed.pipeline.registry import ARTEFACTS, PAPERS, ROOM_OF, ROOMS, Room, groups
 
@@ -34,7 +35,8 @@ def schema(base: Path) -> str:
 def make_targets(base: Path) -> str:
     """What ``make figures ARTEFACT=`` may name; Make reads it before anything is installed."""
     drawn = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
-    return f"# Made by python -m featurespeed.pipeline.generate.\nARTEFACTS := all {' '.join([*groups(), *drawn])}\n"
+    names = " ".join(["all", OWN, *groups(), *drawn])
+    return f"# Made by python -m featurespeed.pipeline.generate.\nARTEFACTS := {names}\n"
 
 
 def pictures() -> str:

@@ -49,7 +49,7 @@ BAD = {
     # unknown and misspelt keys
     "unknown key": (
         {"colour": "red"},
-        ["colour", '"red"', "allowed: scale, data_dir, data_sha256, training, fsf_fig1a"],
+        ["colour", '"red"', "allowed: scale, data_dir, data_sha256, training, own, fsf_fig1a"],
     ),
     "misspelt key": ({"scal": "smoke"}, ["scal", '"smoke"', "did you mean 'scale'?"]),
     "misspelt key of a block": ({"fsf_fig1a": {"widht": 3}}, ["fsf_fig1a.widht = 3", "allowed: width,", "'width'"]),

@@ -16,6 +16,7 @@ import yaml
 
 import featurespeed
 from featurespeed.data.registry import DATASETS
+from featurespeed.pipeline.asked import OWN
 from featurespeed.pipeline.config import ARTEFACTS, SCALES
 from tests.conftest import REPOSITORY
 
@@ -170,7 +171,7 @@ def test_make_commands_name_targets_and_variables_that_exist(line):
         name, given, value = word.partition("=")
         if given:
             assert name in variables
-            assert name != "ARTEFACT" or value in DRAWN
+            assert name != "ARTEFACT" or value in {*DRAWN, OWN}
             assert name != "SCALE" or value in SCALES
         else:
             assert re.search(rf"^{re.escape(word)}:", makefile, re.MULTILINE), word
@@ -193,6 +194,7 @@ def test_snakemake_commands_are_understood_and_name_what_exists(line):
         "all",
         "reference_figures",
         "keep_reference",
+        OWN,
     }
     assert set(arguments.targets) <= DRAWN | data | groups
     for path in arguments.configfile or []:

@@ -51,7 +51,7 @@ def check_request():
         sys.exit("--config: given twice, of which Snakemake takes the last; put all settings behind one")
     try:
         for target in get_argument_parser().parse_known_args()[0].targets:
-            check_target(target)
+            check_target(target, CONFIG)
         check_criteria()
     except (ConfigError, CriteriaError) as error:
         sys.exit(str(error))
