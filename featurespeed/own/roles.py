@@ -74,10 +74,12 @@ def counterparts(structure: Structure, smaller: Structure) -> dict[str, str]:
 
 
 def _parts(structure: Structure) -> tuple[list[Block], list[Block], list[Block]]:
-    """Blocks before the first residual one, from this to the last one, and after it."""
-    places = [k for k, block in enumerate(structure.blocks) if block.residual]
-    start, end = (places[0], places[-1] + 1) if places else (len(structure.blocks),) * 2
+    """Blocks before the first residual one, from this to the last one, and after it; of a plain network, its first
+    layer, those between, and its last one.
+    """
     blocks = list(structure.blocks)
+    places = [k for k, block in enumerate(blocks) if block.residual]
+    start, end = (places[0], places[-1] + 1) if places else (1, max(len(blocks) - 1, 1))
     return blocks[:start], blocks[start:end], blocks[end:]
 
 

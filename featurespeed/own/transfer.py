@@ -79,6 +79,27 @@ class TransferCheck:
     losses: np.ndarray = field(repr=False)
     seconds: float
 
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a size: ``size``; ``best_rate``, geometric mean over seeds, between ``low`` and ``high``, the least
+        and greatest of the seeds' bounds; ``loss``, mean over seeds of the least final loss; ``failed``, runs of all.
+        """
+        rows = []
+        for size, own in self.best.groupby("size"):
+            runs = self.table[self.table["size"] == size]
+            least = runs[~runs["failed"]].groupby("seed")["final_loss"].min()
+            rows.append(
+                {
+                    "size": size,
+                    "best_rate": float(np.exp(np.log(own["learning_rate"]).mean())),
+                    "low": own["low"].min(),
+                    "high": own["high"].max(),
+                    "loss": least.mean(),
+                    "failed": f"{int(runs['failed'].sum())} of {len(runs)}",
+                }
+            )
+        return pd.DataFrame(rows)
+
     def __str__(self) -> str:
         return self.sentence
 

@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from featurespeed import sharpness
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.own import along
+from featurespeed.own.data import source_of
+from featurespeed.own.making import made_model
 from featurespeed.own.transfer import transfer_check
 from tests.own.transfer_cases import CLASSES, INPUTS, RATES, SIZES, Mlp, check, net, task
 
@@ -75,17 +78,25 @@ def test_tables_hold_every_run_and_agree_with_the_losses(mup):
 
 
 def test_sharpness_is_that_of_the_runs_at_the_common_rate(mup):
-    assert list(mup.sharpness["step"]) == [0, 60, 120] * len(WIDTHS)
+    """In units of Adam, which has none before its first step: the first look is after that."""
+    assert list(mup.sharpness["step"]) == [1, 60, 120] * len(WIDTHS)
     assert mup.sharpness["converged"].all() and (mup.sharpness["eigenvalue"] > 0).all()
     assert not mup.sharpness_reasons
-    from featurespeed import sharpness
-    from featurespeed.own.data import source_of
-    from featurespeed.own.making import made_model
-
     batch = next(source_of(task(), 64).stream(0))
     model = made_model(lambda width: Mlp(width, readout_power=1.0), 32, 0)
-    first = mup.sharpness[(mup.sharpness["size"] == 32) & (mup.sharpness["step"] == 0)]["eigenvalue"].item()
-    assert first == pytest.approx(sharpness(model, nn.functional.cross_entropy, batch).eigenvalue, rel=1e-3)
+    adam = mup_adam(model, mup.common_rate)
+    nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    adam.step()
+    expected = sharpness(model, nn.functional.cross_entropy, batch, optimizer=adam)
+    first = mup.sharpness[(mup.sharpness["size"] == 32) & (mup.sharpness["step"] == 1)]
+    assert first["eigenvalue"].item() == pytest.approx(expected.eigenvalue, rel=1e-2)
+    assert first["edge"].item() == pytest.approx(expected.eigenvalue * mup.common_rate / 38, rel=1e-2)
+
+
+def test_an_optimizer_without_known_units_has_a_sharpness_but_no_edge():
+    found = check(optimizer=torch.optim.RMSprop, sharpness_at=2, steps=6).sharpness
+    assert list(found["step"]) == [0, 6] * 2
+    assert (found["eigenvalue"] > 0).all() and found["edge"].isna().all() and found["threshold"].isna().all()
 
 
 def test_the_figure_has_three_panels_and_two_without_sharpness(mup):
