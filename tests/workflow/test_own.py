@@ -125,9 +125,10 @@ def planned(directory: Path, settings: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(("file", "table"), [("transfer", "table"), ("best", "best"), ("sharpness", "sharpness")])
 def test_tables_are_those_of_transfer_check(own_run, check, file, table):
-    found, expected = pd.read_csv(own_run / f"results/smoke/own/{file}.csv"), getattr(check, table)
+    written = own_run / f"results/smoke/own/{file}.csv"
+    found, expected = pd.read_csv(written), getattr(check, table)
     assert len(found) == len(expected) == {"transfer": 16, "best": 4, "sharpness": 4}[file]
-    pd.testing.assert_frame_equal(found, expected.astype(found.dtypes), check_exact=False, rtol=1e-9)
+    pd.testing.assert_frame_equal(found, expected.astype(found.dtypes), check_exact=True)
 
 
 def test_losses_verdict_and_figure_are_there(own_run, check):
@@ -226,13 +227,17 @@ def train(settings: Path, folder: Path, **inputs: Path) -> np.ndarray:
 
 
 FAULTS = {
-    "model": ("nn.Linear(width, 3)", "nn.Linear(width + 1, 3)", r"model: .*\(my_model\.py:\d+\)|model: .*"),
+    "model": (
+        "nn.Linear(width, 3)",
+        "nn.Linear(width + 1, 3)",
+        r"model: called with a tensor \[32, 12\].*mat1 and mat2 shapes",
+    ),
     "factory": (
         "return nn.Seq",
         "return [][width] or nn.Seq",
         r"make_model\(6\): it raised IndexError.*my_model\.py:7",
     ),
-    "data": ("helpers.task(128, 3)", "helpers.task(0, [])", r"data: it raised TypeError.*helpers\.py|data: it raised"),
+    "data": ("helpers.task(128, 3)", "helpers.task(0, [])", r"data: it raised TypeError.*\(my_model\.py:11\)"),
     "batch": ("helpers.task(128, 3)", "helpers.task(8, 3)", "batch_size: 32, allowed: 1 to 8"),
 }
 
@@ -304,12 +309,12 @@ def test_every_token_of_a_text_counts(tmp_path):
     (file.parent / "my_model.py").write_text(TEXT)
     losses = train(file, tmp_path, data=npz)
     assert np.isfinite(losses).all() and (abs(losses[..., 0] - np.log(200)) < 0.5).all()
-    assert (losses[..., -1] < losses[..., 0]).all()
+    assert (losses[:, -1, -1] < losses[:, -1, 0] - 0.5).all()
 
 
 @pytest.mark.slow
 def test_a_killed_job_goes_on_to_the_same_numbers(tmp_path):
-    file = write_files(tmp_path / "mine", steps=4000, seeds=2)
+    file = write_files(tmp_path / "mine", steps=1500, seeds=2)
     params, out = tmp_path / "params.json", tmp_path / "losses.npz"
     params.write_text(json.dumps(params_of(file, 6, tmp_path)))
     script = str(REPOSITORY / "scripts/own_train.py")
