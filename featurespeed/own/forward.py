@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featurespeed.measuring.batches import Part, parts_of
 from featurespeed.measuring.context import evaluation
@@ -18,7 +18,7 @@ from featurespeed.measuring.errors import MeasurementError
 from featurespeed.measuring.model import Call, device_of, takes_batch
 from featurespeed.measuring.norms import norm
 from featurespeed.measuring.trees import duplicate
-from featurespeed.own.branches import written
+from featurespeed.own.branches import last_matrix, written
 from featurespeed.own.function import is_affine
 from featurespeed.own.passes import Passes
 from featurespeed.own.tracing import first_numbers, part_of
@@ -33,6 +33,8 @@ class Block:
         writers: names of the layers that write into its features.
         residual: whether the features of the node before are a summand.
         layers: names of the other layers that are linear in their weights.
+        others: names of layers with matrices that are not.
+        multiplied: whether a branch is multiplied before it is added.
         parameters: names of the parameters that are new here.
     """
 
@@ -40,6 +42,8 @@ class Block:
     writers: tuple[str, ...]
     residual: bool
     layers: tuple[str, ...]
+    others: tuple[str, ...]
+    multiplied: bool
     parameters: tuple[str, ...]
 
 
@@ -93,12 +97,10 @@ def structure_of(model: nn.Module, loss: Any, batch: Any) -> Structure:
             new = tuple(place.name for place in entry.node.places if place.name not in seen)
             seen.update(new)
             names = tuple(dict.fromkeys(call.name for call in entry.writers))
-            inner = tuple(
-                call.name
-                for call in passes.calls
-                if is_affine(call.module) and call.name not in names and any(p.name in new for p in call.places)
-            )
-            found.append(Block(entry.node.name, names, entry.residual, inner, new))
+            own = [call for call in passes.layers if call.name not in names and any(p.name in new for p in call.places)]
+            inner = tuple(call.name for call in own if is_affine(call.module))
+            rest = tuple(c.name for c in own if c.name not in inner and any(p.parameter.ndim > 1 for p in c.places))
+            found.append(Block(entry.node.name, names, entry.residual, inner, rest, entry.multiplied, new))
     return Structure(tuple(found))
 
 
@@ -120,9 +122,30 @@ def rescale_forward(model: nn.Module, loss: Any, batch: Any, structure: Structur
     with evaluation(model), torch.no_grad():
         pass_.run(part, loss)
         for name, factor in pass_.factors.items():
-            for parameter in part_of(model, name).parameters(recurse=False):
+            for parameter in last_matrix(part_of(model, name)).parameters(recurse=False):
                 parameter.mul_(factor)
-    return tuple(f"{name} starts at 0 and stays there" for name in pass_.zero)
+    return (*(f"{name} starts at 0 and stays there" for name in pass_.zero), *_left_out(model, structure, targets))
+
+
+def _left_out(model: nn.Module, structure: Structure, targets: dict[str, float]) -> tuple[str, ...]:
+    """What was not scaled, in words."""
+    notes = []
+    for block in structure.blocks:
+        if block.residual and not block.writers:
+            notes.append(f"{block.node}: its branch ends in no layer whose weights could be scaled")
+        if block.residual and block.writers and block.multiplied:
+            notes.append(f"{block.node}: its branch is multiplied before it is added; only its last layer was scaled")
+    others = [name for block in structure.blocks for name in block.others]
+    if others:
+        notes.append(f"not scaled, because not linear in one matrix: {', '.join(others)}")
+    frozen = [name for name in targets if not _learns(part_of(model, name))]
+    if frozen:
+        notes.append(f"not scaled, because frozen: {', '.join(frozen)}")
+    return tuple(notes)
+
+
+def _learns(module: nn.Module) -> bool:
+    return all(parameter.requires_grad for parameter in last_matrix(module).parameters(recurse=False))
 
 
 def _targets(model: nn.Module, structure: Structure) -> dict[str, float]:
@@ -153,7 +176,7 @@ def _check_untied(model: nn.Module, layers: list[str]) -> None:
     """Raise for weights that are scaled and stand at several places."""
     places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for layer in layers:
-        for name, parameter in part_of(model, layer).named_parameters(recurse=False):
+        for name, parameter in last_matrix(part_of(model, layer)).named_parameters(recurse=False):
             if places[id(parameter)] > 1:
                 others = [n for n, p in model.named_parameters(remove_duplicate=False) if p is parameter]
                 raise MeasurementError(
@@ -192,14 +215,17 @@ class _ScalingPass:
             else:
                 Call(self._model)(duplicate(part.inputs))
 
-    def _scale(self, name: str, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    def _scale(self, name: str, module: nn.Module, _args: Any, found: Any) -> Any:
+        output = found[0] if isinstance(found, tuple) else found
         size = norm(output) / math.sqrt(output.numel())
         if not size:
             self.zero.append(name)
-            return output
+        if not size or not _learns(module):
+            return found
         wanted = self._targets[name] * (self._stream if name in self._residual else 1.0)
         self.factors[name] = wanted / size
-        return output * self.factors[name]
+        scaled = output * self.factors[name]
+        return (scaled, *found[1:]) if isinstance(found, tuple) else scaled
 
     def _note(self, _module: nn.Module, _args: Any, found: Any) -> None:
         output = first_numbers(found)

@@ -99,6 +99,8 @@ def is_seen_apart(call: ModuleCall, parameter: Tensor) -> bool:
     Of a layer that is not linear in its weights each parameter takes a forward pass of it: that is done for gains
     and for a single matrix, and not for the many of a recurrent layer.
     """
+    if is_changed(call.module):
+        return False
     if is_affine(call.module):
         return True
     matrices = [held for held in call.module._parameters.values() if held is not None and held.ndim > 1]
@@ -107,13 +109,19 @@ def is_seen_apart(call: ModuleCall, parameter: Tensor) -> bool:
 
 def is_affine(module: nn.Module) -> bool:
     """Whether a layer is linear in its weight and bias together: its output by a change is that of the change alone."""
-    return type(module) in AFFINE or is_transposed_linear(module)
+    plain = type(module) in AFFINE or is_transposed_linear(module)
+    return plain and "weight" in module._parameters and not is_changed(module)
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Whether hooks, or a ``forward`` that was put in the place of the class's, make its output another one."""
+    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
 
 
 def linear_weight(module: nn.Module) -> Tensor | None:
     """The matrix ``[out, in]`` of a layer that multiplies its input with one; None for others."""
     weight = module._parameters.get("weight")
-    if weight is None:
+    if weight is None or is_changed(module):
         return None
     if type(module) is nn.Linear:
         return weight

@@ -44,6 +44,8 @@ class Passes:
         self.examples = examples(part)
         self._tracing = Tracing(model)
         leaves: list[Tensor] = []
+        if not self._takes_batch:
+            self._call.way(part.inputs)  # which may try the model: before its calls are counted
         inputs = _with_leaves(part, leaves, self._takes_batch)
         with self._tracing.differentiating():
             self.value = self._valued(inputs)
@@ -52,6 +54,11 @@ class Passes:
         assert edge is not None
         tracing = self._tracing
         self.candidates = Candidates(edge, tracing.calls, tracing.places, leaves, tracing.blocks())
+
+    @property
+    def layers(self) -> list[ModuleCall]:
+        """Calls of layers that have parameters which move."""
+        return self._tracing.layers()
 
     @property
     def calls(self) -> list[ModuleCall]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,6 +37,11 @@ class BalancedRates:
         with reported_as(ValueError):
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise MeasurementError(f"optimizer: {kind_of(optimizer)}, allowed: one of torch.optim")
+            if "betas" in optimizer.defaults or len(optimizer.param_groups) < 2:
+                raise MeasurementError(
+                    f"optimizer: {type(optimizer).__name__} with {len(optimizer.param_groups)} groups, allowed: SGD"
+                    " with a group a layer, at least 2"
+                )
             self.learning_rate, self._every = positive("learning_rate", learning_rate), whole_number("every", every, 1)
         self.optimizer = optimizer
         self._steps = 0
@@ -78,6 +84,8 @@ class BalancedRates:
         layers = len(self.optimizer.param_groups)
         for k, group in enumerate(self.optimizer.param_groups):
             square = _square(group["params"])
+            if not math.isfinite(square):  # a step that a scaler of the loss will leave out
+                continue
             before = self._squares[k]
             self._squares[k] = kept = square if before is None else KEPT * before + (1 - KEPT) * square
             if not kept:
@@ -90,5 +98,5 @@ class BalancedRates:
 
 
 def _square(parameters: Iterable[Tensor]) -> float:
-    """Of the norm of a layer's gradient; infinite ones are left to the optimizer."""
+    """Of the norm of a layer's gradient; not finite where an entry is not."""
     return norm(*(p.grad for p in parameters if p.grad is not None)) ** 2

@@ -18,6 +18,13 @@ from featurespeed.own.function import is_transposed_linear
 from featurespeed.parameterization import LayerRole
 
 KIND = "allowed: a smaller model of the same kind"
+TABLES = (nn.Embedding, nn.EmbeddingBag)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+#: Layers whose matrices have a known layout.
+KNOWN = (
+    *TABLES, *TRANSPOSED, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention, nn.RNNBase,
+    nn.RNNCellBase,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,7 @@ def roles_of(model: nn.Module, base: nn.Module, structure: Structure, smaller: S
         MeasurementError: models that differ in more than the sizes of their layers and the number of residual blocks.
     """
     own, others = dict(model.named_parameters()), dict(base.named_parameters())
+    _check_untied(model)
     names = {name: name for name in own} if list(own) == list(others) else counterparts(structure, smaller)
     missing = [name for name in own if name not in names]
     if missing:
@@ -95,10 +103,14 @@ def _role(name: str, parameter: Tensor, base: Tensor, owner: nn.Module) -> Role:
     if parameter.ndim != base.ndim:
         raise MeasurementError(f"base: {name} has {base.ndim} dimensions, allowed: {parameter.ndim}, as in the model")
     grown = [k for k in range(parameter.ndim) if parameter.shape[k] != base.shape[k]]
-    if parameter.ndim < 2 or _is_place(owner):
+    if parameter.ndim > 1 and grown and not _is_known(owner):
+        _check_use(name, parameter, base, grown, owner)
+    if parameter.ndim < 2 or not (_is_known(owner) or len(grown) > 1):
         sizes = (parameter.shape[grown[0]], base.shape[grown[0]]) if grown else (1, 1)
         return Role(LayerRole.INPUT, True, 1, 1, *sizes, base)
     outputs, inputs = _dimensions(owner)
+    if len(grown) > 1 and not _is_known(owner):  # hidden, whatever the layout
+        outputs, inputs = grown[0], grown[1]
     fan_in, base_fan_in = _fan_in(parameter, outputs), _fan_in(base, outputs)
     roles = {(True, True): LayerRole.HIDDEN, (True, False): LayerRole.INPUT, (False, True): LayerRole.READOUT}
     role = roles.get((outputs in grown, inputs in grown), LayerRole.HIDDEN)
@@ -110,14 +122,43 @@ def _owner(model: nn.Module, name: str) -> nn.Module:
     return model.get_submodule(name.rpartition(".")[0])
 
 
-def _is_place(owner: nn.Module) -> bool:
-    """Whether a parameter is added to features, as embeddings of places are: that of a block, not of a layer."""
-    return any(True for _ in owner.children()) and not isinstance(owner, nn.MultiheadAttention)
+def _is_known(owner: nn.Module) -> bool:
+    """Whether the layout of a layer's matrix is known."""
+    return isinstance(owner, KNOWN) or is_transposed_linear(owner)
+
+
+def _check_untied(model: nn.Module) -> None:
+    """Raise for a matrix that is an embedding at one place and a readout at another: it would have two scales."""
+    places: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(name)
+    for names in places.values():
+        looked_up = [isinstance(_owner(model, name), TABLES) for name in names]
+        if any(looked_up) and not all(looked_up):
+            raise MeasurementError(
+                f"model: {' and '.join(names)} are tied, allowed: weights that can be scaled apart, or a multiplier of"
+                " your own at the readout"
+            )
+
+
+def _check_use(name: str, parameter: Tensor, base: Tensor, grown: list[int], owner: nn.Module) -> None:
+    """Raise for a parameter of a module of one's own of which the shapes do not tell what it is.
+
+    With two dimensions that grow by one factor it is hidden, whatever its layout. With one it may be a readout, an
+    input layer or a table, but for one of three dimensions, or of a block, of which the last grows: places.
+    """
+    ratios = {parameter.shape[k] / base.shape[k] for k in grown}
+    place = grown == [parameter.ndim - 1] and (parameter.ndim > 2 or any(True for _ in owner.children()))
+    if not place and (len(grown) != 2 or len(ratios) != 1):
+        raise MeasurementError(
+            f"model: {name} of {type(owner).__name__}: what it multiplies cannot be told, allowed: layers of torch.nn"
+            " for what reads the inputs or makes the outputs"
+        )
 
 
 def _dimensions(owner: nn.Module) -> tuple[int, int]:
     """The dimensions of outputs and inputs of a layer's matrix."""
-    return (1, 0) if isinstance(owner, nn.Embedding) or is_transposed_linear(owner) else (0, 1)
+    return (1, 0) if isinstance(owner, (*TABLES, *TRANSPOSED)) or is_transposed_linear(owner) else (0, 1)
 
 
 def _fan_in(matrix: Tensor, outputs: int) -> int:

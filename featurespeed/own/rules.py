@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.measuring.norms import norm
+from featurespeed.own.branches import last_matrix
 from featurespeed.own.forward import Structure
 from featurespeed.own.roles import Role, roles_of
+from featurespeed.own.tracing import part_of
 from featurespeed.parameterization import (
     OptimizerName,
     Parameterization,
@@ -43,14 +45,18 @@ def rows_by_rule(
             f"base: {smaller.depth} residual blocks, allowed: some, as the model has {structure.depth}, or none in both"
         )
     if parameterization == Parameterization.DEPTH_MUP and not structure.depth:
-        raise MeasurementError("scheme = 'depth_mup': the model has no residual branches, allowed: mup")
+        raise MeasurementError(
+            "scheme = 'depth_mup': no part of the model adds to its input, allowed: mup, or residual blocks that are"
+            " modules of their own"
+        )
     depths = structure.depth or 1, smaller.depth or 1
+    written = {name if _is_plain(model, name) else f"{name}.out_proj" for name in structure.writers}
     rows = {}
     for name, role in roles_of(model, base, structure, smaller).items():
         module = name.rpartition(".")[0]
-        ends = _ends(parameterization, role, depths, name in structure.inside, module in structure.writers)
+        ends = _ends(parameterization, role, depths, name in structure.inside, module in written)
         actual, wanted = _rms(model.get_parameter(name)), _rms(role.base) * ends["std"]
-        rescaled = not role.vector and actual > 0 and wanted > 0
+        rescaled = not role.vector and actual > 0 and wanted > 0 and model.get_parameter(name).requires_grad
         rows[name] = {
             "role": "vector" if role.vector else str(role.role),
             "width": role.width,
@@ -91,6 +97,10 @@ def _ends(
         found[kind] = rates[0] / rates[1]
         found["std"] = deviations[0] / deviations[1]
     return found
+
+
+def _is_plain(model: nn.Module, name: str) -> bool:
+    return last_matrix(part_of(model, name)) is part_of(model, name)
 
 
 def _kinds(model: nn.Module) -> set[str]:

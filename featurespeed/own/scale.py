@@ -21,6 +21,7 @@ from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import MeasurementError, kind_of, reported_as
 from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model
+from featurespeed.measuring.names import without_wrapper
 from featurespeed.measuring.norms import norm
 from featurespeed.own.forward import Structure, rescale_forward, structure_of
 from featurespeed.own.measure import Measurement, measure
@@ -35,7 +36,7 @@ Scheme = Literal["fsc", "mup", "depth_mup", "ntp"]
 Kind = Literal["sgd", "adam"]
 SCHEMES = ("fsc", *PARAMETERIZATIONS)
 SETTLED = 0.01  # change of the log of the readout's factor below which it is found
-MOST_ROUNDS = 8
+MOST_ROUNDS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +112,18 @@ class Scaling:
         with reported_as(ValueError):
             if self.scheme != "fsc":
                 raise MeasurementError(f"scheme = {self.scheme!r}: its rates do not follow gradients, allowed: fsc")
-            return BalancedRates(optimizer(self.groups(learning_rate), **options), learning_rate)
+            if not isinstance(optimizer, type) or not issubclass(optimizer, torch.optim.Optimizer):
+                raise MeasurementError(f"optimizer: {kind_of(optimizer)}, allowed: a class such as torch.optim.SGD")
+            try:
+                made = optimizer(self.groups(learning_rate), **options)
+            except TypeError as error:
+                raise MeasurementError(
+                    f"options: {', '.join(options)}, allowed: those of {optimizer.__name__}"
+                ) from error
+            return BalancedRates(made, learning_rate)
 
     def undo(self) -> None:
-        """Give the weights back the values that they had, bit by bit (training since then is lost)."""
+        """Give all weights back the values that they had, bit by bit; training since then is lost."""
         with torch.no_grad():
             for name, values in self._before.items():
                 self._parameters[name].copy_(values)
@@ -182,7 +191,7 @@ def autoscale(
     with reported_as(ValueError):
         if scheme not in SCHEMES:
             raise MeasurementError(f"scheme = {scheme!r}: allowed: {', '.join(SCHEMES)}")
-        model, loss = checked_model(model), checked_loss(loss)
+        model, loss = without_wrapper(checked_model(model)), checked_loss(loss)
         smaller = _checked_base(scheme, base)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         try:
@@ -216,7 +225,8 @@ def _by_rule(
     rows, notes = rows_by_rule(model, base, scheme, *(structure_of(each, loss, batch) for each in (model, base)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.mul_(rows[name]["factor"])
+            if parameter.requires_grad:
+                parameter.mul_(rows[name]["factor"])
     return _scaling(scheme, model, before, rows, pd.DataFrame(), notes)
 
 
@@ -226,6 +236,7 @@ def _by_measuring(model: nn.Module, loss: Any, batch: Any, before: Mapping[str, 
     notes = rescale_forward(model, loss, batch, structure)
     last, backward = _with_feature_learning(model, loss, batch, structure)
     parameters = dict(model.named_parameters())
+    _check_covered(parameters, last)
     own = last.parameters.assign(square=last.parameters["gradient_norm"] ** 2)
     sums = own.groupby("node")[["square", "gradient_l1"]].sum() * len(last.nodes)
     rows = {}
@@ -238,6 +249,17 @@ def _by_measuring(model: nn.Module, loss: Any, batch: Any, before: Mapping[str, 
             "lr_adam": 1 / absolute if absolute else 0.0,
         }
     return _scaling("fsc", model, before, rows, _before_and_after(first, last), (*notes, *backward))
+
+
+def _check_covered(parameters: Mapping[str, nn.Parameter], found: Measurement) -> None:
+    """Raise where a parameter that learns stands behind no node, so that it would get no rate."""
+    known = set(found.parameters["name"])
+    missing = [name for name, parameter in parameters.items() if parameter.requires_grad and name not in known]
+    if missing:
+        raise MeasurementError(
+            f"model: {', '.join(missing[:3])} stand{'s' if len(missing) == 1 else ''} behind no cut node (several"
+            " outputs, or a part that the loss does not see), allowed with fsc: a model with one output"
+        )
 
 
 def _with_feature_learning(
@@ -253,7 +275,7 @@ def _with_feature_learning(
     if readout is None or len(found.nodes) < 2:
         return found, ("features learn as they do: the last node is no layer of its own whose weights could be scaled",)
     weight = part_of(model, readout).get_parameter("weight")
-    for _ in range(MOST_ROUNDS):
+    for round_ in range(MOST_ROUNDS):
         sensitivity = float(found.speed.feature_sensitivity[-2])
         if not math.isfinite(sensitivity) or sensitivity <= 0:
             raise MeasurementError(
@@ -262,8 +284,8 @@ def _with_feature_learning(
             )
         if abs(math.log(sensitivity)) < SETTLED:
             return found, ()
-        with torch.no_grad():
-            weight.mul_(sensitivity)
+        with torch.no_grad():  # a root, where outputs larger than their targets would make it swing
+            weight.mul_(sensitivity if round_ < 2 else math.sqrt(sensitivity))
         found = measure(model, loss, batch)
     return found, (f"the sensitivity of {found.nodes[-2]!r} did not settle at 1 in {MOST_ROUNDS} rounds",)
 
@@ -292,9 +314,8 @@ def _scaling(
             for name, parameter in parameters.items()
         ]
     )
-    changed = {name: values for name, values in before.items() if not torch.equal(values, model.get_parameter(name))}
-    held = {name: model.get_parameter(name) for name in {*changed, *parameters}}
-    return Scaling(scheme, table, nodes, notes, held, changed)
+    held = {name: model.get_parameter(name) for name in before}
+    return Scaling(scheme, table, nodes, notes, held, before)
 
 
 def _factor(parameter: Tensor, before: Tensor) -> float:

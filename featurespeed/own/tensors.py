@@ -43,13 +43,15 @@ class Moved:
                 self.add(sums)
 
     def rms(self, outputs: int, examples: int) -> tuple[float, float]:
-        """Root mean square change of the outputs, and its standard error; ``outputs`` are those of an example."""
+        """Root mean square change of the outputs, and its standard error; ``outputs`` are those of an example.
+
+        The error is not known, NaN, of a single draw: it may be small by chance.
+        """
         if self.apart is not None and self.together is None:
-            draws, square = len(self.apart), float(self.apart.square().mean()) / outputs
-        else:
-            total = (self.together or 0.0) + (0.0 if self.apart is None else float(self.apart.sum()))
-            draws, square = 1, total**2 / (outputs * examples)
-        return math.sqrt(square), math.sqrt(square / (2 * draws))
+            square = float(self.apart.square().mean()) / outputs
+            return math.sqrt(square), math.sqrt(square / (2 * len(self.apart)))
+        total = (self.together or 0.0) + (0.0 if self.apart is None else float(self.apart.sum()))
+        return abs(total) / math.sqrt(outputs * examples), math.nan
 
 
 @dataclass

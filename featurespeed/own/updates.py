@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +23,7 @@ def next_update(optimizer: torch.optim.Optimizer, gradients: Mapping[int, Tensor
     Raises:
         MeasurementError: it cannot be copied, or its step fails.
     """
+    _warn_of_hooks(optimizer)
     held = [p for group in optimizer.param_groups for p in group["params"]]
     copies = {id(p): _exact(p.detach().clone()).requires_grad_(p.requires_grad) for p in held}
     for key, moving in copies.items():
@@ -44,10 +46,24 @@ def next_update(optimizer: torch.optim.Optimizer, gradients: Mapping[int, Tensor
     return found
 
 
+def _warn_of_hooks(optimizer: torch.optim.Optimizer) -> None:
+    """Say what is no part of the update that is measured, because it runs the user's own code."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        warnings.warn("hooks of the optimizer's step are not part of the update", RuntimeWarning, stacklevel=2)
+    if any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters):
+        warnings.warn("hooks on gradients are not part of the update", RuntimeWarning, stacklevel=2)
+
+
 def _copied(optimizer: torch.optim.Optimizer, copies: Mapping[int, Tensor]) -> torch.optim.Optimizer:
     """The optimizer with other parameters in the place of its own, in plain loops over them."""
     other = copy.deepcopy(optimizer, dict(copies))
+    for name, value in vars(optimizer).items():  # those of a subclass, which PyTorch does not copy
+        if name not in vars(other) and name != "step":
+            other.__dict__[name] = value
     other.__dict__.pop("step", None)
+    for hooks in (other._optimizer_step_pre_hooks, other._optimizer_step_post_hooks):
+        hooks.clear()
     for group in other.param_groups:
         group.update({name: value for name, value in PLAIN.items() if name in group})
     for state in other.state.values():

@@ -136,11 +136,15 @@ def test_rates_stay_bounded_where_gradients_vanish():
     weight = nn.Parameter(torch.ones(3))
     from featurespeed.own.rates import MOST, BalancedRates
 
-    rates = BalancedRates(torch.optim.SGD([weight], 1.0), 0.1)
+    other = nn.Parameter(torch.ones(2))
+    rates = BalancedRates(torch.optim.SGD([{"params": [weight]}, {"params": [other]}], 1.0), 0.1)
     for size in (1.0, *[1e-6] * 200):
         weight.grad = torch.full((3,), size)
         rates.step()
-    assert rates.rates[0] == pytest.approx(MOST * 0.1 / 3)
+    assert rates.rates == [pytest.approx(MOST * 0.1 / 2 / 3), 0.0]
+    weight.grad = torch.full((3,), math.inf)
+    rates.step()  # such a step is the caller's to leave out
+    assert rates.rates[0] == pytest.approx(MOST * 0.1 / 2 / 3)
     weight.grad = torch.zeros(3)
     rates.step()
     assert math.isfinite(rates.rates[0])
@@ -227,7 +231,8 @@ def test_ntp_has_rates_for_sgd_only():
 
 def test_attention_is_left_and_said():
     tokens = torch.randint(20, (4, 8))
-    scaled = autoscale(gpt2(width=32), next_word_loss, (tokens, tokens), "mup", gpt2(width=16))
+    models = (gpt2(width=32, tied=False), gpt2(width=16, tied=False))
+    scaled = autoscale(models[0], next_word_loss, (tokens, tokens), "mup", models[1])
     assert "d_head" in scaled.notes[0]
 
 
@@ -267,7 +272,13 @@ def test_what_cannot_be_scaled_is_refused_in_one_line():
         (mlp(8), LOSS, batch(), {"base": mlp(4)}, "base: Sequential, allowed with fsc: None"),
         (mlp(8), LOSS, batch(), {"scheme": "mup", "base": residual(4, 1)}, "base: 1 residual blocks, allowed: some"),
         (mlp(8), LOSS, batch(), {"scheme": "mup", "base": mlp(4, 2)}, "base: has no block like '2'"),
-        (mlp(8), LOSS, batch(), {"scheme": "depth_mup", "base": mlp(4)}, "has no residual branches, allowed: mup"),
+        (
+            mlp(8),
+            LOSS,
+            batch(),
+            {"scheme": "depth_mup", "base": mlp(4)},
+            "no part of the model adds to its input, allowed: mup",
+        ),
         (nn.Linear(6, 3).double(), LOSS, (batch()[0], batch()[1]), {}, None),
     ]
     for model, loss, data, given, message in cases:
