@@ -38,6 +38,9 @@ HEAVY = {"torch", "pandas", "matplotlib", "seaborn"}
 
 #: What computes for a paper; all else in the papers only reads tables.
 COMPUTING = {
+    "featurespeed.papers.feature_speed.arena.cells",
+    "featurespeed.papers.feature_speed.arena.networks",
+    "featurespeed.papers.feature_speed.arena.schemes",
     "featurespeed.papers.feature_speed.panels",
     "featurespeed.papers.super_consistency.coordinate_check.measuring",
 }

@@ -6,14 +6,17 @@ result.eigenvalue, result.residual, result.products, result.converged
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from featurespeed.curvature import stochastic
+from featurespeed.curvature.blocks import Blocks, blocks_of
 from featurespeed.curvature.lanczos import (
     ASYMMETRY,
     MAX_PRODUCTS,
@@ -25,11 +28,15 @@ from featurespeed.curvature.lanczos import (
 )
 from featurespeed.curvature.objective import CurvatureError, Loss, Objective
 from featurespeed.curvature.operators import GaussNewton, Hessian, Operator, Residual, Scaled
+from featurespeed.curvature.parameters import Parameters, leaves_of
+from featurespeed.curvature.preconditioning import Units, units_of
+from featurespeed.curvature.stability import Sharpness, with_threshold
 from featurespeed.curvature.stochastic import SpectralDensity, Trace
 from featurespeed.curvature.tracking import warm_start
 from featurespeed.measuring.arguments import flag, whole_number
 from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import kind_of, reported_as
+from featurespeed.measuring.model import checked_model
 from featurespeed.measuring.norms import norm
 
 MATRICES: dict[str, type] = {"hessian": Hessian, "gauss_newton": GaussNewton, "residual": Residual}
@@ -57,13 +64,15 @@ def sharpness(
     smallest: bool = False,
     rates: Sequence[float] | None = None,
     start: Eigenvalues | None = None,
-    parameters: Sequence[Tensor] | None = None,
+    parameters: Parameters = None,
     micro_batch: int | None = None,
     batch_weight: Callable[[Any], float] | None = None,
     seed: int = 0,
     max_products: int = MAX_PRODUCTS,
     allow_tf32: bool = False,
-) -> Eigenvalues:
+    optimizer: torch.optim.Optimizer | None = None,
+    blocks: Blocks = None,
+) -> Sharpness:
     """The ``k`` largest algebraic eigenvalues of the Hessian of a loss by a module's parameters.
 
     The largest algebraic eigenvalue is what gradient descent feels (stable up to ``2 / learning rate``); the largest in
@@ -81,39 +90,104 @@ def sharpness(
             eigenvalues are then those of ``D H`` and compare with ``2 / base learning rate``.
         start: an earlier result, whose vectors are a warm start: fewer products for ``k > 1``. For ``k = 1`` about as
             many as without, because most of them look for another eigenvalue that has become the first.
-        parameters: take a block of the matrix: these parameters only, such as one layer's.
+        parameters: take a block of the matrix: these parameters only, such as one layer's; also by names or patterns,
+            of parameters and of parts of the model: ``"readout"``, ``["h.*.attn", "**.bias"]``.
         micro_batch: so many examples at a time, where the whole batch does not fit into memory.
         batch_weight: what a batch counts for; default: its number of examples.
         seed: of the random start.
         max_products: give up after so many products (``converged`` is then False).
         allow_tf32: on a GPU, make most products in TF32.
 
+        optimizer: of this model, as it is now: ``torch.optim.SGD``, ``Adam`` or ``AdamW``. The eigenvalues are then
+            those of its own steps, of ``diag(lr_i / lr) P^-1 H`` with lr the first learning rate above 0 of its groups,
+            and compare with its ``threshold``: at ``edge`` 1 it turns unstable. SGD: P = 1, ``2 / lr``; with momentum b
+            ``(2 + 2b) / ((1 - dampening) lr)``, Nesterov's ``(2 + 2b) / ((1 + 2b) lr)``. Adam and AdamW: P from their
+            state, ``P_t = (1 - b1^t) (sqrt(v_t / (1 - b2^t)) + eps)``, and ``(2 + 2 b1) / ((1 - b1) lr)``. Weights that
+            never had a gradient from Adam, or are in no group, stand still (rate 0). A weight decay that is added to
+            the gradient counts to H, but not to ``residual``; a decoupled one (AdamW) is left out: it lowers the
+            threshold by ``lr weight_decay / 2`` of itself.
+        blocks: the largest eigenvalue, or with ``smallest`` the smallest, of some diagonal blocks, too: ``"layers"``,
+            every part that holds parameters itself; names or patterns as in ``parameters``, a block for each part or
+            parameter that fits; or a mapping of your own names to parameters, names or patterns.
+
     Returns:
-        A record with ``eigenvalue``, ``residual``, ``products``, ``converged``, and all ``values`` and ``vectors``.
+        A record with ``eigenvalue``, ``residual``, ``products``, ``converged``, and all ``values`` and ``vectors``;
+        ``threshold`` and ``edge``; ``blocks``, a record each; ``.table`` and ``.plot()``.
 
     Raises:
-        CurvatureError: NaN weights, an empty batch, no parameters, ``k`` outside 1 to the number of parameters.
+        CurvatureError: NaN weights, an empty batch, no parameters, ``k`` outside 1 to the number of parameters; names
+            that fit nothing; an optimizer that is not known here, has made no step, or whose groups have no common
+            threshold.
 
-    Source: arXiv:2402.17457, Sec. 2 (sharpness) and App. J.1.
+    Source: arXiv:2402.17457, Sec. 2 (sharpness) and App. J.1; thresholds: arXiv:2103.00065, App. B, and
+    arXiv:2207.14484.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        >>> batch = torch.randn(16, 3), torch.randint(2, (16,))
+        >>> result = sharpness(net, nn.CrossEntropyLoss(), batch, optimizer=sgd, blocks="layers")
+        >>> round(result.threshold, 6), list(result.blocks)
+        (38.0, ['0', '2'])
+        >>> result.edge < 1
+        True
     """
     with reported_as(CurvatureError), undisturbed(model, loss):
         if not isinstance(matrix, str) or matrix not in MATRICES:
             raise CurvatureError(f"matrix = {matrix!r}: allowed: {', '.join(MATRICES)}")
         seed = whole_number("seed", seed, 0)
         flags = {name: flag(name, value) for name, value in (("smallest", smallest), ("allow_tf32", allow_tf32))}
+        if rates is not None and optimizer is not None:
+            raise CurvatureError("rates: given beside an optimizer, allowed: one of the two")
+        units = None if optimizer is None else units_of(optimizer, checked_model(model))
+        named: dict[str, list[Tensor]] = {}
+        if blocks is not None:
+            parameters = leaves_of(checked_model(model), parameters)
+            named = blocks_of(checked_model(model), blocks, parameters)
         objective = Objective(
             model, loss, batch, parameters=parameters, micro_batch=micro_batch, batch_weight=batch_weight
         )
-        operator: Operator = MATRICES[matrix](objective)
-        if rates is not None:
-            operator = Scaled(operator, objective.fill(_one_each(rates, objective)))
+        solver = _Solver(
+            matrix, units, None if rates is None else _one_each(rates, objective), flags["smallest"],
+            {"tol": tol, "seed": seed, "max_products": max_products, "allow_tf32": flags["allow_tf32"]},
+        )  # fmt: skip
+        whole, operator = solver.solved(objective, k, start)
+        whole, found = _believed(whole, operator), {}
+        del operator  # and its graph
+        for name, chosen in named.items():
+            found[name] = _believed(*solver.solved(objective.restricted(chosen), 1, None))
+        return replace(whole, blocks=found)
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """What is asked of a matrix and of its blocks.
+
+    Attributes:
+        rates: id of a parameter -> factor on its learning rate; None: without.
+        options: of :func:`largest_eigenvalues`.
+    """
+
+    matrix: str
+    units: Units | None
+    rates: Mapping[int, float] | None
+    smallest: bool
+    options: Mapping[str, Any]
+
+    def solved(self, objective: Objective, k: int, start: Eigenvalues | None) -> tuple[Sharpness, Operator]:
+        """The first ``k`` eigenvalues by the parameters of an objective, and the matrix whose products were taken."""
+        operator: Operator = MATRICES[self.matrix](objective)
+        factor = 1.0
+        threshold: tuple[float, float, str | None] = (math.nan, math.nan, None)
+        if self.rates is not None:
+            operator = Scaled(operator, objective.fill([self.rates[id(p)] for p in objective.parameters]))
+        if self.units is not None:
+            operator, factor = self.units.preconditioned(operator, objective, decays=self.matrix != "residual")
+            threshold = (self.units.learning_rate, self.units.threshold, self.units.optimizer)
         first = None if start is None else _as_start(start, operator)
-        solve = smallest_eigenvalues if flags["smallest"] else largest_eigenvalues
-        found = solve(
-            operator, k, tol=tol, start=first, seed=seed, max_products=max_products, allow_tf32=allow_tf32,
-            second_start=first is not None,
-        )[0]  # fmt: skip
-        return _believed(found, operator)
+        solve = smallest_eigenvalues if self.smallest else largest_eigenvalues
+        found = solve(operator, k, start=first, second_start=first is not None, **self.options)[0]
+        return with_threshold(found, factor, *threshold), operator
 
 
 def hessian_trace(
@@ -122,7 +196,7 @@ def hessian_trace(
     batch: Batches,
     vectors: int = 30,
     *,
-    parameters: Sequence[Tensor] | None = None,
+    parameters: Parameters = None,
     micro_batch: int | None = None,
     batch_weight: Callable[[Any], float] | None = None,
     seed: int = 0,
@@ -145,7 +219,7 @@ def spectral_density(
     vectors: int = 4,
     steps: int = 60,
     *,
-    parameters: Sequence[Tensor] | None = None,
+    parameters: Parameters = None,
     micro_batch: int | None = None,
     batch_weight: Callable[[Any], float] | None = None,
     seed: int = 0,
@@ -161,7 +235,7 @@ def spectral_density(
         return _believed(stochastic.spectral_density(operator, vectors, steps, seed)[0], operator)
 
 
-Evidence = TypeVar("Evidence", Eigenvalues, Trace, SpectralDensity)
+Evidence = TypeVar("Evidence", Sharpness, Trace, SpectralDensity)
 
 
 def _believed(found: Evidence, operator: Operator) -> Evidence:
@@ -202,7 +276,7 @@ def _rounding(operator: Operator) -> float:
     return norm(shorter - first) / size
 
 
-def _one_each(rates: Any, objective: Objective) -> list[float]:
+def _one_each(rates: Any, objective: Objective) -> dict[int, float]:
     try:
         values = [float(rate) for rate in rates]
     except (TypeError, ValueError):
@@ -211,7 +285,7 @@ def _one_each(rates: Any, objective: Objective) -> list[float]:
         ) from None
     if len(values) != len(objective.parameters):
         raise CurvatureError(f"rates: {len(values)} given, allowed: one a parameter, {len(objective.parameters)}")
-    return values
+    return {id(parameter): value for parameter, value in zip(objective.parameters, values, strict=True)}
 
 
 def _as_start(start: Any, operator: Operator) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featurespeed.curvature.convolution import conv2d
-from featurespeed.curvature.parameters import Space, leaves_of
+from featurespeed.curvature.parameters import Parameters, Space, leaves_of
 from featurespeed.curvature.reach import Reach
 from featurespeed.machine.device import tf32
 from featurespeed.measuring.arguments import whole_number
@@ -84,7 +84,8 @@ class Objective:
             side, such as those of this package, which are not tried: every parameter has ``E`` as its first dimension,
             the examples lie along the second one of the inputs and targets, and member ``e`` sees its own row of them
             and no other member; parts count by their number of examples.
-        parameters: those by which to differentiate (default: all that require a gradient); each counts once.
+        parameters: those by which to differentiate, or their names (default: all that require a gradient); each counts
+            once.
         micro_batch: take so many examples at a time. Memory is then bounded by these, results stay the same, and a
             product costs about 1.5 times as much, because nothing is kept between products.
         batch_weight: what a batch counts for, from its targets. The default makes the loss of several batches that of
@@ -101,7 +102,7 @@ class Objective:
         batches: Any,
         *,
         members: int | None = None,
-        parameters: Sequence[Tensor] | None = None,
+        parameters: Parameters = None,
         micro_batch: int | None = None,
         batch_weight: Callable[[Any], float] | None = None,
     ):
@@ -181,6 +182,13 @@ class Objective:
         found.scale = self.scale * factor
         return found
 
+    def restricted(self, parameters: Sequence[Tensor]) -> Objective:
+        """The same loss as a function of some of its parameters; nothing is tried or checked a second time."""
+        found = copy.copy(self)
+        found.parameters, found.space = list(parameters), Space(parameters, self.members)
+        found._state = _State(Reach(found.parameters, done=True), inside=self._state.inside)
+        return found
+
     @property
     def criterion(self) -> Loss:
         """The loss as it was given."""
@@ -194,9 +202,7 @@ class Objective:
             converted: what becomes of each tensor of the batches.
             as_given: whether the caller's autocast holds.
         """
-        found = copy.copy(self)
-        found.parameters, found.space = list(parameters), Space(parameters, self.members)
-        found._state = _State(Reach(found.parameters, done=True), inside=self._state.inside)
+        found = self.restricted(parameters)
         found._autocast = self._autocast if as_given else {}
         found.chunks = [
             replace(chunk, part=Part(*(mapped(converted, getattr(chunk.part, f.name)) for f in fields(Part))))

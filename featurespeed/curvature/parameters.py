@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.names import named
 
-PARAMETERS = "allowed: parameters of the model, such as list(model.readout.parameters())"
+#: Some of a model's parameters, names or patterns of them, or of parts that hold them; None: all.
+Parameters = Tensor | str | Iterable[Tensor | str] | None
+PARAMETERS = "allowed: parameters of the model, such as list(model.readout.parameters()), or names, such as 'readout'"
 
 
-def leaves_of(model: nn.Module, given: Any, checked: bool = True) -> list[Tensor]:
+def leaves_of(model: nn.Module, given: Any, checked: bool = True, argument: str = "parameters") -> list[Tensor]:
     """The parameters that require a gradient, of all or of those that were given; one that is named twice counts once.
+
+    Args:
+        model: whose parameters they are.
+        given: a parameter, a name or pattern (:mod:`featurespeed.measuring.names`), or several of these; None: all.
+        checked: whether it is refused what is none of the model's.
+        argument: what messages call it.
 
     Raises:
         MeasurementError: an entry that is no parameter of the model, none left, or values that are not finite.
     """
-    entries = list(model.parameters()) if given is None else _entries(given)
-    if checked and given is not None:
-        _check_own(model, entries)
+    entries = list(model.parameters()) if given is None else _entries(model, given, checked, argument)
     distinct = {id(parameter): parameter for parameter in entries if parameter.requires_grad}
     found = list(distinct.values())
     if not found:
-        raise MeasurementError("parameters: none of the model's requires a gradient, at least one must")
+        raise MeasurementError(f"{argument}: none of the model's requires a gradient, at least one must")
     _check_finite(model, found)
     return found
 
 
-def _entries(given: Any) -> list[Any]:
-    if isinstance(given, Tensor):
-        return [given]
-    if isinstance(given, (str, nn.Module, Mapping)) or not isinstance(given, Iterable):
-        raise MeasurementError(f"parameters: {kind_of(given)}, {PARAMETERS}")
-    return list(given)
-
-
-def _check_own(model: nn.Module, entries: list[Any]) -> None:
+def _entries(model: nn.Module, given: Any, checked: bool, argument: str) -> list[Any]:
+    """What was given one by one, with parameters in the place of names."""
+    if isinstance(given, (str, Tensor)):
+        given = [given]
+    if isinstance(given, (nn.Module, Mapping)) or not isinstance(given, Iterable):
+        raise MeasurementError(f"{argument}: {kind_of(given)}, {PARAMETERS}")
     own = {id(parameter) for parameter in model.parameters()}
-    for place, entry in enumerate(entries, 1):
-        if not isinstance(entry, Tensor):
-            raise MeasurementError(f"parameters: entry {place} is {kind_of(entry)}, {PARAMETERS}")
-        if not entry.is_leaf:
-            raise MeasurementError(
-                f"parameters: entry {place}, {list(entry.shape)}, is a view or the result of an operation, {PARAMETERS}"
-            )
-        if id(entry) not in own:
-            raise MeasurementError(
-                f"parameters: entry {place}, {list(entry.shape)}, is not one of this model's, {PARAMETERS}"
-            )
+    found: list[Any] = []
+    for place, entry in enumerate(given, 1):
+        if isinstance(entry, str):
+            found += [parameter for held in named(model, entry, argument).values() for parameter in held]
+            continue
+        if checked:
+            _check_own(own, f"{argument}: entry {place}", entry)
+        found.append(entry)
+    return found
+
+
+def _check_own(own: Collection[int], place: str, entry: Any) -> None:
+    if not isinstance(entry, Tensor):
+        raise MeasurementError(f"{place} is {kind_of(entry)}, {PARAMETERS}")
+    if not entry.is_leaf:
+        raise MeasurementError(f"{place}, {list(entry.shape)}, is a view or the result of an operation, {PARAMETERS}")
+    if id(entry) not in own:
+        raise MeasurementError(f"{place}, {list(entry.shape)}, is not one of this model's, {PARAMETERS}")
 
 
 def _check_finite(model: nn.Module, parameters: list[Tensor]) -> None:

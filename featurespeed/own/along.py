@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +11,12 @@ import torch
 from featurespeed.curvature.measure import sharpness
 from featurespeed.measuring.errors import MeasurementError, first_line
 from featurespeed.own.grid import Grid
-from featurespeed.own.resume import Folder, fingerprint, start_of
+from featurespeed.own.resume import Folder, fingerprint, starts_of
 from featurespeed.own.training import Alone, Recipe
 
 COLUMNS = ("size", "seed", "learning_rate", "step", "eigenvalue", "threshold", "edge", "residual", "converged")
 NUMBERS = COLUMNS[4:8]
+ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW)
 STOPPED = "training stopped at a loss that is not finite"
 
 
@@ -47,7 +46,7 @@ def sharpness_of(
     seed = grid.seeds[0]
     parts = [no_sharpness()]
     for size in grid.sizes if count else ():
-        own = start_of(recipe, size, seed, rate) if folder.keeps else {}
+        own = starts_of(recipe, size, seed, [rate]) if folder.keeps else []
         name = fingerprint({"run": [size, seed, rate, grid.steps, grid.batch_size, count, own, torch.__version__]})
         parts.append(along_training(recipe, [size], seed, rate, grid.steps, count, folder, name))
     return together(parts)
@@ -109,7 +108,10 @@ def _of_size(
                 found = measured(alone, recipe.loss, beginning.whole)
             except (MeasurementError, torch.OutOfMemoryError) as error:
                 return rows, str(error) if isinstance(error, MeasurementError) else first_line(error)
-            rows.append({"size": size, "seed": seed, "learning_rate": rate, "step": step} | found)
+            if found is None:
+                probes = [*probes, step + 1]
+            else:
+                rows.append({"size": size, "seed": seed, "learning_rate": rate, "step": step} | found)
         if step == steps:
             break
         if not torch.isfinite(alone.step(next(batches), step)).all():
@@ -119,9 +121,19 @@ def _of_size(
     return rows, ""
 
 
-def measured(alone: Alone, loss: Any, batch: Any) -> dict[str, Any]:
-    """The sharpness of a network on a batch, and its share of its optimizer's edge of stability; NaN: not known."""
-    more = {"optimizer": alone.optimizer} if "optimizer" in inspect.signature(sharpness).parameters else {}
-    found: Any = sharpness(alone.model, loss, batch, **more)
-    values = {key: float(getattr(found, key, math.nan)) for key in NUMBERS}
+def measured(alone: Alone, loss: Any, batch: Any) -> dict[str, Any] | None:
+    """The sharpness of a network on a batch, and its share of its optimizer's edge of stability.
+
+    Without a threshold, NaN, in units of the weights for an optimizer whose own are not known; None for Adam before its
+    first step, when it has no preconditioner yet.
+    """
+    if isinstance(alone.optimizer, ADAPTIVE) and not alone.optimizer.state:
+        return None
+    try:
+        found = sharpness(alone.model, loss, batch, optimizer=alone.optimizer)
+    except MeasurementError as error:
+        if not str(error).startswith("optimizer:"):
+            raise
+        found = sharpness(alone.model, loss, batch)
+    values = {key: float(getattr(found, key)) for key in NUMBERS}
     return values | {"converged": bool(found.converged)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,7 +20,8 @@ from featurespeed.own.ensemble import NotSideBySide, SideBySide
 from featurespeed.own.training import Alone, Recipe, held
 
 CHECKED = 2  # steps at which networks side by side must do what one alone does
-TIMED = 3  # further steps of both ways, of which the fastest counts
+TIMED = (3, 12)  # further steps of both ways, in turns, of which the fastest counts: at least, at most
+PATIENCE = 2.0  # seconds after which no more than the fewest are timed
 MOST = 64  # networks side by side
 MEMORY = 0.25  # share of the free memory that they may take
 COPIES = 7  # of the weights: themselves, gradients, two of the optimizer, before a step, two on the way
@@ -100,7 +103,8 @@ def _refusing(call: Callable[[], Any]) -> Any:
     except (NotSideBySide, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise NotSideBySide(f"it raised {first_line(error.__cause__ or error)}") from error
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise NotSideBySide(f"it raised {first_line(cause)}") from error
 
 
 # --- that it is exact -------------------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def _check_gradients(found: Sequence[Tensor | None], own: Sequence[Tensor | None
     if any((a is None) != (b is None) for a, b in zip(found, own, strict=True)):
         raise NotSideBySide("other parameters have gradients")
     pairs = [(a, b) for a, b in zip(found, own, strict=True) if a is not None and b is not None]
-    whole = float(torch.stack([b.norm().double() for _, b in pairs]).norm())
+    whole = math.hypot(*(float(b.norm()) for _, b in pairs))
     for a, b in pairs:
         apart, size = float((a - b).norm()), float(b.norm())
         if not apart <= _same(b) * size + NEGLIGIBLE[b.dtype] * whole:
@@ -238,25 +242,36 @@ def _free(model: nn.Module) -> float:
 
 def _timed(recipe: Recipe, size: int, seeds: Sequence[int], rates: Sequence[float], alone: Alone, asked: bool) -> Way:
     together, count = _refusing(lambda: SideBySide(recipe, size, seeds, rates, asked)), len(seeds) * len(rates)
-    parts = list(islice(together.parts(0), TIMED))
-    single = _fastest(lambda k: alone.step([parts[k][0]], k), alone.model)
-    share = _refusing(lambda: _fastest(lambda k: together.step(parts[k], k), alone.model)) / count
+    batches = list(islice(together.parts(0), TIMED[0]))
+    single, whole = _race(
+        lambda k: alone.step([batches[k % TIMED[0]][0]], k),
+        lambda k: _refusing(lambda: together.step(batches[k % TIMED[0]], k)),
+        alone.model,
+    )
+    share = whole / count
     if share < single:
-        reason = f"{single / share:.2g} times as fast as one by one"
+        reason = f"{single / share:.1f} times as fast as one by one"
         return Way(size, True, reason, len(seeds), len(rates), single, share)
-    reason = f"{share / single:.2g} times as slow as one by one"
+    reason = f"{share / single:.1f} times as slow as one by one"
     if asked:
         return Way(size, True, f"as asked for, {reason}", len(seeds), len(rates), single, share)
     return Way(size, False, f"side by side is {reason}", 1, 1, single, share)
 
 
-def _fastest(step: Callable[[int], Any], model: nn.Module) -> float:
-    """Seconds of the fastest of some steps."""
-    device, times = next(model.parameters()).device, []
-    for k in range(TIMED):
-        start = time.perf_counter()
-        step(k)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _race(first: Callable[[int], Any], second: Callable[[int], Any], model: nn.Module) -> tuple[float, float]:
+    """Seconds of the fastest step of each; in turns, so that other work on the machine slows both."""
+    device, times, start = next(model.parameters()).device, [], time.perf_counter()
+    for k in range(TIMED[1]):
+        times.append([_seconds(partial(step, k), device) for step in (first, second)])
+        if len(times) >= TIMED[0] and time.perf_counter() - start > PATIENCE:
+            break
+    ones, others = zip(*times, strict=True)
+    return min(ones), min(others)
+
+
+def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

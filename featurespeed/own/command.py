@@ -52,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _doctor(options) if options.command == "doctor" else _run(options)
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except MemoryError as error:
         return _failed(f"out of memory ({error}): smaller sizes or batches may fit")
 
@@ -85,7 +88,7 @@ def _result(options: argparse.Namespace, scripts: Any) -> Any:
 def _print(result: Any, as_object: bool) -> None:
     from featurespeed.own.printing import as_json, as_text
 
-    print(as_json(result) if as_object else as_text(result))
+    print(as_json(result) if as_object else as_text(result), flush=True)
 
 
 def _told(error: Exception, place: str) -> str:
@@ -165,6 +168,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--k", type=int, default=1, help="how many eigenvalues (1)")
     one.add_argument("--tol", type=float, default=1e-3, help="relative accuracy (1e-3)")
     one.add_argument("--matrix", default="hessian", help="hessian, gauss_newton or residual")
+    one.add_argument(
+        "--blocks", nargs="+", metavar="NAME", help="diagonal blocks, too: names or patterns of parts, or layers"
+    )
     one.add_argument("--micro-batch", type=int, help="so many examples at a time")
     one.add_argument("--batches", type=_count, help="so many batches of make_data; all without it")
 

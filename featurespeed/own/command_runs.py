@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from featurespeed.curvature.stability import Sharpness
 from featurespeed.errors import UserError
 from featurespeed.machine.references import split_reference
 from featurespeed.own.coordinate_runs import optimizers, streams
@@ -27,7 +28,7 @@ MODEL, LOSS, BATCH, DATA, OPTIMIZER = "make_model", "loss", "make_batch", "make_
 
 @dataclass(frozen=True, eq=False)
 class PrintedSharpness:
-    """What is printed of :class:`featurespeed.curvature.lanczos.Eigenvalues`, in the form of the other records."""
+    """What is printed of :class:`featurespeed.curvature.stability.Sharpness`, in the form of the other records."""
 
     sentence: str
     table: pd.DataFrame
@@ -35,6 +36,13 @@ class PrintedSharpness:
     residual: float
     products: int
     converged: bool
+    threshold: float
+    edge: float
+    draw: Callable[[], Any]
+
+    def plot(self) -> Any:
+        """How near every block is to the edge of stability."""
+        return self.draw()
 
 
 class Asked:
@@ -113,7 +121,9 @@ class Asked:
 
     def _data_of(self, seed: int, most: int | None) -> Iterable[Any]:
         found = self._called(self._function("--data", self.options.data, DATA, "FILE.py:function"), seed)
-        if isinstance(found, (tuple, dict, torch.Tensor)) or not isinstance(found, Iterable):
+        if isinstance(found, tuple):  # all examples as one batch
+            return [found]
+        if isinstance(found, (dict, torch.Tensor)) or not isinstance(found, Iterable):
             raise UserError(f"--data: returned {type(found).__name__}, allowed: a list of batches, a DataLoader, ...")
         return found if most is None else islice(found, most)
 
@@ -165,24 +175,33 @@ def run_sharpness(asked: Asked) -> Any:
     options = asked.options
     model = asked.model(options.size)
     optimizer = asked.optimizer_of(model, only_if_asked=True)
-    more: dict[str, Any] = {} if optimizer is None else {"optimizer": optimizer}
     found = sharpness(
-        model, asked.loss(), asked.batches(options.batches), options.k, options.tol,
-        matrix=options.matrix, micro_batch=options.micro_batch, seed=options.seed, **more,
+        model, asked.loss(), asked.batches(options.batches), options.k, options.tol, matrix=options.matrix,
+        micro_batch=options.micro_batch, seed=options.seed, optimizer=optimizer, blocks=_blocks(options.blocks),
     )  # fmt: skip
-    return _printed(found, options.matrix, preconditioned=bool(more))
+    return _printed(found, options.matrix)
 
 
-def _printed(found: Any, matrix: str, preconditioned: bool) -> PrintedSharpness:
+def _blocks(named: list[str] | None) -> list[str] | str | None:
+    """``layers`` alone is all of them."""
+    return "layers" if named == ["layers"] else named
+
+
+def _printed(found: Sharpness, matrix: str) -> PrintedSharpness:
     value = found.eigenvalue
-    of = TITLES[matrix] + (" after the optimizer's preconditioner" if preconditioned else "")
+    of = TITLES[matrix] + ("" if found.optimizer is None else f" in units of {found.optimizer}")
     sentence = f"largest eigenvalue of the {of}: {value:.6g}, {found.products} products"
     if not found.converged:
         sentence += ", NOT converged"
-    if value > 0 and matrix == "hessian" and not preconditioned:
+    if found.optimizer is not None:
+        sentence += f"; {found.edge:.3g} of its threshold {found.threshold:.4g}"
+    elif value > 0 and matrix == "hessian":
         sentence += f"; gradient descent is stable up to the learning rate {2 / value:.4g}"
     table = pd.DataFrame({"eigenvalue": found.values.tolist(), "residual": found.residuals.tolist()})
-    return PrintedSharpness(sentence, table, value, found.residual, found.products, bool(found.converged))
+    return PrintedSharpness(
+        sentence, found.table if found.blocks else table, value, found.residual, found.products,
+        bool(found.converged), found.threshold, found.edge, found.plot,
+    )  # fmt: skip
 
 
 def run_check_coordinates(asked: Asked) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurespeed.own.plots import GUIDE, new_figure, size_colors
+from featurespeed.measuring.figures import GUIDE, new_figure, size_colors
 
 if TYPE_CHECKING:
     import pandas as pd

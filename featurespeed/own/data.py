@@ -7,6 +7,7 @@ learning rate alone, not the batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -104,6 +105,8 @@ class Repeated:
 
     def stream(self, seed: int, start: int = 0) -> Iterator[Any]:
         step = epoch = 0
+        if getattr(self._owner, "persistent_workers", False):
+            self._owner._iterator = None  # workers that go on would draw other numbers than new ones
         while True:
             before = step
             seed_everything(seed, "epoch", epoch)
@@ -147,6 +150,17 @@ class FromSeeds(Repeated):
     """A function of the user, ``seed -> iterable of batches``; it is called again when the batches have run out."""
 
     several = True
+
+
+@contextmanager
+def generators_kept(source: Source) -> Iterator[None]:
+    """While inside, generators that a loader holds are started anew; afterwards they go on as before."""
+    kept = [(own, own.get_state()) for own in (source.generators() if isinstance(source, Repeated) else [])]
+    try:
+        yield
+    finally:
+        for own, state in kept:
+            own.set_state(state)
 
 
 def source_of(data: Any, batch_size: int | None = None) -> Source:

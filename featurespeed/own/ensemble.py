@@ -60,7 +60,11 @@ class SideBySide:
         self.seeds, self.rates, self._recipe = tuple(seeds), tuple(rates), recipe
         networks = [recipe.network(size, seed) for seed in seeds]
         self._base = networks[0]
-        groups = [groups_of(self._base, recipe.optimizer_of(self._base, rate), any_optimizer) for rate in rates]
+        groups = [
+            groups_of(network, recipe.optimizer_of(network, rate), any_optimizer)
+            for network in networks
+            for rate in rates
+        ]
         self._ids = {id(p): place for place, p in enumerate((*self._base.parameters(), *self._base.buffers()))}
         values = [[*(p.detach() for p in network.parameters()), *network.buffers()] for network in networks]
         self._values = [self._stacked(same) for same in _columns(values)]
@@ -80,30 +84,31 @@ class SideBySide:
         return together.expand(-1, len(self.rates), *together.shape[2:]).contiguous()
 
     def _shared_optimizer(self, groups: list[Groups]) -> tuple[torch.optim.Optimizer, list[Tensor | None]]:
-        """One optimizer at the largest rates, and one factor for each tensor that it moves: own rate over that."""
-        kind, first = groups[0]
+        """One optimizer at the largest rates, and for each tensor that it moves every network's own rate over that."""
+        kind: Any = groups[0][0]
+        first = groups[0][1]
         made, factors = [], []
         for k, (options, places) in enumerate(first):
             others = [own[k] if k < len(own) else None for _, own in groups]
             if any(o is None or o[1] != places or _without_rates(o[0]) != _without_rates(options) for o in others):
-                raise NotSideBySide("groups of the optimizer differ between learning rates in more than these")
+                raise NotSideBySide("groups of the optimizer differ between networks in more than their learning rates")
             rates = [float(other[0]["lr"]) for other in others if other is not None]
             most = max(rates)
             made.append({**options, "lr": most, "params": [self._values[place] for place in places]})
             factors += [self._factor(rates, most, self._values[place]) for place in places]
         if any(len(own) != len(first) for _, own in groups):
-            raise NotSideBySide("groups of the optimizer differ between learning rates in more than these")
+            raise NotSideBySide("groups of the optimizer differ between networks in more than their learning rates")
         try:
             return kind(made), factors
         except Exception as error:
             raise NotSideBySide(f"{kind.__name__} cannot be made from groups: {error}") from error
 
     def _factor(self, rates: list[float], most: float, like: Tensor) -> Tensor | None:
-        """``[1, rates, 1, ...]``; None where all rates are the same."""
+        """``[seeds, rates, 1, ...]``; None where all rates are the same."""
         if min(rates) == most:
             return None
         shares = torch.tensor([rate / most for rate in rates], dtype=torch.float64).to(like)
-        return shares.reshape(1, -1, *[1] * (like.ndim - 2))
+        return shares.reshape(len(self.seeds), len(self.rates), *[1] * (like.ndim - 2))
 
     def step(self, parts: list[Part], step: int) -> Tensor:
         losses = self.differentiate(parts)

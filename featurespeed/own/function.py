@@ -93,6 +93,18 @@ def _channels(call: ModuleCall) -> int:
     return call.output.ndim - 1 - places
 
 
+def is_seen_apart(call: ModuleCall, parameter: Tensor) -> bool:
+    """Whether the change of a layer's output by one of its parameters costs little beside a pass.
+
+    Of a layer that is not linear in its weights each parameter takes a forward pass of it: that is done for gains
+    and for a single matrix, and not for the many of a recurrent layer.
+    """
+    if is_affine(call.module):
+        return True
+    matrices = [held for held in call.module._parameters.values() if held is not None and held.ndim > 1]
+    return not matrices or (len(matrices) == 1 and parameter.ndim > 1)
+
+
 def is_affine(module: nn.Module) -> bool:
     """Whether a layer is linear in its weight and bias together: its output by a change is that of the change alone."""
     return type(module) in AFFINE or is_transposed_linear(module)
@@ -100,9 +112,12 @@ def is_affine(module: nn.Module) -> bool:
 
 def linear_weight(module: nn.Module) -> Tensor | None:
     """The matrix ``[out, in]`` of a layer that multiplies its input with one; None for others."""
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return None
     if type(module) is nn.Linear:
-        return module.weight
-    return module.weight.T if is_transposed_linear(module) else None  # type: ignore[union-attr,operator]
+        return weight
+    return weight.T if is_transposed_linear(module) else None
 
 
 def is_transposed_linear(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ import torch
 from featurespeed.measuring.errors import MeasurementError, kind_of
 from featurespeed.own.choosing import Way, choose
 from featurespeed.own.ensemble import SideBySide
-from featurespeed.own.resume import Folder, fingerprint, hash_of, start_of
+from featurespeed.own.resume import Folder, fingerprint, hash_of, starts_of
 from featurespeed.own.training import Alone, Recipe, Trainer
 
 LOOK = 25  # steps on a GPU between two looks whether any network is left that trains
@@ -144,20 +144,16 @@ def _check_repeatable(recipe: Recipe, grid: Grid) -> None:
 
 
 def _starts(recipe: Recipe, grid: Grid, size: int) -> dict[tuple[int, float], Any]:
-    """What every run of a size begins with; options of the optimizer alone depend on the rate."""
-    starts = {}
-    for seed in grid.seeds:
-        first = start_of(recipe, size, seed, grid.rates[0])
-        for rate in grid.rates:
-            starts[seed, rate] = first | {"rate": rate}
-    return starts
+    """What every run of a size begins with."""
+    starts = {seed: starts_of(recipe, size, seed, grid.rates) for seed in grid.seeds}
+    return {(seed, rate): starts[seed][place] for seed in grid.seeds for place, rate in enumerate(grid.rates)}
 
 
 def _way(
     recipe: Recipe, grid: Grid, size: int, starts: dict[tuple[int, float], Any], folder: Folder, asked: bool | None
 ) -> Way:
     """How a size is trained; what was chosen by time is kept, so that a check goes on as it began."""
-    name = f"size_{size}_way_{fingerprint({'grid': [grid, asked, list(starts.values())]})}"
+    name = f"size_{size}_way_{fingerprint({'way': [grid.rates, grid.seeds, asked, list(starts.values())]})}"
     kept = folder.note(name)
     if kept is not None:
         return Way(**kept)
@@ -212,7 +208,7 @@ def train(trainer: Trainer, steps: int, folder: Folder, name: str) -> np.ndarray
         waiting.append(trainer.step(next(batches), step))
         due, look = folder.is_due, 1 if waiting[-1].device.type == "cpu" else LOOK
         if due or len(waiting) >= look or step == steps - 1:
-            losses[step + 1 - len(waiting) : step + 1] = torch.stack(waiting).double().cpu()
+            losses[step + 1 - len(waiting) : step + 1] = torch.stack(waiting).cpu().double()
             waiting.clear()
             if not torch.isfinite(losses[step]).any():
                 break

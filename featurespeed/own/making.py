@@ -12,7 +12,7 @@ from torch import nn
 
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
 from featurespeed.measuring.model import checked_model
-from featurespeed.randomness import derive_seed
+from featurespeed.own.seeds import own_streams, seed_everything
 
 MakeModel = Callable[[int], nn.Module]
 #: A class of ``torch.optim``, which gets all parameters, or ``(model, learning_rate) -> optimizer``.
@@ -23,11 +23,13 @@ OPTIMIZERS = "allowed: a class such as torch.optim.AdamW, or a function (model, 
 def made_model(make_model: MakeModel, size: int, seed: int) -> nn.Module:
     """The network of one size, with the weights of one seed; the caller's random numbers go on as before.
 
+    Weights may come from the global random numbers of PyTorch, NumPy or Python.
+
     Raises:
         MeasurementError: ``make_model`` fails, or what it returns is no module that can be trained.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, "model"))
+    with own_streams():
+        seed_everything(seed, "model")
         try:
             found = make_model(size)
         except Exception as error:

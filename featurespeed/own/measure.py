@@ -19,14 +19,15 @@ from featurespeed.measuring.arguments import whole_number
 from featurespeed.measuring.batches import parts_of
 from featurespeed.measuring.context import evaluation, undisturbed
 from featurespeed.measuring.errors import MeasurementError, reported_as
+from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model, device_of, takes_batch
+from featurespeed.measuring.names import without_wrapper
 from featurespeed.measuring.norms import norm
+from featurespeed.measuring.optimizers import checked_optimizer
 from featurespeed.own.motion import Motion, inner, motion_of
 from featurespeed.own.nodes import Node
 from featurespeed.own.passes import Passes
-from featurespeed.own.plots import named_ticks, new_figure
 from featurespeed.own.tensors import moved_outputs, node_columns, parameter_table
-from featurespeed.own.updates import checked_optimizer
 from featurespeed.probes.descent import LOSS_SCALES
 from featurespeed.probes.feature_speed import FeatureSpeed, speeds_of
 from featurespeed.randomness import generator
@@ -73,6 +74,21 @@ class Measurement:
         """One row a node: ``node``, the quantities of :class:`FeatureSpeed`, and the columns of ``by_node``."""
         found = {name: getattr(self.speed, name).tolist() for name in COLUMNS}
         return pd.concat([pd.DataFrame({"node": self.nodes, **found}), self.by_node], axis=1)
+
+    @property
+    def sentence(self) -> str:
+        """What one step does, in a line."""
+        step = "layer-wise descent lowers" if self.optimizer is None else f"a step of {self.optimizer} lowers"
+        angles = self.angle[~self.angle.isnan()]
+        between = f"{float(angles.min()):.3g} to {float(angles.max()):.3g}" if len(angles) else "none"
+        error = float(self.speed.cosine_error.nan_to_num(0.0).max())
+        return (
+            f"{step} the loss, {self.loss:.4g}, by {self.loss_decay:.3g} to first order; backward-feature angles at"
+            f" {len(self.nodes)} cut nodes: {between} rad; the formula holds to {error:.1g}"
+        )
+
+    def __str__(self) -> str:
+        return self.sentence
 
     @property
     def angle(self) -> Tensor:
@@ -167,7 +183,7 @@ def measure(
     """
     with reported_as(ValueError), undisturbed(model, loss):
         seed = whole_number("seed", seed, 0)
-        model, loss = _unwrapped(checked_model(model)), checked_loss(loss)
+        model, loss = without_wrapper(checked_model(model)), checked_loss(loss)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise MeasurementError("model: no parameter requires a gradient, at least one must")
         optimizer = None if optimizer is None else checked_optimizer(optimizer, model)
@@ -237,9 +253,3 @@ def _all(model: nn.Module, motion: Motion) -> dict[int, Tensor]:
     return {
         id(p): motion.velocities.get(id(p), torch.zeros_like(p.detach())) for p in model.parameters() if p.requires_grad
     }
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Without the wrappers that spread a model over devices."""
-    wrapped = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return model.module if isinstance(model, wrapped) else model

@@ -8,14 +8,14 @@ before and a weight matrix more: in a chain every linear layer, in a residual ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from featurespeed.measuring.errors import MeasurementError, kind_of
+from featurespeed.measuring.names import fits
 from featurespeed.own.graph import Edge, Graph
 from featurespeed.own.tracing import ROOT, ModuleCall, Place
 
@@ -49,16 +49,25 @@ class Candidates:
         loss: the edge of its value.
         calls: of the parts, in order.
         places: all uses of parameters.
+        blocks: modules that called others: what these own are places, gains or scales, and no matrices of layers.
         inputs: leaves in the place of what the model was given, as far as it is numbers.
     """
 
-    def __init__(self, loss: Edge, calls: Sequence[ModuleCall], places: Sequence[Place], inputs: Sequence[Tensor]):
+    def __init__(
+        self,
+        loss: Edge,
+        calls: Sequence[ModuleCall],
+        places: Sequence[Place],
+        inputs: Sequence[Tensor],
+        blocks: Collection[nn.Module] = (),
+    ):
         self.places = list(places)
         sources = {id(leaf): k for k, leaf in enumerate([place.leaf for place in places] + list(inputs))}
         self._graph = Graph(loss, sources)
         whole = self._graph.behind(loss)
         self._moving = self._bits(lambda place: place.parameter.requires_grad)
-        self._matrices = self._bits(lambda place: place.parameter.ndim >= 2)
+        beside = {id(place.leaf) for call in calls if call.module in blocks for place in call.places}
+        self._matrices = self._bits(lambda place: place.parameter.ndim >= 2 and id(place.leaf) not in beside)
         self._inputs = whole & ~((1 << len(self.places)) - 1)
         self._calls = [call for call in calls if call.edge is not None and self._graph.holds(call.edge)]
         groups: dict[Edge, list[ModuleCall]] = {}
@@ -90,7 +99,7 @@ class Candidates:
         patterns = _patterns(given)
         fitting: dict[str, ModuleCall] = {}
         for pattern in patterns:
-            own = [call for call in self._calls if _fits(call.name, pattern)]
+            own = [call for call in self._calls if pattern == call.name or fits(call.name.partition("#")[0], pattern)]
             if not own:
                 some = ", ".join(group[-1].name for group in self._groups[:6])
                 raise MeasurementError(
@@ -158,12 +167,6 @@ def _by_name(group: Sequence[ModuleCall], chosen: Sequence[str]) -> ModuleCall:
         if call.name != ROOT and type(call.module) is not nn.Sequential and (entry or not holds):
             found = call
     return found
-
-
-def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern fits a name, part by part: ``h.*`` are the entries of ``h``, and not what is inside of them."""
-    parts, wanted = name.partition("#")[0].split("."), pattern.split(".")
-    return name == pattern or (len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)))
 
 
 def _patterns(given: Any) -> list[str]:

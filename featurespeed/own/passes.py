@@ -19,7 +19,7 @@ from featurespeed.measuring.model import Call, called_in_vain, scalar, takes_bat
 from featurespeed.measuring.passes import check_same
 from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate, mapped
-from featurespeed.own.function import Pulled, example_dim, output_directions
+from featurespeed.own.function import Pulled, example_dim, is_seen_apart, output_directions
 from featurespeed.own.graph import Edge, edge_of
 from featurespeed.own.nodes import Candidates, Node
 from featurespeed.own.tracing import ModuleCall, Place, Tracing, first_numbers, hooked, is_number
@@ -50,7 +50,8 @@ class Passes:
         self._check_value()
         edge = edge_of(self.value)
         assert edge is not None
-        self.candidates = Candidates(edge, self._tracing.calls, self._tracing.places, leaves)
+        tracing = self._tracing
+        self.candidates = Candidates(edge, tracing.calls, tracing.places, leaves, tracing.blocks())
 
     @property
     def calls(self) -> list[ModuleCall]:
@@ -65,22 +66,22 @@ class Passes:
     def backward(self, nodes: Sequence[Node], scale: float) -> tuple[list[Tensor], dict[int, Tensor]]:
         """``scale`` times the derivatives of the loss at the nodes, and at each place, by the ``id`` of its leaf."""
         places = self._moving()
-        wanted = [_edge(node.edge) for node in nodes] + [place.leaf for place in places]
+        wanted: list[Any] = [_edge(node.edge) for node in nodes] + [place.leaf for place in places]
         found = torch.autograd.grad(self.value * scale, wanted, retain_graph=True, allow_unused=True)
         at_nodes = [_given(b, node.call.output) for b, node in zip(found, nodes, strict=False)]
         gradients = zip(places, found[len(nodes) :], strict=True)
         return at_nodes, {id(place.leaf): _given(gradient, place.leaf) for place, gradient in gradients}
 
     def pulled(self, outputs: Node, stream: torch.Generator) -> tuple[list[Pulled], dict[int, Tensor]]:
-        """Random directions at the outputs, pulled back: to layers that move, and to places that no call owns.
+        """Random directions at the outputs, pulled back: to layers that move, and to places that these do not tell of.
 
         The graph is gone afterwards.
         """
         calls = self._tracing.layers()
-        owned = {id(place.leaf) for call in calls for place in call.places}
+        owned = {id(p.leaf) for call in calls for p in call.places if is_seen_apart(call, p.parameter)}
         loose = [place for place in self._moving() if id(place.leaf) not in owned]
         direction = output_directions(outputs.call.output, self.examples, stream)
-        wanted = [_edge(call.edge) for call in calls if call.edge] + [place.leaf for place in loose]
+        wanted: list[Any] = [_edge(call.edge) for call in calls if call.edge] + [place.leaf for place in loose]
         found = torch.autograd.grad([_edge(outputs.edge)], wanted, [direction], allow_unused=True)
         apart = zip(calls, found, strict=False)
         pulled = [Pulled(call, d, example_dim(d, self.examples)) for call, d in apart if d is not None]
@@ -167,7 +168,7 @@ def _with_leaves(part: Part, leaves: list[Tensor], takes_batch: bool) -> Any:
         if takes_batch:
             return duplicate(part.whole)
         given = {key: (duplicate if "mask" in str(key) else leaf)(value) for key, value in part.inputs.items()}
-        return mapped(lambda _, value: value, part.inputs, given)
+        return mapped(_second, part.inputs, given)
     inputs = mapped(leaf, part.inputs)
     if not takes_batch:
         return inputs
@@ -194,6 +195,10 @@ class suppressed(suppress):  # noqa: N801 (as the one of the standard library)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         return bool(self._enough() and super().__exit__(kind, error, trace))
+
+
+def _second(_first: Any, second: Any = None) -> Any:
+    return second
 
 
 def _ignore(*_: Any) -> None:

@@ -13,7 +13,7 @@ from featurespeed.measuring.arguments import whole_number
 from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of, reported_as
 from featurespeed.measuring.model import checked_loss
-from featurespeed.own.data import Repeated, Source, source_of
+from featurespeed.own.data import generators_kept, source_of
 from featurespeed.own.grid import Grid
 from featurespeed.own.making import (
     OPTIMIZERS,
@@ -84,7 +84,7 @@ def prepared(
             whole_number("steps", steps, fewest.steps),
             batch_size,
         )
-        with torch.enable_grad(), _generators_of(source):
+        with torch.enable_grad(), generators_kept(source):
             yield recipe, grid
 
 
@@ -97,14 +97,3 @@ def _device(device: Any) -> torch.device | None:
     except Exception as error:
         raise MeasurementError(f"device: {kind_of(device)} ({first_line(error)}), allowed: cpu, cuda, None") from error
     return found
-
-
-@contextmanager
-def _generators_of(source: Source) -> Iterator[None]:
-    """While inside, generators of a loader are started anew; afterwards they go on as before."""
-    held = [(own, own.get_state()) for own in (source.generators() if isinstance(source, Repeated) else [])]
-    try:
-        yield
-    finally:
-        for own, state in held:
-            own.set_state(state)

@@ -26,8 +26,8 @@ def as_json(result: Any) -> str:
 
 
 def as_text(result: Any) -> str:
-    """The table, if there is one, else the fields; then the sentence."""
-    table, sentence = getattr(result, "table", None), getattr(result, "sentence", None)
+    """The summary or the table, if there is one, else the fields; then the sentence."""
+    table, sentence = getattr(result, "summary", getattr(result, "table", None)), getattr(result, "sentence", None)
     parts = [table.to_string(index=False, float_format="%.4g")] if isinstance(table, pd.DataFrame) else []
     if not parts:
         fields = plain(result)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from featurespeed.machine.files import atomic_path
 from featurespeed.measuring.errors import MeasurementError, kind_of
@@ -41,33 +43,33 @@ def hash_of(tree: Any) -> str:
     return found.hexdigest()[:LENGTH]
 
 
-def start_of(recipe: Recipe, size: int, seed: int, rate: float) -> dict[str, Any]:
-    """What the runs of a size and seed begin with: weights, a batch, its loss and gradient, the optimizer's options.
+def starts_of(recipe: Recipe, size: int, seed: int, rates: Sequence[float]) -> list[dict[str, Any]]:
+    """What runs of a size and seed begin with: weights, a batch, its loss and gradient, and the optimizer's options.
 
-    The loss and the length of its gradient say what the code of the model and of the loss does.
+    The loss and the length of its gradient say what the code of the model and of the loss does. One entry a rate.
     """
-    alone = Alone(recipe, size, seed, rate)
+    alone = Alone(recipe, size, seed, rates[0])
     weights = hash_of(list(held(alone.model).values()))
     (part,) = next(alone.parts(0))
     loss = float(alone.differentiate(part, 0))
-    lengths = [parameter.grad.norm().double() for parameter in alone.model.parameters() if parameter.grad is not None]
-    return {
+    lengths = [float(parameter.grad.norm()) for parameter in alone.model.parameters() if parameter.grad is not None]
+    start = {
         "weights": weights,
         "batch": hash_of(part.whole),
         "loss": f"{loss:.{DIGITS}g}",
-        "gradient": f"{float(torch.stack(lengths).norm()) if lengths else 0.0:.{DIGITS}g}",
-        "optimizer": _options(alone),
+        "gradient": f"{math.hypot(*lengths):.{DIGITS}g}",
     }
+    return [start | {"optimizer": _options(alone.model, recipe.optimizer_of(alone.model, rate))} for rate in rates]
 
 
-def _options(alone: Alone) -> list[Any]:
-    """Class and options of an optimizer at one learning rate, and which parameters they hold for."""
-    names = {id(parameter): name for name, parameter in alone.model.named_parameters()}
+def _options(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
+    """Class and options of an optimizer, and which parameters they hold for."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = [
         {key: [names[id(p)] for p in value] if key == "params" else str(value) for key, value in group.items()}
-        for group in alone.optimizer.param_groups
+        for group in optimizer.param_groups
     ]
-    return [type(alone.optimizer).__name__, groups]
+    return [type(optimizer).__name__, groups]
 
 
 class Folder:
@@ -114,11 +116,13 @@ class Folder:
         return json.loads(path.read_text()) if path is not None and path.exists() else None
 
     def write(self, name: str, note: Any) -> None:
-        """Keep a note."""
+        """Keep a note; a checkpoint of the same name goes."""
         path = self._file(name, "json")
-        if path is not None:
-            with atomic_path(path) as part:
-                part.write_text(json.dumps(note, indent=1))
+        if path is None:
+            return
+        with atomic_path(path) as part:
+            part.write_text(json.dumps(note, indent=1))
+        self._running(name).unlink(missing_ok=True)
 
     def started(self, name: str) -> dict[str, Any] | None:
         """The last checkpoint of a unit; None if there is none that can be read."""

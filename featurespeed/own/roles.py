@@ -48,14 +48,14 @@ def roles_of(model: nn.Module, base: nn.Module, structure: Structure, smaller: S
         MeasurementError: models that differ in more than the sizes of their layers and the number of residual blocks.
     """
     own, others = dict(model.named_parameters()), dict(base.named_parameters())
-    names = {name: name for name in own} if list(own) == list(others) else _counterparts(structure, smaller)
+    names = {name: name for name in own} if list(own) == list(others) else counterparts(structure, smaller)
     missing = [name for name in own if name not in names]
     if missing:
         raise MeasurementError(f"base: has no parameter {missing[0]}, {KIND}")
     return {name: _role(name, p, others[names[name]], _owner(model, name)) for name, p in own.items()}
 
 
-def _counterparts(structure: Structure, smaller: Structure) -> dict[str, str]:
+def counterparts(structure: Structure, smaller: Structure) -> dict[str, str]:
     """Parameter of a model -> that of another one with fewer or more residual blocks, block by block, in order."""
     (first, middle, last), others = _parts(structure), _parts(smaller)
     if len(first) != len(others[0]) or len(last) != len(others[2]):
@@ -74,10 +74,12 @@ def _counterparts(structure: Structure, smaller: Structure) -> dict[str, str]:
 
 
 def _parts(structure: Structure) -> tuple[list[Block], list[Block], list[Block]]:
-    """Blocks before the first residual one, from this to the last one, and after it."""
-    places = [k for k, block in enumerate(structure.blocks) if block.residual]
-    start, end = (places[0], places[-1] + 1) if places else (len(structure.blocks),) * 2
+    """Blocks before the first residual one, from this to the last one, and after it; of a plain network, its first
+    layer, those between, and its last one.
+    """
     blocks = list(structure.blocks)
+    places = [k for k, block in enumerate(blocks) if block.residual]
+    start, end = (places[0], places[-1] + 1) if places else (1, max(len(blocks) - 1, 1))
     return blocks[:start], blocks[start:end], blocks[end:]
 
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from featurespeed.measuring.arguments import positive
 from featurespeed.measuring.context import undisturbed
 from featurespeed.measuring.errors import MeasurementError, kind_of, reported_as
+from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model
 from featurespeed.measuring.norms import norm
 from featurespeed.own.forward import Structure, rescale_forward, structure_of
 from featurespeed.own.measure import Measurement, measure
-from featurespeed.own.plots import named_ticks, new_figure
 from featurespeed.own.rates import BalancedRates
 from featurespeed.own.rules import PARAMETERIZATIONS, rows_by_rule
 from featurespeed.own.tracing import part_of
@@ -57,6 +57,22 @@ class Scaling:
     notes: tuple[str, ...]
     _parameters: Mapping[str, nn.Parameter] = field(repr=False)
     _before: Mapping[str, Tensor] = field(repr=False)
+
+    @property
+    def sentence(self) -> str:
+        """What was done, in a line."""
+        changed = self.table[self.table["factor"] != 1.0]
+        text = f"{self.scheme}: {len(changed)} of {len(self.table)} parameters were scaled"
+        if len(changed):
+            text += f", by {changed['factor'].min():.3g} to {changed['factor'].max():.3g}"
+        rates = self.table[["lr_sgd", "lr_adam"]].agg(["min", "max"])
+        for kind, name in (("lr_sgd", "SGD"), ("lr_adam", "Adam")):
+            if rates[kind].notna().all():
+                text += f"; factors on the rates of {name}: {rates[kind]['min']:.3g} to {rates[kind]['max']:.3g}"
+        return "; ".join((text, *self.notes))
+
+    def __str__(self) -> str:
+        return self.sentence
 
     def groups(self, learning_rate: float, kind: Kind = "sgd") -> list[dict[str, Any]]:
         """Parameter groups for an optimizer of ``torch.optim``, one for each learning rate that differs.

@@ -29,7 +29,7 @@ def own_streams() -> Iterator[None]:
     """While inside, random numbers may be started anew; afterwards the caller's go on as if nothing had been drawn."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
             yield
     finally:
         random.setstate(states[0])

@@ -84,7 +84,7 @@ def moved_outputs(
     for own in in_calls:
         for place in own.call.places:
             velocity = motion.velocities.get(id(place.parameter))
-            if velocity is None:
+            if velocity is None or id(place.leaf) in loose:
                 continue
             name = place.name.rpartition(".")[2]
             change = own_change(own.call, name, velocity, place.parameter)

@@ -119,15 +119,22 @@ class Tracing:
 
     def layers(self) -> list[ModuleCall]:
         """Calls of modules that own parameters which move, and that called no other module: layers, not blocks."""
-        called = {self.names[call.module] for call in self.calls}
-        blocks = {ROOT} | {name.rsplit(".", k)[0] for name in called for k in range(1, name.count(".") + 1)}
+        blocks = self.blocks()
         return [
             call
             for call in self.calls
             if call.edge is not None
             and any(place.parameter.requires_grad for place in call.places)
-            and (self.names[call.module] not in blocks or called == {ROOT})
+            and call.module not in blocks
         ]
+
+    def blocks(self) -> set[nn.Module]:
+        """Modules that called others."""
+        called = {self.names[call.module] for call in self.calls}
+        above = {name.rsplit(".", k)[0] for name in called for k in range(1, name.count(".") + 1)}
+        if called != {ROOT}:
+            above.add(ROOT)
+        return {module for module, name in self.names.items() if name in above}
 
     def _before(self, module: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         prefix = "" if self.names[module] == ROOT else f"{self.names[module]}."

@@ -60,7 +60,8 @@ class Recipe:
         return model if self.device is None else model.to(self.device)
 
     def optimizer_of(self, model: nn.Module, rate: float) -> torch.optim.Optimizer:
-        """The optimizer of a network at a learning rate."""
+        """The optimizer of a network at a learning rate; what makes it may draw random numbers, always the same."""
+        seed_everything(0, "optimizer")
         return made_optimizer(self.optimizer, model, rate)
 
     def part(self, batch: Any, model: nn.Module) -> Part:
@@ -103,8 +104,11 @@ class Trainer(Protocol):
         seeds, rates: theirs; one network a seed and learning rate.
     """
 
-    seeds: tuple[int, ...]
-    rates: tuple[float, ...]
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+
+    @property
+    def rates(self) -> tuple[float, ...]: ...
 
     def step(self, parts: list[Part], step: int) -> Tensor:
         """Train on one batch a seed; losses before that, ``[seeds, rates]``."""

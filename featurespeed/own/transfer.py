@@ -38,8 +38,9 @@ class TransferCheck:
     Attributes:
         table: one row a size, learning rate and seed: ``size``, ``learning_rate``, ``seed``, ``start_loss`` (before the
             first step), ``final_loss`` (mean over the last tenth of the steps; NaN if a loss was not finite),
-            ``failed`` (a loss was not finite, or the final one is above the first one), ``best`` (the least final loss
-            of its size and seed), ``common`` (the learning rate is :attr:`common_rate`), ``side_by_side``.
+            ``failed`` (a loss was not finite, or the final one is above the first one by more than batches differ),
+            ``best`` (the least final loss of its size and seed), ``common`` (the learning rate is
+            :attr:`common_rate`), ``side_by_side``.
         best: one row a size and seed: ``size``, ``seed``, ``learning_rate`` (the lowest point of a parabola through the
             log losses at the best rate of the grid and its neighbours; NaN if all fail), ``low`` and ``high`` (its
             bounds: the same unless it is censored; 0 and infinity beyond the grid), ``censored`` (the best rate of the
@@ -77,6 +78,27 @@ class TransferCheck:
     ways: pd.DataFrame
     losses: np.ndarray = field(repr=False)
     seconds: float
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a size: ``size``; ``best_rate``, geometric mean over seeds, between ``low`` and ``high``, the least
+        and greatest of the seeds' bounds; ``loss``, mean over seeds of the least final loss; ``failed``, runs of all.
+        """
+        rows = []
+        for size, own in self.best.groupby("size"):
+            runs = self.table[self.table["size"] == size]
+            least = runs[~runs["failed"]].groupby("seed")["final_loss"].min()
+            rows.append(
+                {
+                    "size": size,
+                    "best_rate": float(np.exp(np.log(own["learning_rate"]).mean())),
+                    "low": own["low"].min(),
+                    "high": own["high"].max(),
+                    "loss": least.mean(),
+                    "failed": f"{int(runs['failed'].sum())} of {len(runs)}",
+                }
+            )
+        return pd.DataFrame(rows)
 
     def __str__(self) -> str:
         return self.sentence

@@ -5,12 +5,12 @@ The three panels are those of arXiv:2402.17457, Figure 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from featurespeed.own.plots import GUIDE, new_figure, size_colors
+from featurespeed.measuring.figures import GUIDE, new_figure, size_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from featurespeed.own.transfer import TransferCheck
 
+Colors = dict[Any, tuple[float, float, float, float]]  # of every size
 WINDOW = 0.02  # share of the steps over which a training loss is averaged
 FEW_DECADES = 30.0  # ratio of an axis' ends below which 2 and 5 are told, too
-BAND = {"alpha": 0.18, "linewidth": 0}
+BAND: dict[str, Any] = {"alpha": 0.18, "linewidth": 0}
 
 
 def draw(check: TransferCheck) -> Figure:
@@ -39,7 +40,7 @@ def draw(check: TransferCheck) -> Figure:
     return figure
 
 
-def draw_sharpness(rows: pd.DataFrame, ax: Axes, colors: dict[int, tuple[float, ...]]) -> None:
+def draw_sharpness(rows: pd.DataFrame, ax: Axes, colors: Colors) -> None:
     """Sharpness over its threshold, where the optimizer has one that is known; else the sharpness."""
     known = bool(np.isfinite(rows["edge"]).all())
     column = "edge" if known else "eigenvalue"
@@ -55,7 +56,7 @@ def draw_sharpness(rows: pd.DataFrame, ax: Axes, colors: dict[int, tuple[float, 
     ax.set_title(f"sharpness at learning rate {rows['learning_rate'].iloc[0]:.3g}", fontsize="small")
 
 
-def draw_curves(curves: pd.DataFrame, ax: Axes, colors: dict[int, tuple[float, ...]]) -> None:
+def draw_curves(curves: pd.DataFrame, ax: Axes, colors: Colors) -> None:
     """Training losses at the common best rate, mean over seeds and the range of them."""
     for size, own in curves.groupby("size"):
         wide = own.pivot(index="step", columns="seed", values="loss")
@@ -69,13 +70,13 @@ def draw_curves(curves: pd.DataFrame, ax: Axes, colors: dict[int, tuple[float, .
     ax.set_title(f"loss at learning rate {curves['learning_rate'].iloc[0]:.3g} (band: seeds)", fontsize="small")
 
 
-def draw_final(table: pd.DataFrame, best: pd.DataFrame, ax: Axes, colors: dict[int, tuple[float, ...]]) -> None:
+def draw_final(table: pd.DataFrame, best: pd.DataFrame, ax: Axes, colors: Colors) -> None:
     """Final loss over the learning rate: mean over the seeds that train and their range; best rates are marked.
 
     Rates at which a seed failed are crosses at the upper end.
     """
     kept = table[~table["failed"]]
-    failing = table[table["failed"]].groupby(["size", "learning_rate"]).size()
+    failing = table.loc[table["failed"], ["size", "learning_rate"]].drop_duplicates()
     for size, own in kept.groupby("size"):
         losses = own.groupby("learning_rate")["final_loss"]
         ax.plot(losses.mean().index, losses.mean(), color=colors[size], marker=".", markersize=4)
@@ -84,14 +85,15 @@ def draw_final(table: pd.DataFrame, best: pd.DataFrame, ax: Axes, colors: dict[i
     if (kept["final_loss"] > 0).all() and len(kept):
         _log_axis(ax)
     _mark_best(kept, best, ax, colors)
-    for (size, rate), _ in failing.items():
+    for size, rate in failing.itertuples(index=False):
         ax.plot(rate, 0.97, "x", color=colors[size], transform=ax.get_xaxis_transform(), markersize=4)
     ax.set(xlabel="learning rate", ylabel="loss at the end of training")
-    ax.set_title("best rates (stars); crosses: runs failed", fontsize="small")
+    told = ["stars: best rates", "hollow: bounds only" * bool(best["censored"].any()), "x: failed" * bool(len(failing))]
+    ax.set_title(", ".join(part for part in told if part), fontsize="small")
     _plain_rates(ax, sorted(table["learning_rate"].unique()))
 
 
-def _mark_best(kept: pd.DataFrame, best: pd.DataFrame, ax: Axes, colors: dict[int, tuple[float, ...]]) -> None:
+def _mark_best(kept: pd.DataFrame, best: pd.DataFrame, ax: Axes, colors: Colors) -> None:
     """A star at the geometric mean over seeds of the best rate; hollow if that lies next to an end or a failure."""
     for size, own in best.dropna(subset=["learning_rate"]).groupby("size"):
         rate = float(np.exp(np.log(own["learning_rate"]).mean()))
@@ -115,5 +117,5 @@ def _log_axis(ax: Axes) -> None:
 def _plain_rates(ax: Axes, rates: list[float]) -> None:
     """Ticks at some of the rates, as numbers."""
     every = -(-len(rates) // 5)
-    ax.set_xticks(rates[::every], [f"{rate:.2g}" for rate in rates[::every]])
+    ax.set_xticks(rates[::every], [f"{rate:.2g}" for rate in rates[::every]], fontsize="small")
     ax.minorticks_off()

@@ -21,6 +21,8 @@ from featurespeed.sweeps.optima import Optima, optima, transfer_excess
 Answer = Literal["transfers", "does not transfer", "undecided"]
 SPAN = 8  # factor in the size for which shifts are judged
 ALLOWED = 1.0  # octaves by which the best learning rate may move over that factor
+NOISE = 3.0  # standard deviations of the loss over batches by which a run may end above its first loss
+FEWEST = 10  # steps of which these are taken
 MOST_SEEDS = 1000  # more are not asked for
 LARGEST_EXPONENT = 700.0  # of a number that float64 holds
 
@@ -32,7 +34,8 @@ class Final:
     Attributes:
         start: loss before the first step.
         final: mean over the last tenth of the steps; NaN where a loss was not finite.
-        failed: a loss was not finite, or the final one is above the first one.
+        failed: a loss was not finite, or the final one is above the first one by more than the batches differ: three
+            standard deviations, as seen in the first tenth of the steps, at least ten, at the smallest rate.
         fitted: final losses as best rates are read off them, infinite where a run failed; their logarithm is fitted.
         logarithmic: that is the log loss; else, where some loss is not positive, the loss itself.
     """
@@ -48,7 +51,8 @@ def final_losses(sizes: np.ndarray, rates: np.ndarray, losses: np.ndarray) -> Fi
     """Final losses of runs ``[seeds, sizes, rates, steps]``."""
     last = max(1, math.ceil(LATE_LOSS * losses.shape[-1]))
     start, final = losses[..., 0], losses[..., -last:].mean(-1)
-    failed = ~np.isfinite(losses).all(-1) | ~(final <= start)
+    noise = np.nan_to_num(losses[:, :, :1, : max(FEWEST, last)].std(-1)) * math.sqrt(1 + 1 / last)
+    failed = ~np.isfinite(losses).all(-1) | ~(final <= start + NOISE * noise)
     kept = np.where(failed, np.inf, final)
     logarithmic = bool((kept > 0).all())
     if not logarithmic:  # the logarithm of exp(loss) is the loss
@@ -140,7 +144,7 @@ def _remedy(best: Optima, ranges: brackets.Ranges) -> str:
     for bound, name, end in ((best.low, "smaller", best.rates[0]), (best.high, "larger", best.rates[-1])):
         sizes = best.sizes[np.isinf(bound).any(0)]
         if len(sizes):
-            needed.append(f"learning rates {name} than {end:.3g}, at the end of which size {_listed(sizes)} is best")
+            needed.append(f"learning rates {name} than {end:.3g}, the best of the grid at size {_listed(sizes)}")
     if needed:
         return "what would decide it: " + ", and ".join(needed)
     if _answer(mean_interval(ranges.value)) != "undecided":  # it is the bounds that leave it open

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
-
-LIVE = "allowed: a torch.optim optimizer of this model's parameters, such as torch.optim.AdamW(model.parameters())"
-
+from featurespeed.measuring.errors import MeasurementError, first_line
 
 PLAIN = {"fused": None, "foreach": False, "capturable": False}
-
-
-def checked_optimizer(optimizer: Any, model: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer that has parameters of the model and no others.
-
-    Raises:
-        MeasurementError: a class, another object, or parameters of another model.
-    """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise MeasurementError(f"optimizer: {kind_of(optimizer)}, {LIVE}")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise MeasurementError("optimizer: LBFGS calls the loss several times a step, allowed: one that does not")
-    own = {id(parameter) for parameter in model.parameters()}
-    foreign = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
-    if foreign:
-        raise MeasurementError(f"optimizer: {len(foreign)} of its parameters are not this model's, {LIVE}")
-    return optimizer
 
 
 def next_update(optimizer: torch.optim.Optimizer, gradients: Mapping[int, Tensor]) -> dict[int, Tensor]:

@@ -29,7 +29,7 @@ from tests.measuring.cases import (
 )
 from tests.probes.cases import DOUBLE, normal
 
-ALLOWED = "allowed: parameters of the model"
+ALLOWED = "allowed: "
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------
@@ -96,8 +96,10 @@ NO_PARAMETERS = {
     "of a copy": (lambda net: copy.deepcopy(net).parameters(), "entry 1, [6, 4]"),
     "of another model": (lambda net: [net[0].bias, nn.Parameter(torch.ones(5))], "entry 2, [5]"),
     "the batch": (lambda net: [X], "entry 1, [12, 4]"),
-    "a name": (lambda net: "0.weight", "'0.weight'"),
-    "names": (lambda net: ["0.weight", "0.bias"], "'0.weight'"),
+    "no name": (lambda net: "3.weight", "'3.weight' fits no"),
+    "a name and no name": (lambda net: ["0.weight", "weight"], "'weight' fits no"),
+    "a pattern of nothing": (lambda net: "5.*", "'5.*' fits no"),
+    "an empty name": (lambda net: "", "'' fits no"),
     "pairs of names": (lambda net: list(net.named_parameters()), "tuple of (str, Parameter)"),
     "named, not listed": (lambda net: net.named_parameters(), "tuple of (str, Parameter)"),
     "a module": (lambda net: net[0], "Linear"),

@@ -201,8 +201,6 @@ REFUSED = {
     "widths of what has none": (["check-coordinates", "{file}:fixed", "--widths", "1", "2", "3"], "takes no size"),
     "few widths": (["check-coordinates", "{file}", "--widths", "8", "16"], "widths: 2 of them, allowed: at least 3"),
     "no such matrix": (["sharpness", "{file}", "--matrix", "jacobian"], "matrix = 'jacobian': allowed: hessian"),
-    "no batches": (["sharpness", "{file}", "--data", "make_batch"], "--data: returned tuple, allowed"),
-    "nothing to draw": (["sharpness", "{file}", "--plot", "x.png"], "--plot: this result has no figure"),
     "no picture": (["sharpness", "{file}", "--plot", "x.txt"], "--plot: x.txt, allowed: a file that ends in .png"),
     "no folder": (["sharpness", "{file}", "--plot", "none/x.png"], "--plot: none is no folder"),
 }  # fmt: skip

@@ -159,7 +159,7 @@ def test_chain_gives_what_the_chain_function_gives():
 def test_expected_nodes():
     expected = {
         "gpt2": ("transformer.drop", "transformer.h.0", "transformer.h.1", "lm_head"),
-        "vit": ("patch_embed.proj", "norm_pre", "blocks.0", "blocks.1", "head"),
+        "vit": ("patch_embed.proj", "blocks.0", "blocks.1", "head"),
         "resnet": ("conv1.0", "conv1.3", "conv1.6", "layer1.0", "layer2.0", "layer3.0", "layer4.0", "fc"),
         "lstm": ("lstm", "head"),
     }

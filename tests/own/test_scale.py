@@ -185,6 +185,13 @@ def test_mup_moves_features_alike_at_every_width(kind):
         assert moves[False, 1024] / moves[False, 64] > 4
 
 
+def test_a_deeper_plain_network_is_compared_layer_by_layer():
+    torch.manual_seed(0)
+    scaled = autoscale(mlp(256, 6), LOSS, batch(), "mup", mlp(64, 3)).table.set_index("name")
+    assert list(scaled["role"]) == ["input", "vector", *["hidden", "vector"] * 4, "readout", "vector"]
+    assert scaled.loc["8.weight", "lr_adam"] == pytest.approx(0.25)
+
+
 def test_depth_mup_divides_branches_and_their_rates():
     torch.manual_seed(0)
     model, base = residual(64, 16), residual(64, 4)
@@ -259,7 +266,7 @@ def test_what_cannot_be_scaled_is_refused_in_one_line():
         (mlp(8), LOSS, batch(), {"scheme": "mup"}, "base: NoneType, allowed with mup: the model of the size"),
         (mlp(8), LOSS, batch(), {"base": mlp(4)}, "base: Sequential, allowed with fsc: None"),
         (mlp(8), LOSS, batch(), {"scheme": "mup", "base": residual(4, 1)}, "base: 1 residual blocks, allowed: some"),
-        (mlp(8), LOSS, batch(), {"scheme": "mup", "base": mlp(4, 5)}, "base: 5 plain layers before and 0 after"),
+        (mlp(8), LOSS, batch(), {"scheme": "mup", "base": mlp(4, 2)}, "base: has no block like '2'"),
         (mlp(8), LOSS, batch(), {"scheme": "depth_mup", "base": mlp(4)}, "has no residual branches, allowed: mup"),
         (nn.Linear(6, 3).double(), LOSS, (batch()[0], batch()[1]), {}, None),
     ]

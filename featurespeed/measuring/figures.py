@@ -1,4 +1,4 @@
-"""What the figures of the tools for one's own networks share."""
+"""Figures of records: they belong to the caller."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def new_figure(columns: int, *, width: float = 3.6, height: float = 3.1) -> tupl
     return figure, list(axes[0])
 
 
+def named_ticks(ax: Axes, names: Sequence[str], most: int = 24) -> None:
+    """Names of layers below an axis, of long lists every so many."""
+    every = -(-len(names) // most)
+    ax.set_xticks(range(0, len(names), every), list(names)[::every], rotation=90, fontsize="x-small")
+
+
 def size_colors(count: int) -> list[tuple[float, float, float, float]]:
     """One colour a size, ascending."""
     from matplotlib import colormaps
 
     steps = [LIGHTEST + (DARKEST - LIGHTEST) * k / max(count - 1, 1) for k in range(count)]
     return [colormaps[MAP](step) for step in steps]
-
-
-def named_ticks(ax: Axes, names: Sequence[str], most: int = 24) -> None:
-    """Names of layers below an axis, of long lists every so many."""
-    every = -(-len(names) // most)
-    ax.set_xticks(range(0, len(names), every), list(names)[::every], rotation=90, fontsize="x-small")
