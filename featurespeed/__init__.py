@@ -20,6 +20,8 @@ EXPORTS: dict[str, str] = {
     "autoscale": "featurespeed.own.scale",
     "BalancedRates": "featurespeed.own.rates",
     "Monitor": "featurespeed.own.monitor",
+    "to_tensorboard": "featurespeed.own.monitor",
+    "to_wandb": "featurespeed.own.monitor",
     "coordinate_check": "featurespeed.own.coordinates",
     "transfer_check": "featurespeed.own.transfer",
     "measure": "featurespeed.own.measure",

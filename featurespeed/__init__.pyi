@@ -14,6 +14,8 @@ from featurespeed.own.coordinates import coordinate_check as coordinate_check
 from featurespeed.own.measure import Measurement as Measurement
 from featurespeed.own.measure import measure as measure
 from featurespeed.own.monitor import Monitor as Monitor
+from featurespeed.own.monitor import to_tensorboard as to_tensorboard
+from featurespeed.own.monitor import to_wandb as to_wandb
 from featurespeed.own.rates import BalancedRates as BalancedRates
 from featurespeed.own.scale import autoscale as autoscale
 from featurespeed.own.transfer import transfer_check as transfer_check

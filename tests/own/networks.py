@@ -37,7 +37,7 @@ def class_loss(outputs: Any, labels: Tensor) -> Tensor:
 
 def gpt2(layers: int = 2, width: int = 16, tied: bool = True) -> nn.Module:
     """GPT-2 of transformers, from a small configuration."""
-    _complete_torchvision()
+    complete_torchvision()
     import transformers
 
     config = transformers.GPT2Config(
@@ -49,7 +49,7 @@ def gpt2(layers: int = 2, width: int = 16, tied: bool = True) -> nn.Module:
 
 def bert() -> nn.Module:
     """BERT of transformers with a readout for classes."""
-    _complete_torchvision()
+    complete_torchvision()
     import transformers
 
     config = transformers.BertConfig(
@@ -61,7 +61,7 @@ def bert() -> nn.Module:
 
 def lora() -> nn.Module:
     """GPT-2 with adapters of low rank by peft: nothing else moves."""
-    _complete_torchvision()
+    complete_torchvision()
     import peft
 
     config = peft.LoraConfig(r=2, target_modules=["c_attn", "c_proj"], init_lora_weights=False, fan_in_fan_out=True)
@@ -70,7 +70,7 @@ def lora() -> nn.Module:
 
 def timm_model(name: str, **settings: Any) -> nn.Module:
     """A network of timm."""
-    _complete_torchvision()
+    complete_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import timm
@@ -78,7 +78,7 @@ def timm_model(name: str, **settings: Any) -> nn.Module:
 
 
 @cache
-def _complete_torchvision() -> None:
+def complete_torchvision() -> None:
     """Its compiled part may not fit this torch; the others import it all the same, and none of them needs it."""
     try:
         import torchvision  # noqa: F401

@@ -15,7 +15,7 @@ from featurespeed.own.huggingface import FeatureSpeedCallback, own_loss
 from tests.own import networks
 from tests.own.networks import bert, gpt2
 
-networks._complete_torchvision()
+networks.complete_torchvision()
 CALLBACKS = pytest.importorskip("transformers").TrainerCallback
 
 

@@ -18,7 +18,7 @@ from featurespeed import measure
 from featurespeed.own.lightning import FeatureSpeedCallback
 from tests.own import networks
 
-networks._complete_torchvision()
+networks.complete_torchvision()
 L = pytest.importorskip("lightning.pytorch")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, about loggers and workers
@@ -192,7 +192,7 @@ def test_a_callback_belongs_to_all_of_lightning_that_is_imported(monkeypatch):
 
 OTHER_NAME = """
 from tests.own import networks
-networks._complete_torchvision()
+networks.complete_torchvision()
 import sys, torch, pytorch_lightning as L
 from featurespeed.own.lightning import FeatureSpeedCallback
 

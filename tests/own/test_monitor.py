@@ -129,6 +129,7 @@ def test_values_are_those_of_the_functions_at_that_step():
         assert values["featurespeed/angle_mean"] == pytest.approx(float(known.angle.mean()))
         top = float(torch.linalg.eigvalsh(hessian(then, batch_of()))[-1])
         assert values["featurespeed/sharpness"] == pytest.approx(top, rel=1e-3)
+        assert values["featurespeed/edge"] == pytest.approx(top * 0.1 / (2 + 2 * 0.9), rel=1e-3)  # heavy ball
         assert values["featurespeed/sharpness_converged"] == 1.0
         assert all(type(value) is float for value in values.values())
         row = monitor.table.set_index("step").loc[step]
@@ -320,6 +321,28 @@ def test_at_a_learning_rate_of_0_there_is_no_edge_and_that_is_no_error(stub, mak
     assert table["sharpness"].isna().tolist() == [True, False] and (table["loss"] > 0).all()
     assert table["loss_decay"].iloc[0] == 0 < table["loss_decay"].iloc[1]
     assert table["error"].iloc[0] == "sharpness: the learning rate is 0, at which nothing is unstable"
+
+
+@pytest.mark.parametrize("make", [torch.optim.RMSprop, torch.optim.Adam])
+def test_units_are_those_of_the_real_function(make):
+    """Of RMSprop none are known: the plain Hessian; of Adam from its second step on, each time from the last result."""
+    model = network()
+    optimizer = make(model.parameters(), 1e-2)
+    monitor = Monitor(model, LOSS, batch_of(), optimizer, every=1, tol=1e-4, feature_speed=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monitor.step()
+        trained_by(monitor, model, optimizer, 2)
+    last = monitor.table.iloc[-1]
+    if make is torch.optim.RMSprop:
+        assert last["error"].startswith("edge: optimizer: RMSprop, allowed") and math.isnan(last["edge"])
+        top = float(torch.linalg.eigvalsh(hessian(model, batch_of()))[-1])
+        assert last["sharpness"] == pytest.approx(top, rel=1e-3)
+    else:
+        known = sharpness(model, LOSS, batch_of(), tol=1e-4, optimizer=optimizer)
+        assert last["error"] == "" and monitor.table["sharpness"].isna().tolist() == [True, False, False]
+        assert last["edge"] == pytest.approx(known.edge, rel=1e-3)
+        assert last["sharpness"] == pytest.approx(known.eigenvalue, rel=1e-3)
 
 
 def test_layers_that_are_frozen_or_thawed_on_the_way(recwarn):
