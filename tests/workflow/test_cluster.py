@@ -17,6 +17,7 @@ import pytest
 from featurespeed.pipeline.config import TrainingSettings, jobs_together, owners_of
 from featurespeed.pipeline.registry import ARTEFACTS
 from tests.conftest import REPOSITORY, SYSTEM_PATH, run_snakemake
+from tests.workflow.test_own import write_files
 from tests.workflow.test_workflow import smoke_config
 
 pytestmark = pytest.mark.slow
@@ -161,10 +162,12 @@ def processes(jobs_of: Callable, data_of: Callable, training: TrainingSettings) 
     return sum(bool(set(names) & set(jobs_of("sc_fig01"))) for names in groups)
 
 
+OFTEN = ("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1")
+SLURM = ("--profile", str(REPOSITORY / "workflow/profiles/slurm"), *OFTEN)
+
+
 def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
-    profile = str(REPOSITORY / "workflow/profiles/slurm")
-    often = ("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1")
-    arguments = ("--profile", profile, *often, "--config", "scale=smoke", "--", *TARGETS)
+    arguments = (*SLURM, "--config", "scale=smoke", "--", *TARGETS)
     done = run_snakemake(*arguments, directory=tmp_path, PATH=CLUSTER_PATH)
     assert done.returncode == 0, done.stderr[-5000:]
     submitted = done.stderr.count("has been submitted with SLURM jobid")
@@ -178,4 +181,14 @@ def test_smoke_workflow_through_slurm(cluster, smoke_results, tmp_path):
     assert {f"tables/{name}.csv" for name in TARGETS} < set(made)
     assert made == {name: expected[name] for name in made}
     again = run_snakemake("-n", *arguments, directory=tmp_path, PATH=CLUSTER_PATH)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_a_model_of_ones_own_through_slurm(cluster, tmp_path):
+    arguments = (*SLURM, "own", "--configfile", str(write_files(tmp_path / "mine")))
+    done = run_snakemake(*arguments, directory=tmp_path / "run", PATH=CLUSTER_PATH)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stderr.count("has been submitted with SLURM jobid") == 4  # two sizes trained, then measured
+    assert "octaves" in (tmp_path / "run/results/smoke/own/verdict.txt").read_text()
+    again = run_snakemake("-n", *arguments, directory=tmp_path / "run", PATH=CLUSTER_PATH)
     assert "Nothing to be done" in again.stdout + again.stderr

@@ -1,5 +1,6 @@
 # The configuration, validated before any rule is read, and the paths and lists that all rules share. Rules have
 # priorities: what takes longest alone starts first, then training; and what follows on it goes before more of it.
+import json
 import os
 import sys
 from functools import cache
@@ -149,6 +150,25 @@ def figure_hash(rooms):
 def together(names, path):
     """The paths of a list of names: ``path`` has the place {name}."""
     return [path.format(name=name) for name in names]
+
+
+def own_report(name, kind):
+    """A file about a user's own model that Snakemake's report shows."""
+    labels = {"file": name, "kind": kind}
+    return report(f"{RESULTS}/own/{name}", caption="../report/own.rst", category="Own model", labels=labels)
+
+
+def own_data():
+    """The files of the data set for a user's own model, if it is one of this project's."""
+    return data_files(*filter(None, [CONFIG.own.dataset]))
+
+
+def own_sharpness(wildcards):
+    """Sharpness of all sizes at the rate that is best for all of them, which is known once they are trained."""
+    if not CONFIG.own.sharpness_at:
+        return []
+    rate = json.loads(Path(checkpoints.own_rate.get().output.rate).read_text())["learning_rate"]
+    return [f"{RESULTS}/own/sharpness/size_{size}_rate_{rate!r}.json" for size in CONFIG.own.sizes]
 
 
 for ARTEFACT in ARTEFACTS.values():

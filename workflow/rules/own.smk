@@ -2,33 +2,9 @@
 # with a block `own` in the configuration. One job a size, all learning rates and seeds inside; then the sharpness along
 # training at the rate that is best for all sizes, one job a size; then tables, figure and verdict. Killed jobs go on from
 # checkpoints that lie outside the outputs.
-import json
-
 from featurespeed.pipeline.asked import NO_OWN_BLOCK
 
-OWN_RESULTS = f"{RESULTS}/own"
 OWN_TABLES = {"table": "transfer", "best": "best", "sharpness": "sharpness"}
-
-
-def own_report(name, kind):
-    """A file that Snakemake's report shows."""
-    return report(
-        f"{OWN_RESULTS}/{name}", caption="../report/own.rst", category="Own model", labels={"file": name, "kind": kind}
-    )
-
-
-def own_data():
-    """The files of the data set that the block names, if it is one of this project's."""
-    return data_files(*filter(None, [CONFIG.own.dataset]))
-
-
-def own_sharpness(wildcards):
-    """Sharpness of all sizes at the common rate, which is known when they are trained."""
-    if not CONFIG.own.sharpness_at:
-        return []
-    rate = json.loads(Path(checkpoints.own_rate.get().output.rate).read_text())["learning_rate"]
-    return [f"{OWN_RESULTS}/sharpness/size_{size}_rate_{rate!r}.json" for size in CONFIG.own.sizes]
-
 
 if CONFIG.own is None:
 
@@ -44,7 +20,7 @@ else:
         input:
             **own_data(),
         output:
-            losses=f"{OWN_RESULTS}/training/size_{{size}}.npz",
+            losses=f"{RESULTS}/own/training/size_{{size}}.npz",
         log:
             f"{LOGS}/own_train/size_{{size}}.log",
         benchmark:
@@ -71,9 +47,9 @@ else:
 
     checkpoint own_rate:
         input:
-            losses=[f"{OWN_RESULTS}/training/size_{size}.npz" for size in CONFIG.own.sizes],
+            losses=[f"{RESULTS}/own/training/size_{size}.npz" for size in CONFIG.own.sizes],
         output:
-            rate=f"{OWN_RESULTS}/rate.json",
+            rate=f"{RESULTS}/own/rate.json",
         log:
             f"{LOGS}/own_rate/own_rate.log",
         benchmark:
@@ -97,7 +73,7 @@ else:
         input:
             **own_data(),
         output:
-            sharpness=f"{OWN_RESULTS}/sharpness/size_{{size}}_rate_{{rate}}.json",
+            sharpness=f"{RESULTS}/own/sharpness/size_{{size}}_rate_{{rate}}.json",
         log:
             f"{LOGS}/own_sharpness/size_{{size}}_rate_{{rate}}.log",
         benchmark:
@@ -130,8 +106,8 @@ else:
             **{key: own_report(f"{name}.csv", "table") for key, name in OWN_TABLES.items()},
             verdict=own_report("verdict.txt", "verdict"),
             png=own_report("transfer.png", "figure"),
-            pdf=f"{OWN_RESULTS}/transfer.pdf",
-            svg=f"{OWN_RESULTS}/transfer.svg",
+            pdf=f"{RESULTS}/own/transfer.pdf",
+            svg=f"{RESULTS}/own/transfer.svg",
         log:
             f"{LOGS}/own/own.log",
         benchmark:
