@@ -19,14 +19,15 @@
 # best rate moves.
 #
 # The GPT below is plain PyTorch and knows nothing of this package. Everything runs on two cores in about a minute, so
-# networks are small and training is short: the answers hold for what is trained here. Put in your own model, your data
-# and your number of steps.
+# networks are small and training is short: the answers hold for what is trained here. Put in your own model, your
+# data and your number of steps.
 
 # %%
+from pydoc_data.topics import topics
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from pydoc_data.topics import topics
 from torch import nn
 from torch.nn import functional
 
@@ -39,6 +40,9 @@ widths = [12, 24, 48, 96]
 rates = [2.0**k for k in range(-9, -3)]  # of the model as it is
 mup_rates = [2.0**k for k in range(-8, -2)]  # of the same model in muP
 seeds, steps, looks = 5, 80, 4  # looks: at the sharpness, along training
+
+# %% tags=["quick"]
+widths, seeds, steps, looks = [12, 24, 48], 2, 6, 2  # only to see that all cells run
 
 # %% [markdown]
 # ## The model and the text
@@ -96,8 +100,8 @@ def cross_entropy(logits, targets):
 # %% [markdown]
 # ## As it is
 #
-# PyTorch's initialisation, one learning rate for all weights. `transfer_check` trains all widths, rates and seeds; runs
-# of a seed see the same batches. The grid of rates was centred by a few runs with other seeds, and then fixed.
+# PyTorch's initialisation, one learning rate for all weights. `transfer_check` trains all widths, rates and seeds;
+# runs of a seed see the same batches. The grid of rates was centred by a few runs with other seeds, and then fixed.
 
 # %%
 as_it_is = transfer_check(
@@ -117,8 +121,9 @@ print(as_it_is)
 as_it_is.plot()
 
 # %% [markdown]
-# A shift of -1 octave is half the learning rate. With the interval over the seeds, the verdict asks whether the best rate moves
-# by more than one octave while the width grows by a factor 8. What does it cost to take the rate of the narrow model?
+# A shift of -1 octave is half the learning rate. With the interval over the seeds, the verdict asks whether the best
+# rate moves by more than one octave while the width grows by a factor 8. What does it cost to take the rate of the
+# narrow model?
 
 # %%
 
@@ -134,10 +139,10 @@ print(f"loss of width {widths[-1]} at the best rate of width {widths[0]}, above 
 # %% [markdown]
 # ## With muP
 #
-# The maximal update parameterization ([arXiv:2203.03466](https://arxiv.org/abs/2203.03466)) says how initial weights and
-# learning rates should depend on the width. `autoscale` applies it to any model: it compares the model with one of the
-# width on which you tune, rescales the weights in place, and hands out parameter groups for your optimizer. The training
-# loop stays as it is.
+# The maximal update parameterization ([arXiv:2203.03466](https://arxiv.org/abs/2203.03466)) says how initial weights
+# and learning rates should depend on the width. `autoscale` applies it to any model: it compares the model with one
+# of the width on which you tune, rescales the weights in place, and hands out parameter groups for your optimizer.
+# The training loop stays as it is.
 
 # %%
 few = inputs[:2], targets[:2]
@@ -158,9 +163,9 @@ shown = ["token.weight", "blocks.0.qkv.weight", "blocks.0.mlp.0.weight", "blocks
 factors.loc[shown].style.format(precision=3).set_caption(f"width {widths[-1]} against width {widths[0]}")
 
 # %% [markdown]
-# `factor` is what the initial weights are multiplied with, `lr_adam` the learning rate in units of yours. Matrices between
-# hidden layers get one that falls like 1/width; the readout starts smaller. (Attention needs no further factor here: heads keep
-# their size, and their number grows.)
+# `factor` is what the initial weights are multiplied with, `lr_adam` the learning rate in units of yours. Matrices
+# between hidden layers get one that falls like 1/width; the readout starts smaller. (Attention needs no further
+# factor here: heads keep their size, and their number grows.)
 
 # %%
 with_mup = transfer_check(
@@ -183,20 +188,20 @@ with_mup.plot()
 # %% [markdown]
 # ## Why: how far a step moves the features
 #
-# A coordinate check trains a few steps at every width and asks how far the output of each layer has moved. If that grows
-# with the width, a rate that is right for the narrow model is too large for the wide one.
+# A coordinate check trains a few steps at every width and asks how far the output of each layer has moved. If that
+# grows with the width, a rate that is right for the narrow model is too large for the wide one.
 
 # %%
 batches = [(inputs[k : k + 4], targets[k : k + 4]) for k in range(0, 12, 4)]
 for model, optimizer, rate in [(GPT, torch.optim.AdamW, rates[0]), (make_model, make_optimizer, mup_rates[0])]:
-    moved = coordinate_check(model, widths, cross_entropy, batches, optimizer, seeds=5, learning_rate=rate)
+    moved = coordinate_check(model, widths, cross_entropy, batches, optimizer, seeds=seeds, learning_rate=rate)
     print(moved.sentence)
     display(moved.plot())  # noqa: F821
 
 # %% [markdown]
 # `measure` looks at one step of your optimizer in more detail: at each cut node of the network, how fast the feature
-# moves, at which angle to its backward pass, and what the weights of that node add to the fall of the loss. Here the root mean
-# square by which the first step of AdamW moves the features of the narrowest and of the widest model.
+# moves, at which angle to its backward pass, and what the weights of that node add to the fall of the loss. Here the
+# root mean square by which the first step of AdamW moves the features of the narrowest and of the widest model.
 
 # %%
 

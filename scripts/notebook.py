@@ -1,6 +1,7 @@
 """Execute a percent-format notebook: from ``notebooks/<name>.py`` to an executed ``.ipynb`` and its HTML.
 
-A cell that fails ends the job with the cell's traceback. Input: ``source``. Outputs: ``ipynb``, ``html``.
+A cell that fails ends the job with the cell's traceback. Input: ``source``. Outputs: ``ipynb``, ``html``. With the
+parameter ``quick`` the cell that is tagged ``quick`` takes the place of its parameters: a check that all runs.
 """
 
 import os
@@ -15,6 +16,7 @@ from nbconvert import HTMLExporter
 from featurespeed.machine.files import PART
 from featurespeed.pipeline.stage import Task, run_task
 
+QUICK = "quick"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 # The usual template without the scripts that it would fetch from elsewhere: the file can be read with no network. As
@@ -30,9 +32,10 @@ main { max-width: 66rem; margin: 0 auto; padding: 1rem }
 """
 
 
-def execute(source: Path, executed: Path) -> None:
+def execute(source: Path, executed: Path, quick: bool = False) -> None:
     """Run the notebook from top to bottom in a fresh kernel, in the current folder, and keep its outputs."""
     notebook = jupytext.read(source)
+    notebook.cells = [cell for cell in notebook.cells if quick or QUICK not in cell.metadata.get("tags", [])]
     notebook.metadata["kernelspec"] = KERNEL
     os.environ.pop("MPLBACKEND", None)  # with a backend of the caller's choice the kernel would keep no figures
     with TemporaryDirectory(dir=executed.parent, prefix=PART) as folder:
@@ -54,7 +57,7 @@ def to_html(executed: Path, title: str) -> str:
 def main(task: Task) -> None:
     """Execute, then convert."""
     source, executed = Path(task.inputs["source"]), Path(task.outputs["ipynb"])
-    execute(source, executed)
+    execute(source, executed, bool(task.params.get("quick", False)))
     Path(task.outputs["html"]).write_text(to_html(executed, source.stem), encoding="utf-8")
 
 

@@ -41,6 +41,12 @@ RUN_KEYS = (
     "peak_memory_mb",
 )  # fmt: skip
 
+#: What the page calls a notebook.
+NOTEBOOKS = {
+    "feature_speed": "the formula measured, step by step",
+    "my_own_model": "does the learning rate of a small GPT transfer?",
+}
+
 #: What tells one point of a stage table from another, its seed and estimator aside.
 POINT = ["case", "series", "scaling", "branch_scale", "width", "depth", "input_dim", "output_dim", "layer", "quantity"]
 
@@ -112,7 +118,7 @@ def gather(inputs: PageInputs, page: Path, scale: str, read_table: Callable[[Pat
             "sensitivity": _relative(inputs.sensitivity, page),
             "headline": _relative(inputs.claims.with_name("headline.csv"), page),
             "published": _relative(inputs.published, page),
-            "notebooks": [_relative(path, page) for path in inputs.notebooks],
+            "notebooks": [(_relative(path, page), NOTEBOOKS.get(path.stem, path.stem)) for path in inputs.notebooks],
         },
     }
 

@@ -15,6 +15,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from featurespeed import EXPORTS
+
 PACKAGE = "featurespeed"
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 STORED_VERSIONS = ("torch", "numpy", "pandas")
@@ -70,6 +72,17 @@ def code_hash(script: Path | str, imports: Imports | None = None, modules: Itera
     for name, path in sorted((imports or Imports()).of_script(script, modules).items()):
         digest.update(f"\0{name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def public_modules(script: Path | str) -> list[str]:
+    """The modules behind names that a script imports from the package itself, which loads them when they are used."""
+    wanted = {
+        alias.name
+        for node in ast.walk(ast.parse(Path(script).read_bytes()))
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE
+        for alias in node.names
+    }
+    return sorted({module for name, module in EXPORTS.items() if name in wanted})
 
 
 def canonical_json(value: object) -> str:

@@ -18,7 +18,7 @@ import featurespeed
 from featurespeed.data.registry import DATASETS
 from featurespeed.pipeline.asked import OWN
 from featurespeed.pipeline.config import ARTEFACTS, SCALES
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, load_script
 
 DRAWN = {name for name, artefact in ARTEFACTS.items() if artefact.drawn}
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -45,14 +45,23 @@ def commands(program: str) -> list[str]:
 # --- the notebook -----------------------------------------------------------------------------------------------------
 
 
+NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.py"))
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS)
+def any_executed(smoke_results, request):
+    """Each notebook as the workflow has executed it."""
+    return jupytext.read(smoke_results / f"notebooks/{request.param}.ipynb")
+
+
 @pytest.fixture(scope="module")
 def executed(smoke_results):
-    """The notebook as the workflow has executed it."""
+    """The notebook of the formula."""
     return jupytext.read(smoke_results / "notebooks/feature_speed.ipynb")
 
 
-def test_every_cell_of_the_notebook_has_run_without_an_error(executed):
-    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+def test_every_cell_of_the_notebook_has_run_without_an_error(any_executed):
+    cells = [cell for cell in any_executed.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     kinds = {output.output_type for cell in cells for output in cell.outputs}
     assert "error" not in kinds
@@ -94,8 +103,29 @@ class _Requests(HTMLParser):
         self.found += [value for name, value in attrs if name in fetched and value and not value.startswith("data:")]
 
 
-def test_notebook_page_fetches_nothing(smoke_results):
-    html = (smoke_results / "notebooks/feature_speed.html").read_text(encoding="utf-8")
+def test_the_notebook_on_one_s_own_model_uses_public_names_only_and_answers(smoke_results):
+    source = (REPOSITORY / "notebooks/my_own_model.py").read_text(encoding="utf-8")
+    assert re.findall(r"^(?:from|import) featurespeed.*", source, re.MULTILINE) == [
+        "from featurespeed import autoscale, coordinate_check, measure, transfer_check"
+    ]
+    cells = jupytext.read(smoke_results / "notebooks/my_own_model.ipynb").cells
+    printed = "".join(out.get("text", "") for cell in cells for out in cell.get("outputs", []))
+    assert printed.count("your best learning rate moves by") == 2
+    shown = [out for cell in cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(shown) == 4
+
+
+def test_the_cell_for_a_quick_check_is_left_out_otherwise(tmp_path):
+    source = tmp_path / "two.py"
+    source.write_text('# %% tags=["parameters"]\nx = 1\n\n# %% tags=["quick"]\nx = 2\n\n# %%\nprint(f"x is {x}")\n')
+    for quick in (False, True):
+        load_script("notebook").execute(source, tmp_path / "two.ipynb", quick)
+        assert f"x is {1 + quick}" in (tmp_path / "two.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_page_fetches_nothing(smoke_results, name):
+    html = (smoke_results / f"notebooks/{name}.html").read_text(encoding="utf-8")
     parser = _Requests()
     parser.feed(html)
     assert parser.found == []
@@ -107,16 +137,24 @@ def test_notebook_page_fetches_nothing(smoke_results):
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=relative)
-def test_code_blocks_of_the_documentation_run(path, capsys):
+def test_code_blocks_of_the_documentation_run(path, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a block may write a figure
     namespace: dict[str, object] = {}
     for block in PYTHON_BLOCK.findall(path.read_text(encoding="utf-8")):
         exec(compile(block, relative(path), "exec"), namespace)
-    assert namespace["result"].formula_error.max() < 1e-5
-    assert "tensor" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    if path.name == "measure_your_network.md":
+        assert namespace["result"].formula_error.max() < 1e-5 and "tensor" in shown
+    else:
+        assert namespace["found"].speed.cosine_error.max() < 1e-5 and "your best learning rate moves by" in shown
 
 
 def test_there_are_code_blocks_to_run():
-    assert [relative(path) for path in RUNNABLE] == ["README.md", "docs/measure_your_network.md"]
+    assert [relative(path) for path in RUNNABLE] == [
+        "README.md",
+        "docs/measure_your_network.md",
+        "docs/own_model.md",
+    ]
 
 
 # --- what the README and the documentation name -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tests.conftest import REPOSITORY, copy_of_the_sources, repository_files, ru
 
 SCRIPTS = REPOSITORY / "scripts"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
+NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.py"))
 STAGES = {artefact.stage for artefact in ARTEFACTS.values()}
 TOGETHER = "|".join(rooms_together("room"))
 TABLE_HEADER = "panel,series,x,y,y_low,y_high,n,estimator,order,flag"
@@ -67,7 +68,7 @@ def test_smoke_run_makes_every_output(smoke_results):
     expected += [f"stages/{name}.{kind}" for name in ARTEFACTS for kind in ("parquet", "run.json")]
     expected += ["claims.csv", "claims_sensitivity.csv", "published_points.csv", "index.html"]
     expected += ["headline.csv", "headline.json"]
-    expected += [f"notebooks/feature_speed.{kind}" for kind in ("ipynb", "html")]
+    expected += [f"notebooks/{name}.{kind}" for name in NOTEBOOKS for kind in ("ipynb", "html")]
     missing = [
         name for name in expected if not (smoke_results / name).is_file() or not (smoke_results / name).stat().st_size
     ]

@@ -22,7 +22,7 @@ os.environ.update({name: str(STATE / "cache") for name in ("MPLCONFIGDIR", "IPYT
 from featurespeed.ledger.criteria import CriteriaError
 from featurespeed.machine.files import remove_parts
 from featurespeed.machine.locks import clear_stale_locks
-from featurespeed.pipeline.provenance import Imports, code_hash
+from featurespeed.pipeline.provenance import Imports, code_hash, public_modules
 
 try:
     from featurespeed.pipeline.registry import ARTEFACTS, ROOM_OF, ROOMS, check_criteria, criteria_files, groups
@@ -134,6 +134,12 @@ def script_hash(name, modules=()):
     return code_hash(BASE / "scripts" / name, IMPORTS, modules)
 
 
+def notebook_hash(name):
+    """The code of a notebook, and that of the public names of the package that it imports."""
+    source = BASE / "notebooks" / f"{name}.py"
+    return code_hash(source, IMPORTS, public_modules(source))
+
+
 def stage_hash(artefact):
     """The code of the stage of an artefact, with the type of its settings."""
     known = ARTEFACTS[artefact]
@@ -190,6 +196,7 @@ RESULTS = f"results/{CONFIG.scale}"
 REFERENCE = SOURCES / "results/reference"
 LOGS = f"logs/{CONFIG.scale}"
 DRAWN = [name for name, artefact in ARTEFACTS.items() if artefact.drawn]
+NOTEBOOKS = sorted(path.stem for path in (BASE / "notebooks").glob("*.py"))
 STAGES = list(dict.fromkeys(artefact.stage for artefact in ARTEFACTS.values()))
 WHOLE = ["records", "curvature", "runs", "settings", "whole"]  # what everything gathered in one process shares
 ASKED = {Path(word).stem for word in sys.argv}  # of a room with one of these, everything is made one by one

@@ -1,14 +1,16 @@
-# What a reader opens: the executed notebook, and one self-contained page.
+# What a reader opens: the executed notebooks, and one self-contained page.
 rule notebook:
     input:
-        source=SOURCES / "notebooks/feature_speed.py",
+        source=SOURCES / "notebooks/{notebook}.py",
     output:
-        ipynb=f"{RESULTS}/notebooks/feature_speed.ipynb",
-        html=report(f"{RESULTS}/notebooks/feature_speed.html", caption="../report/notebook.rst", category="Notebooks"),
+        ipynb=f"{RESULTS}/notebooks/{{notebook}}.ipynb",
+        html=report(f"{RESULTS}/notebooks/{{notebook}}.html", caption="../report/notebook.rst", category="Notebooks"),
     log:
-        f"{LOGS}/notebook/feature_speed.log",
+        f"{LOGS}/notebook/{{notebook}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/notebook/feature_speed.tsv"
+        f"{RESULTS}/benchmarks/notebook/{{notebook}}.tsv"
+    wildcard_constraints:
+        notebook="|".join(NOTEBOOKS),
     priority: 60
     conda:
         ENVIRONMENT
@@ -18,7 +20,8 @@ rule notebook:
         runtime=10,
         gpu=0,
     params:
-        code=script_hash("notebook.py") + code_hash(BASE / "notebooks/feature_speed.py", IMPORTS),
+        code=lambda wildcards: script_hash("notebook.py") + notebook_hash(wildcards.notebook),
+        quick=CONFIG.scale == "smoke",
     script:
         "../../scripts/notebook.py"
 
@@ -39,7 +42,7 @@ rule page:
         + [f"{RESULTS}/training/{name}.run.json" for name in RUNS]
         + [f"{RESULTS}/sharpness/{name}.run.json" for name in MEASURED]
         + [f"{RESULTS}/descent/{name}.run.json" for name in DESCENTS],
-        notebook=rules.notebook.output.html,
+        notebook=[f"{RESULTS}/notebooks/{name}.html" for name in NOTEBOOKS],
         template=SOURCES / "workflow/report/page.html.j2",
     output:
         page=report(PAGE, caption="../report/page.rst", category="Page"),
