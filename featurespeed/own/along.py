@@ -97,7 +97,7 @@ def _of_size(
     """Rows of one size, and why they end early; else an empty text."""
     alone, rows, first = Alone(recipe, size, seed, rate), [], 0
     (beginning,) = next(alone.parts(0))
-    kept = folder.started(unit)
+    kept = folder.started(unit) if alone.resumes else None
     if kept is not None:
         alone.load(kept)
         rows, first = kept["rows"], int(kept["step"])
@@ -116,7 +116,7 @@ def _of_size(
             break
         if not torch.isfinite(alone.step(next(batches), step)).all():
             return rows, STOPPED
-        if folder.is_due:
+        if alone.resumes and folder.is_due:
             folder.checkpoint(unit, {**alone.state(), "rows": rows, "step": step + 1})
     return rows, ""
 

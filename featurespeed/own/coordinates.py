@@ -80,6 +80,9 @@ class CoordinateCheck:
         shares = [f"{counts[kind]} {_VERBS[kind][counts[kind] > 1]}" for kind in _VERBS if counts[kind]]
         return f"{self.verdict}: {span}, of {_plural(len(self.table), 'node')} {', '.join(shares)}{self._steepest()}"
 
+    def __str__(self) -> str:
+        return self.sentence
+
     def plot(self) -> Figure:
         """Activations and updates against the width, and the exponents of every node."""
         from featurespeed.own.coordinate_plots import plot_coordinates

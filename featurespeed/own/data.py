@@ -30,9 +30,13 @@ class Source(Protocol):
 
     Attributes:
         several: whether streams of several seeds may be open at a time.
+        whole: all data, where they are at hand; None for what is made or loaded on the way.
     """
 
     several: bool
+
+    @property
+    def whole(self) -> Any: ...
 
     def stream(self, seed: int, start: int = 0) -> Iterator[Any]:
         """The batches of a seed from step ``start`` on, without end."""
@@ -60,6 +64,10 @@ class Examples:
         if self._size is not None and self._size > self._count:
             raise MeasurementError(f"batch_size: {self._size}, allowed: 1 to {self._count}, the number of examples")
 
+    @property
+    def whole(self) -> Any:
+        return self._tree
+
     def stream(self, seed: int, start: int = 0) -> Iterator[Any]:
         if self._size is None:
             while True:
@@ -86,6 +94,10 @@ class Listed:
             raise MeasurementError(f"data: an empty list, {DATA}")
         self._batches = list(batches)
 
+    @property
+    def whole(self) -> Any:
+        return self._batches
+
     def stream(self, seed: int, start: int = 0) -> Iterator[Any]:
         epoch, first = divmod(start, len(self._batches))
         while True:
@@ -102,6 +114,10 @@ class Repeated:
 
     def __init__(self, made: Callable[[int], Iterable[Any]], owner: Any = None):
         self._made, self._owner = made, owner
+
+    @property
+    def whole(self) -> None:
+        return None
 
     def stream(self, seed: int, start: int = 0) -> Iterator[Any]:
         step = epoch = 0

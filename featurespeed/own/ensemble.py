@@ -58,6 +58,7 @@ class SideBySide:
         self, recipe: Recipe, size: int, seeds: Sequence[int], rates: Sequence[float], any_optimizer: bool = False
     ):
         self.seeds, self.rates, self._recipe = tuple(seeds), tuple(rates), recipe
+        recipe.restart_loss()
         networks = [recipe.network(size, seed) for seed in seeds]
         self._base = networks[0]
         groups = [
@@ -132,22 +133,25 @@ class SideBySide:
         if not all(_same_shapes(first, part.whole) for part in parts[1:]):
             alone = [([value[k] for value in self._values], part.whole) for k, part in enumerate(parts)]
             return torch.stack([self._over_rates(values, batch) for values, batch in alone])
-        leaves = [torch.stack(same) for same in _columns([tensors(part.whole) for part in parts])]
+        # One map over seeds and rates, not one inside the other: some losses of PyTorch fail there.
+        batches = [torch.stack(same) for same in _columns([tensors(part.whole) for part in parts])]
+        leaves = [leaf.repeat_interleave(len(self.rates), 0) for leaf in batches]
 
-        def of_seed(values: list[Tensor], leaves: list[Tensor]) -> Tensor:
-            return self._over_rates(values, _filled(first, leaves))
+        def of_one(own: list[Tensor], leaves: list[Tensor]) -> Tensor:
+            return self._of_one(own, _filled(first, leaves))
 
-        return torch.vmap(of_seed)(self._values, leaves)
+        losses = torch.vmap(of_one)([value.flatten(0, 1) for value in self._values], leaves)
+        return losses.unflatten(0, (len(self.seeds), len(self.rates)))
 
     def _over_rates(self, values: list[Tensor], batch: Any) -> Tensor:
         """Losses of all rates on the batch of their seed, ``[rates]``."""
+        return torch.vmap(lambda own: self._of_one(own, batch))(values)
+
+    def _of_one(self, own: list[Tensor], batch: Any) -> Tensor:
+        """The loss of one network."""
         part = parts_of([batch], None, self._recipe.takes_batch)[0]
-
-        def of_one(own: list[Tensor]) -> Tensor:
-            with exchanged(self._base, {key: own[place] for key, place in self._ids.items()}):
-                return self._recipe.value(self._base, part)
-
-        return torch.vmap(of_one)(values)
+        with exchanged(self._base, {key: own[place] for key, place in self._ids.items()}):
+            return self._recipe.value(self._base, part)
 
     @torch.no_grad()
     def move(self) -> None:
@@ -169,6 +173,11 @@ class SideBySide:
     def parts(self, start: int) -> Iterator[list[Part]]:
         streams = [self._recipe.parts(self._base, seed, start) for seed in self.seeds]
         return (list(parts) for parts in zip(*streams, strict=False))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether :meth:`state` is all that there is: a stack takes no optimizers with hooks or schedules."""
+        return True
 
     def state(self) -> dict[str, Any]:
         return {"tensors": [value.detach() for value in self._values], "optimizer": self._optimizer.state_dict()}

@@ -198,7 +198,7 @@ def _unit(
 def train(trainer: Trainer, steps: int, folder: Folder, name: str) -> np.ndarray:
     """Train networks for some steps, from the last checkpoint on; their losses ``[seeds, rates, steps]``."""
     losses, first = torch.full((steps, len(trainer.seeds), len(trainer.rates)), torch.nan, dtype=torch.float64), 0
-    kept = folder.started(name)
+    kept = folder.started(name) if trainer.resumes else None
     if kept is not None:
         trainer.load(kept)
         losses, first = kept["losses"], int(kept["step"])
@@ -206,7 +206,7 @@ def train(trainer: Trainer, steps: int, folder: Folder, name: str) -> np.ndarray
     batches = trainer.parts(first)
     for step in range(first, steps):
         waiting.append(trainer.step(next(batches), step))
-        due, look = folder.is_due, 1 if waiting[-1].device.type == "cpu" else LOOK
+        due, look = trainer.resumes and folder.is_due, 1 if waiting[-1].device.type == "cpu" else LOOK
         if due or len(waiting) >= look or step == steps - 1:
             losses[step + 1 - len(waiting) : step + 1] = torch.stack(waiting).cpu().double()
             waiting.clear()

@@ -7,6 +7,7 @@ result.table, result.parameters, result.plot()
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,9 @@ class Measurement:
 
     @property
     def loss_decay(self) -> float:
-        """By how much the loss falls in one unit of time, to first order: ``-sum <gradient, update>``."""
+        """By how much the loss falls in one unit of time, to first order: ``-sum <gradient, update>`` over the weights
+        behind the last node; a warning names others.
+        """
         return float(self.speed.loss_decay[-1])
 
     def plot(self) -> Figure:
@@ -200,6 +203,7 @@ def _measured(
     model: nn.Module, passes: Passes, nodes: list[Node], optimizer: torch.optim.Optimizer | None, seed: int
 ) -> Measurement:
     backward, at_places, scale = _derivatives(passes, nodes)
+    _warn_of_others(passes, nodes, at_places)
     motion = motion_of(model, nodes, at_places, optimizer, scale)
     stream = generator(seed, "directions")
     pulled = passes.pulled(nodes[-1], stream)
@@ -219,6 +223,18 @@ def _measured(
         tuple(node.name for node in nodes), speed, float(passes.value.detach()), name, rows,
         node_columns(nodes, outputs),
     )  # fmt: skip
+
+
+def _warn_of_others(passes: Passes, nodes: list[Node], at_places: dict[int, Tensor]) -> None:
+    """Say which parameters lower the loss and stand behind no node, as in a model with two outputs."""
+    behind = {id(place.leaf) for node in nodes for place in node.places}
+    others = [place.name for place in passes.places_of(at_places) if id(place.leaf) not in behind
+              and bool(at_places[id(place.leaf)].any())]  # fmt: skip
+    if others:
+        warnings.warn(
+            f"{', '.join(dict.fromkeys(others))}: behind no cut node; what they add to the decay of the loss is not in it",
+            RuntimeWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 def _derivatives(passes: Passes, nodes: list[Node]) -> tuple[list[Tensor], dict[int, Tensor], float]:

@@ -43,6 +43,13 @@ def hash_of(tree: Any) -> str:
     return found.hexdigest()[:LENGTH]
 
 
+def data_digest(recipe: Recipe) -> str:
+    """Of all data, where they are at hand; empty for loaders and functions, of which the first batch alone counts."""
+    if recipe.digest is None:
+        recipe.digest = "" if recipe.source.whole is None else hash_of(recipe.source.whole)
+    return recipe.digest
+
+
 def starts_of(recipe: Recipe, size: int, seed: int, rates: Sequence[float]) -> list[dict[str, Any]]:
     """What runs of a size and seed begin with: weights, a batch, its loss and gradient, and the optimizer's options.
 
@@ -56,6 +63,7 @@ def starts_of(recipe: Recipe, size: int, seed: int, rates: Sequence[float]) -> l
     start = {
         "weights": weights,
         "batch": hash_of(part.whole),
+        "data": data_digest(recipe),
         "loss": f"{loss:.{DIGITS}g}",
         "gradient": f"{math.hypot(*lengths):.{DIGITS}g}",
     }
@@ -89,6 +97,11 @@ class Folder:
         self._path = None if path is None else Path(path)
         if self._path is not None and self._path.exists() and not self._path.is_dir():
             raise MeasurementError(f"folder: {self._path} is a file, allowed: a folder")
+        try:
+            if self._path is not None:
+                self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MeasurementError(f"folder: {self._path}, allowed: one that can be made ({error.strerror})") from error
         self._seconds, self._saved = seconds, time.monotonic()
 
     @property
@@ -99,7 +112,12 @@ class Folder:
     def finished(self, name: str) -> np.ndarray | None:
         """The numbers of a finished unit; None if it is not finished."""
         path = self._file(name, "npy")
-        return np.load(path) if path is not None and path.exists() else None
+        if path is None or not path.exists():
+            return None
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):  # damaged: the unit is trained anew
+            return None
 
     def finish(self, name: str, values: np.ndarray) -> None:
         """Keep the numbers of a unit; its checkpoint goes."""
@@ -113,7 +131,12 @@ class Folder:
     def note(self, name: str) -> Any:
         """A note that was kept; None if there is none."""
         path = self._file(name, "json")
-        return json.loads(path.read_text()) if path is not None and path.exists() else None
+        if path is None or not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError):  # damaged: found anew
+            return None
 
     def write(self, name: str, note: Any) -> None:
         """Keep a note; a checkpoint of the same name goes."""

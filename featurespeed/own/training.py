@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,10 +40,23 @@ class Recipe:
     device: torch.device | None = None
     takes_batch: bool = field(init=False)
     _alive: weakref.WeakSet[nn.Module] = field(default_factory=weakref.WeakSet, init=False, repr=False)
+    digest: str | None = field(default=None, init=False, repr=False)  # of all data, once somebody asks
+    _first_loss: dict[str, Any] | None = field(default=None, init=False, repr=False)
     _ways: dict[type, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.takes_batch = is_of_model(self.loss)
+        self._first_loss = copy.deepcopy(self.loss.state_dict()) if isinstance(self.loss, nn.Module) else None
+
+    def restart_loss(self) -> None:
+        """Make a loss that keeps something from step to step what it was at first: every run begins with that."""
+        if isinstance(self.loss, nn.Module) and self._first_loss:
+            self.loss.load_state_dict(self._first_loss)
+
+    @property
+    def keeps_loss(self) -> bool:
+        """Whether the loss is a module with something to keep."""
+        return bool(self._first_loss)
 
     def network(self, size: int, seed: int) -> nn.Module:
         """A new network with the weights of a seed, in training mode.
@@ -122,6 +136,11 @@ class Trainer(Protocol):
         """One batch a seed and step, without end."""
         ...
 
+    @property
+    def resumes(self) -> bool:
+        """Whether :meth:`state` is all that there is; else a run that was stopped begins anew."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """All that is needed to go on later."""
         ...
@@ -136,6 +155,7 @@ class Alone:
 
     def __init__(self, recipe: Recipe, size: int, seed: int, rate: float):
         self.seeds, self.rates, self._recipe = (seed,), (rate,), recipe
+        recipe.restart_loss()
         self.model = recipe.network(size, seed)
         self.optimizer = recipe.optimizer_of(self.model, rate)
 
@@ -170,6 +190,13 @@ class Alone:
 
     def parts(self, start: int) -> Iterator[list[Part]]:
         return ([part] for part in self._recipe.parts(self.model, self.seeds[0], start))
+
+    @property
+    def resumes(self) -> bool:
+        optimizer = self.optimizer
+        hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        own = not type(optimizer).__module__.startswith("torch.optim") or "step" in vars(optimizer)
+        return not hooks and not own and not self._recipe.keeps_loss
 
     def state(self) -> dict[str, Any]:
         return {"tensors": held(self.model), "optimizer": self.optimizer.state_dict()}

@@ -151,7 +151,9 @@ def transfer_check(
         seeds: how many, at least two, or a list of them.
         batch_size: of a pair of tensors; None is all examples at every step.
         folder: where finished runs and checkpoints are kept, so that a check which was stopped goes on when it is
-            called again. Another model, loss, batch or setting is trained anew.
+            called again. Another model, loss, batch or setting is trained anew; but not what cannot be seen at the
+            start, schedules and hooks of an optimizer that act later, or data of loaders beyond their first batch: for
+            these give another folder. Runs with such optimizers, or a loss that keeps something, begin anew if stopped.
         sharpness_at: at how many steps of one more run a size, at the common best rate, to measure the sharpness; 0 for
             none.
         device: where to train; None leaves every model where it is made.

@@ -482,3 +482,82 @@ def test_table_and_plot():
     assert list(found.table["node"]) == list(found.nodes) and found.optimizer == "AdamW"
     assert found.table["contribution"].sum() == pytest.approx(found.loss_decay)
     assert len(found.plot().axes) == 3
+
+
+class Optional(nn.Module):
+    """A second argument that may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = self.first(x).tanh()
+        return self.second(h if mask is None else h * mask)
+
+
+def test_arguments_that_may_be_left_out():
+    """How the inputs are handed over is tried first; those calls are not among the measured ones."""
+    model, (x, y) = Optional().double(), batch_of()
+    found = measure(model, nn.CrossEntropyLoss(), ((x, torch.ones(len(x), 1).double()), y))
+    assert found.nodes == ("first", "second")
+
+
+def test_hooks_of_the_user_are_told_and_do_not_spoil_the_function_update():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    model[2].register_forward_hook(lambda _module, _args, output: output * 0.1)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    adam.register_step_pre_hook(lambda *_: None)
+    x, y = batch_of(64)
+    with pytest.warns(RuntimeWarning, match="hooks of the optimizer"):
+        rows = [measure(model, nn.CrossEntropyLoss(), (x, y), adam, seed=k).parameters for k in range(60)]
+    case = Case(model, functional.cross_entropy, (x, y))
+    update = dict(zip([n for n, _ in model.named_parameters()], real_update(case, adam), strict=True))
+    exact = exact_function_updates(case, {"2.weight": update["2.weight"]})["2.weight"]
+    squares = torch.tensor([float(r.set_index("name").loc["2.weight", "function_update"]) ** 2 for r in rows])
+    assert abs(float(squares.mean()) / exact**2 - 1) < 4 * float(squares.std()) / exact**2 / math.sqrt(60)
+    assert rows[0].set_index("name").loc["2.weight"].isna()["function_update_error"]  # a single draw
+
+
+class Clipped(torch.optim.SGD):
+    """SGD that bounds every entry of a gradient by an attribute of its own."""
+
+    def __init__(self, parameters: Any, lr: float, bound: float):
+        super().__init__(parameters, lr)
+        self.bound = bound
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad.clamp_(-self.bound, self.bound)
+        return super().step(closure)
+
+
+def test_attributes_of_an_optimizer_of_one_s_own_are_kept():
+    case = foreign("gpt2")
+    optimizer = Clipped(moving(case.model), 0.1, 1e-3)
+    found = measure(case.model, case.loss, case.batch, optimizer=optimizer)
+    case.model.eval()
+    gradients = torch.autograd.grad(loss_of(case), moving(case.model))
+    expected = 0.1 * math.fsum(float((g * g.clamp(-1e-3, 1e-3)).sum()) for g in gradients)
+    assert found.loss_decay == pytest.approx(expected, rel=1e-9)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x).relu()
+        return self.a(h), self.b(h)
+
+
+def test_parameters_behind_no_node_are_named():
+    def loss(outputs: tuple[Tensor, Tensor], classes: Tensor) -> Tensor:
+        return sum(functional.cross_entropy(output, classes) for output in outputs)
+
+    with pytest.warns(RuntimeWarning, match="a.weight, a.bias, b.weight, b.bias: behind no cut node"):
+        found = measure(TwoHeads().double(), loss, batch_of())
+    assert found.nodes == ("trunk",)

@@ -297,3 +297,147 @@ def test_losses_that_call_the_model_and_stand_alone_functions():
     autoscale(one, functional.cross_entropy, batch())
     autoscale(other, lambda model, pair: functional.cross_entropy(model(pair[0]), pair[1]), batch())
     assert all(torch.allclose(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+# --- networks of unusual making ---------------------------------------------------------------------------------------
+
+
+class OwnLayer(nn.Module):
+    """``x @ w`` with a matrix of one's own."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.w
+
+
+def own_layers(width: int, first: bool) -> nn.Module:
+    ends = (OwnLayer(6, width), OwnLayer(width, 3)) if first else (nn.Linear(6, width), nn.Linear(width, 3))
+    return nn.Sequential(ends[0], nn.ReLU(), OwnLayer(width, width), nn.ReLU(), ends[1]).double()
+
+
+def test_a_matrix_of_unknown_layout_is_hidden_if_both_sizes_grow_and_else_refused():
+    torch.manual_seed(0)
+    scaled = autoscale(own_layers(64, False), LOSS, batch(), "mup", own_layers(16, False)).table.set_index("name")
+    assert scaled.loc["2.w", "role"] == "hidden" and scaled.loc["2.w", "lr_adam"] == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="model: 0.w of OwnLayer: what it multiplies cannot be told"):
+        autoscale(own_layers(64, True), LOSS, batch(), "mup", own_layers(16, True))
+
+
+def test_transposed_convolutions_have_their_own_layout():
+    def make(width: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Unflatten(1, (6, 1)), nn.ConvTranspose1d(6, width, 3), nn.ReLU(), nn.ConvTranspose1d(width, width, 3),
+            nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(width, 3),
+        ).double()  # fmt: skip
+
+    table = autoscale(make(64), LOSS, batch(), "mup", make(16)).table.set_index("name")
+    assert [table.loc[f"{k}.weight", "role"] for k in (1, 3, 7)] == ["input", "hidden", "readout"]
+
+
+class Tied(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.table, self.hidden = nn.Embedding(7, width), nn.Linear(width, width)
+        self.readout = nn.Linear(width, 7, bias=False)
+        self.readout.weight = self.table.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(torch.relu(self.hidden(self.table(x))))
+
+
+def test_tied_weights_are_refused_by_every_scheme():
+    tokens = torch.randint(7, (16,)), torch.randint(7, (16,))
+    for scheme, base in (("fsc", None), ("mup", Tied(8))):
+        with pytest.raises(ValueError, match="table.weight and readout.weight are tied"):
+            autoscale(Tied(32), LOSS, tokens, scheme, base)
+
+
+class Attending(nn.Module):
+    """A pre-normalised block with PyTorch's own attention, whose last matrix is no module that is called."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(width), nn.MultiheadAttention(width, 2, batch_first=True)
+
+    def forward(self, h: Tensor) -> Tensor:
+        x = self.norm(h)
+        return h + self.attention(x, x, x, need_weights=False)[0]
+
+
+def attending(depth: int, width: int = 16) -> nn.Module:
+    blocks = (Attending(width) for _ in range(depth))
+    return nn.Sequential(
+        nn.Linear(6, width), nn.LayerNorm(width), *blocks, nn.Flatten(), nn.Linear(4 * width, 3)
+    ).double()
+
+
+def test_a_normalisation_before_the_blocks_hides_none_and_attention_of_torch_writes_too():
+    torch.manual_seed(0)
+    data = torch.randn(8, 4, 6).double(), torch.randint(3, (8,))
+    scaled = autoscale(attending(8), LOSS, data, "depth_mup", attending(2)).table.set_index("name")
+    for block in range(2, 10):
+        assert scaled.loc[f"{block}.attention.out_proj.weight", "lr_adam"] == pytest.approx(0.25)
+        assert scaled.loc[f"{block}.attention.in_proj_weight", "lr_adam"] == pytest.approx(0.5)
+    model = attending(8)
+    autoscale(model, LOSS, data)
+    rms = measure(model, LOSS, data).speed.feature_rms
+    assert float(rms[-2]) == pytest.approx((1 + 1 / 8) ** 4, rel=0.3)
+
+
+def test_frozen_layers_stay_and_are_told():
+    torch.manual_seed(0)
+    for scheme, base in (("fsc", None), ("mup", mlp(16, 4))):
+        model = mlp(32, 4)
+        model[2].requires_grad_(False)
+        before = model[2].weight.clone()
+        scaled = autoscale(model, LOSS, batch(), scheme, base)
+        assert torch.equal(model[2].weight, before)
+        assert scheme == "mup" or "not scaled, because frozen: 2" in scaled.notes
+
+
+def test_undo_takes_training_back_too():
+    torch.manual_seed(0)
+    model = mlp(16)
+    before = copy.deepcopy(model.state_dict())
+    scaled = autoscale(model, LOSS, batch())
+    optimizer = torch.optim.SGD(scaled.groups(0.1))
+    LOSS(model(batch()[0]), batch()[1]).backward()
+    optimizer.step()
+    scaled.undo()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x).relu()
+        return self.a(h), self.b(h)
+
+
+def test_a_model_of_two_outputs_is_refused_by_fsc():
+    with pytest.raises(ValueError, match="stand behind no cut node"):
+        autoscale(TwoHeads().double(), lambda out, y: LOSS(out[0], y) + LOSS(out[1], y), batch())
+
+
+def test_losses_of_numbers_settle():
+    torch.manual_seed(0)
+    model = mlp(64)
+    x, _ = batch()
+    scaled = autoscale(model, nn.MSELoss(), (x, 0.1 * torch.randn(len(x), 3).double()))
+    assert scaled.notes == ()
+
+
+def test_rates_that_follow_gradients_are_for_sgd_with_layers():
+    scaled = autoscale(mlp(16), LOSS, batch())
+    with pytest.raises(ValueError, match="optimizer: Adam with 3 groups, allowed: SGD"):
+        scaled.balanced(torch.optim.Adam, 0.1)
+    with pytest.raises(ValueError, match="options: momentumm, allowed: those of SGD"):
+        scaled.balanced(torch.optim.SGD, 0.1, momentumm=0.9)
+    with pytest.raises(ValueError, match="optimizer: SGD, allowed: a class"):
+        scaled.balanced(torch.optim.SGD(mlp(4).parameters(), 0.1), 0.1)

@@ -287,7 +287,12 @@ def test_every_rule_states_what_a_cluster_needs():
 def test_every_artefact_has_a_caption():
     captions = {name for name in DRAWN if (ROOM_OF[name].folder / "captions" / f"{name}.rst").is_file()}
     assert captions == set(DRAWN)
-    assert {path.stem for path in (REPOSITORY / "workflow/report").glob("*.rst")} == {"claims", "page", "notebook"}
+    assert {path.stem for path in (REPOSITORY / "workflow/report").glob("*.rst")} == {
+        "claims",
+        "notebook",
+        "own",
+        "page",
+    }
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

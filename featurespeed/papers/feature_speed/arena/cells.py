@@ -47,6 +47,7 @@ class Batches:
     """The project's batches, one stream a seed."""
 
     several = True
+    whole = None
 
     def __init__(self, stream: Any):
         self._stream = stream
