@@ -232,7 +232,7 @@ def _warn_of_others(passes: Passes, nodes: list[Node], at_places: dict[int, Tens
               and bool(at_places[id(place.leaf)].any())]  # fmt: skip
     if others:
         warnings.warn(
-            f"{', '.join(dict.fromkeys(others))}: behind no cut node; what they add to the decay of the loss is left out",
+            f"{', '.join(dict.fromkeys(others))}: behind no cut node; what they add to the loss decay is left out",
             RuntimeWarning, stacklevel=4,
         )  # fmt: skip
 
