@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featurespeed.machine.files import atomic_path
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
-from featurespeed.measuring.trees import tensors
+from featurespeed.measuring.trees import leaves
 from featurespeed.own.training import Alone, Recipe, held
 
 SECONDS = 30.0  # between checkpoints
@@ -37,11 +37,17 @@ def fingerprint(description: Mapping[str, Any]) -> str:
 
 
 def hash_of(tree: Any) -> str:
-    """A fingerprint of the tensors of a tree: their values, shapes and precisions."""
+    """A fingerprint of the tensors and arrays of a tree (values, shapes, precisions), and of its numbers and texts."""
     found = hashlib.sha256()
-    for tensor in tensors(tree):
-        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for leaf in leaves(tree):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
+            found.update(f"{leaf.shape} {leaf.dtype}".encode())
+            found.update(np.ascontiguousarray(leaf).tobytes())
+        elif isinstance(leaf, Tensor):
+            found.update(f"{tuple(leaf.shape)} {leaf.dtype}".encode())
+            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(leaf, (bool, int, float, complex, str, bytes, np.generic)):
+            found.update(f"{leaf!r};".encode())
     return found.hexdigest()[:LENGTH]
 
 

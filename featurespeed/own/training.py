@@ -23,6 +23,8 @@ from featurespeed.own.seeds import seed_everything
 Loss = Callable[..., Tensor]
 PLAIN = "torch.optim"  # whose classes hold nothing that moves but what their ``state_dict`` tells
 
+OF_FUSED = {"_step_supports_amp_scaling", "_need_device_dtype_check_for_fused"}  # what fused ones hold besides
+
 
 class Beginning:
     """What a loss holds at first, if it is a module or a method of one, so that every run can begin with that.
@@ -274,4 +276,4 @@ def is_told_by_state(optimizer: torch.optim.Optimizer) -> bool:
     if kind.__module__.split(".")[:2] != PLAIN.split("."):
         return False
     fresh = kind([nn.Parameter(torch.zeros(1, 1))], lr=1e-3)
-    return vars(optimizer).keys() <= vars(fresh).keys()
+    return vars(optimizer).keys() <= vars(fresh).keys() | OF_FUSED

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.own import resume
+from featurespeed.own.training import is_told_by_state
 from tests.own.transfer_cases import check, net, task
 
 
@@ -25,6 +26,40 @@ def test_targets_that_change_outside_of_the_first_batch_are_trained_anew(tmp_pat
     other[order[:64]] = (other[order[:64]] + 1) % 4
     again, alone = (check(data=(inputs, other), batch_size=32, folder=folder) for folder in (tmp_path, None))
     assert again.losses == pytest.approx(alone.losses) and not np.allclose(again.losses, first.losses)
+
+
+def changed(batch: dict[str, Any], name: str) -> dict[str, Any]:
+    return batch | {name: batch[name] * 2}
+
+
+def weighted(model: nn.Module, batch: dict[str, Any]) -> Tensor:
+    outputs = model(torch.from_numpy(batch["inputs"]))
+    return functional.cross_entropy(outputs, batch["classes"]) * batch["weight"]
+
+
+@pytest.mark.parametrize("name", ["inputs", "weight"])
+@pytest.mark.parametrize("place", range(4))
+def test_arrays_and_numbers_that_change_in_any_batch_of_a_list_are_trained_anew(name, place, tmp_path):
+    inputs, classes = task(128, torch.float64)
+    batches = [
+        {"inputs": x.numpy(), "classes": y, "weight": 1.0}
+        for x, y in zip(inputs.split(32), classes.split(32), strict=True)
+    ]
+    others = [changed(batch, name) if at == place else batch for at, batch in enumerate(batches)]
+    settings = {"loss": weighted, "sizes": (8, 16), "learning_rates": (0.01, 0.02, 0.04), "steps": 8}
+    check(data=batches, folder=tmp_path, **settings)
+    again, alone = (check(data=others, folder=folder, **settings) for folder in (tmp_path, None))
+    assert np.array_equal(again.losses, alone.losses)
+
+
+def test_checkpoints_of_the_optimizers_of_pytorch_hold_all_that_moves():
+    weight = nn.Parameter(torch.ones(2, 2))
+    for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.Muon):
+        assert is_told_by_state(kind([weight], lr=0.1))
+    assert is_told_by_state(torch.optim.AdamW([weight], lr=0.1, fused=True))
+    own = torch.optim.SGD([weight], lr=0.1)
+    own.made = 0  # type: ignore[attr-defined]
+    assert not is_told_by_state(own)
 
 
 def scheduled(model: nn.Module, rate: float) -> torch.optim.Optimizer:
