@@ -81,7 +81,7 @@ def along_training(
     for size in sizes:
         unit = f"size_{size}_sharpness_{name}"
         kept = folder.note(unit)
-        if kept is None:
+        if not isinstance(kept, dict) or not kept.keys() >= {"rows", "reason"}:
             own, reason = _of_size(recipe, size, seed, rate, steps, probe_steps(steps, count), folder, unit)
             kept = {"rows": own, "reason": reason}
             folder.write(unit, kept)
@@ -116,7 +116,7 @@ def _of_size(
             break
         if not torch.isfinite(alone.step(next(batches), step)).all():
             return rows, STOPPED
-        if alone.resumes and folder.is_due:
+        if folder.is_due and alone.resumes:
             folder.checkpoint(unit, {**alone.state(), "rows": rows, "step": step + 1})
     return rows, ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from featurespeed.measuring.batches import Part
 from featurespeed.measuring.errors import MeasurementError, first_line
 from featurespeed.own.ensemble import NotSideBySide, SideBySide
-from featurespeed.own.training import Alone, Recipe, held
+from featurespeed.own.training import Alone, Beginning, Recipe, held
 
 CHECKED = 2  # steps at which networks side by side must do what one alone does
 TIMED = (3, 12)  # further steps of both ways, in turns, of which the fastest counts: at least, at most
@@ -55,6 +55,12 @@ class Way:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def of_note(cls, note: Any, size: int) -> Way | None:
+        """What :meth:`as_dict` gave; None if it is something else."""
+        own = isinstance(note, dict) and note.keys() == {field.name for field in fields(cls)} and note["size"] == size
+        return cls(**note) if own else None
+
 
 def choose(recipe: Recipe, size: int, seeds: Sequence[int], rates: Sequence[float], side_by_side: bool | None) -> Way:
     """The way to train the networks of one size.
@@ -85,7 +91,7 @@ def _tried(recipe: Recipe, size: int, seeds: Sequence[int], rates: Sequence[floa
     corners = {(0, 0): Alone(recipe, size, few[0], rates[0])}
     corners[len(few) - 1, 1] = Alone(recipe, size, few[-1], rates[-1])
     for step, parts in enumerate(islice(together.parts(0), CHECKED)):
-        _check_step(together, corners, parts, step)
+        _check_step(together, corners, parts, step, recipe.beginning)
     alone = corners[0, 0]
     (part,) = next(alone.parts(0))
     each = _bytes_each(recipe, alone, part)
@@ -111,7 +117,11 @@ def _refusing(call: Callable[[], Any]) -> Any:
 
 
 def _check_step(
-    together: SideBySide, corners: Mapping[tuple[int, int], Alone], parts: Sequence[Part], step: int
+    together: SideBySide,
+    corners: Mapping[tuple[int, int], Alone],
+    parts: Sequence[Part],
+    step: int,
+    beginning: Beginning,
 ) -> None:
     """One step of both ways from the same weights, by the same gradients.
 
@@ -120,11 +130,14 @@ def _check_step(
 
     Args:
         corners: networks alone, by the places of their seed and rate in the stack.
+        beginning: of the loss.
 
     Raises:
         NotSideBySide: they differ.
     """
     losses = _refusing(lambda: together.differentiate(list(parts)))
+    if beginning.is_left:
+        raise NotSideBySide("the loss keeps something from step to step")
     before = {place: [weight.clone() for weight in own.weights()] for place, own in corners.items()}
     for place, own in corners.items():
         buffers = {name: tensor.clone() for name, tensor in own.model.named_buffers()}

@@ -16,6 +16,7 @@ from torch import nn
 from featurespeed.curvature.stability import Sharpness
 from featurespeed.errors import UserError
 from featurespeed.machine.references import split_reference
+from featurespeed.measuring.errors import first_line
 from featurespeed.own.coordinate_runs import optimizers, streams
 from featurespeed.own.making import made_model
 from featurespeed.own.named import LOSSES, OPTIMIZERS
@@ -50,6 +51,7 @@ class Asked:
 
     def __init__(self, options: argparse.Namespace, scripts: Scripts):
         self.options, self._scripts = options, scripts
+        _check_device(options.device)
         self._file, _ = split_reference("FILE.py:make_model", options.model, MODEL)
         self.make_model = scripts.function("FILE.py:make_model", options.model, MODEL)
 
@@ -147,6 +149,15 @@ class Asked:
         return self._scripts.function(argument, text, usual)
 
 
+def _check_device(named: str | None) -> None:
+    """Before anything is loaded: can tensors be made there?"""
+    try:
+        torch.empty(0, device=named)
+    except Exception as error:
+        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise UserError(f"--device: {named} ({first_line(error)}), allowed here: {', '.join(there)}") from error
+
+
 def _callable_alone(make: Callable[..., Any]) -> bool:
     try:
         inspect.signature(make).bind()
@@ -229,9 +240,13 @@ def run_check_transfer(asked: Asked) -> Any:
 
 def run_autoscale(asked: Asked) -> Any:
     """``featurespeed autoscale``."""
-    from featurespeed.own.scale import autoscale
+    from featurespeed.own.scale import PARAMETERIZATIONS, autoscale
 
     options = asked.options
+    if options.scheme in PARAMETERIZATIONS and options.base is None:
+        raise UserError(f"--base: not given, allowed with {options.scheme}: the size at which learning rates are known")
+    if options.scheme == "fsc" and options.base is not None:
+        raise UserError(f"--base: {options.base}, allowed with {', '.join(PARAMETERIZATIONS)}; fsc measures the model")
     base = None if options.base is None else asked.model(options.base)
     return autoscale(asked.model(options.size), asked.loss(), asked.batch(), options.scheme, base)
 

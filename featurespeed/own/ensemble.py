@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from featurespeed.measuring.batches import Part, parts_of
 from featurespeed.measuring.exchange import exchanged
 from featurespeed.measuring.trees import mapped, same_form, tensors
-from featurespeed.own.training import Recipe
+from featurespeed.own.training import Recipe, beside_values, is_told_by_state
 
 #: Every number of a parameter moves by itself, by learning rate times what does not depend on the learning rate.
 PROPORTIONAL = (
@@ -58,9 +58,9 @@ class SideBySide:
         self, recipe: Recipe, size: int, seeds: Sequence[int], rates: Sequence[float], any_optimizer: bool = False
     ):
         self.seeds, self.rates, self._recipe = tuple(seeds), tuple(rates), recipe
-        recipe.restart_loss()
+        recipe.beginning.restore()
         networks = [recipe.network(size, seed) for seed in seeds]
-        self._base = networks[0]
+        self._base, self._first = networks[0], beside_values(networks[0])
         groups = [
             groups_of(network, recipe.optimizer_of(network, rate), any_optimizer)
             for network in networks
@@ -176,8 +176,8 @@ class SideBySide:
 
     @property
     def resumes(self) -> bool:
-        """Whether :meth:`state` is all that there is: a stack takes no optimizers with hooks or schedules."""
-        return True
+        told = is_told_by_state(self._optimizer) and beside_values(self._base) == self._first
+        return told and not self._recipe.beginning.is_left
 
     def state(self) -> dict[str, Any]:
         return {"tensors": [value.detach() for value in self._values], "optimizer": self._optimizer.state_dict()}

@@ -154,9 +154,9 @@ def _way(
 ) -> Way:
     """How a size is trained; what was chosen by time is kept, so that a check goes on as it began."""
     name = f"size_{size}_way_{fingerprint({'way': [grid.rates, grid.seeds, asked, list(starts.values())]})}"
-    kept = folder.note(name)
+    kept = Way.of_note(folder.note(name), size)
     if kept is not None:
-        return Way(**kept)
+        return kept
     way = choose(recipe, size, grid.seeds, grid.rates, asked)
     folder.write(name, way.as_dict())
     return way
@@ -182,7 +182,7 @@ def _unit(
 ) -> tuple[np.ndarray, bool]:
     """Losses ``[seeds, rates, steps]`` of a unit, and whether they were trained now."""
     kept = folder.finished(name)
-    if kept is not None:
+    if kept is not None and kept.shape == (len(seeds), len(rates), grid.steps):
         return kept, False
     own, at = [grid.seeds[s] for s in seeds], [grid.rates[r] for r in rates]
     trainer: Trainer = (
@@ -206,7 +206,7 @@ def train(trainer: Trainer, steps: int, folder: Folder, name: str) -> np.ndarray
     batches = trainer.parts(first)
     for step in range(first, steps):
         waiting.append(trainer.step(next(batches), step))
-        due, look = trainer.resumes and folder.is_due, 1 if waiting[-1].device.type == "cpu" else LOOK
+        due, look = folder.is_due and trainer.resumes, 1 if waiting[-1].device.type == "cpu" else LOOK
         if due or len(waiting) >= look or step == steps - 1:
             losses[step + 1 - len(waiting) : step + 1] = torch.stack(waiting).cpu().double()
             waiting.clear()

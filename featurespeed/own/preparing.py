@@ -85,7 +85,10 @@ def prepared(
             batch_size,
         )
         with torch.enable_grad(), generators_kept(source):
-            yield recipe, grid
+            try:
+                yield recipe, grid
+            finally:
+                recipe.beginning.restore()
 
 
 def _device(device: Any) -> torch.device | None:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featurespeed.machine.files import atomic_path
-from featurespeed.measuring.errors import MeasurementError, kind_of
-from featurespeed.measuring.trees import tensors
+from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
+from featurespeed.measuring.trees import leaves
 from featurespeed.own.training import Alone, Recipe, held
 
 SECONDS = 30.0  # between checkpoints
@@ -35,11 +37,17 @@ def fingerprint(description: Mapping[str, Any]) -> str:
 
 
 def hash_of(tree: Any) -> str:
-    """A fingerprint of the tensors of a tree: their values, shapes and precisions."""
+    """A fingerprint of the tensors and arrays of a tree (values, shapes, precisions), and of its numbers and texts."""
     found = hashlib.sha256()
-    for tensor in tensors(tree):
-        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for leaf in leaves(tree):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
+            found.update(f"{leaf.shape} {leaf.dtype}".encode())
+            found.update(np.ascontiguousarray(leaf).tobytes())
+        elif isinstance(leaf, Tensor):
+            found.update(f"{tuple(leaf.shape)} {leaf.dtype}".encode())
+            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(leaf, (bool, int, float, complex, str, bytes, np.generic)):
+            found.update(f"{leaf!r};".encode())
     return found.hexdigest()[:LENGTH]
 
 
@@ -55,9 +63,10 @@ def starts_of(recipe: Recipe, size: int, seed: int, rates: Sequence[float]) -> l
 
     The loss and the length of its gradient say what the code of the model and of the loss does. One entry a rate.
     """
-    alone = Alone(recipe, size, seed, rates[0])
+    alone = Alone(recipe, size, seed, rates[0])  # with the loss as it was at first
     weights = hash_of(list(held(alone.model).values()))
     (part,) = next(alone.parts(0))
+    holds = recipe.beginning.tensors
     loss = float(alone.differentiate(part, 0))
     lengths = [float(parameter.grad.norm()) for parameter in alone.model.parameters() if parameter.grad is not None]
     start = {
@@ -66,6 +75,7 @@ def starts_of(recipe: Recipe, size: int, seed: int, rates: Sequence[float]) -> l
         "data": data_digest(recipe),
         "loss": f"{loss:.{DIGITS}g}",
         "gradient": f"{math.hypot(*lengths):.{DIGITS}g}",
+        **({"loss_holds": hash_of(holds)} if holds else {}),
     }
     return [start | {"optimizer": _options(alone.model, recipe.optimizer_of(alone.model, rate))} for rate in rates]
 
@@ -88,7 +98,7 @@ class Folder:
         seconds: between two checkpoints; None is :data:`SECONDS`.
 
     Raises:
-        MeasurementError: what was given is no path, or is a file.
+        MeasurementError: what was given is no path, is a file, or is no folder to write to.
     """
 
     def __init__(self, path: Path | str | None, seconds: float | None = None):
@@ -100,8 +110,9 @@ class Folder:
         try:
             if self._path is not None:
                 self._path.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self._path).close()  # before any work: can files be written there?
         except OSError as error:
-            raise MeasurementError(f"folder: {self._path}, allowed: one that can be made ({error.strerror})") from error
+            raise MeasurementError(f"folder: {self._path}, allowed: one to write to ({error.strerror})") from error
         self._seconds, self._saved = seconds, time.monotonic()
 
     @property
@@ -116,7 +127,7 @@ class Folder:
             return None
         try:
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # damaged: the unit is trained anew
+        except Exception:  # damaged, which NumPy tells in many ways: the unit is trained anew
             return None
 
     def finish(self, name: str, values: np.ndarray) -> None:
@@ -124,7 +135,7 @@ class Folder:
         path = self._file(name, "npy")
         if path is None:
             return
-        with atomic_path(path) as part:
+        with self._written(path) as part:
             np.save(part, values)
         self._running(name).unlink(missing_ok=True)
 
@@ -143,7 +154,7 @@ class Folder:
         path = self._file(name, "json")
         if path is None:
             return
-        with atomic_path(path) as part:
+        with self._written(path) as part:
             part.write_text(json.dumps(note, indent=1))
         self._running(name).unlink(missing_ok=True)
 
@@ -152,7 +163,8 @@ class Folder:
         if self._path is None or not self._running(name).exists():
             return None
         try:
-            return torch.load(self._running(name), map_location="cpu", weights_only=True)
+            found = torch.load(self._running(name), map_location="cpu", weights_only=True)
+            return found if isinstance(found, dict) and "step" in found else None
         except Exception:  # a state that holds more than numbers, of an optimizer of somebody's own: from the beginning
             return None
 
@@ -164,9 +176,18 @@ class Folder:
     def checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
         """Keep the state of a running unit."""
         if self._path is not None:
-            with atomic_path(self._running(name)) as part:
+            with self._written(self._running(name)) as part:
                 torch.save(dict(state), part)
         self._saved = time.monotonic()
+
+    @contextmanager
+    def _written(self, path: Path) -> Iterator[Path]:
+        """A path to write to, which appears whole; one line if the disk is full, or the folder gone."""
+        try:
+            with atomic_path(path) as part:
+                yield part
+        except (OSError, RuntimeError) as error:  # PyTorch's are the latter
+            raise MeasurementError(f"folder: {self._path}, allowed: one to write to ({first_line(error)})") from error
 
     def _file(self, name: str, suffix: str) -> Path | None:
         return None if self._path is None else self._path / f"{name}.{suffix}"

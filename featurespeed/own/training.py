@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,61 @@ from featurespeed.measuring.batches import Part, parts_of
 from featurespeed.measuring.errors import MeasurementError, first_line
 from featurespeed.measuring.model import Call, arguments_of, called_in_vain, checked_model, device_of, scalar
 from featurespeed.measuring.model import takes_batch as is_of_model
+from featurespeed.measuring.state import REGISTRIES, Attributes, Containers
+from featurespeed.measuring.trees import leaves, tensors
 from featurespeed.own.data import Source
 from featurespeed.own.making import MakeModel, MakeOptimizer, made_model, made_optimizer
 from featurespeed.own.seeds import seed_everything
 
 Loss = Callable[..., Tensor]
+PLAIN = "torch.optim"  # whose classes hold nothing that moves but what their ``state_dict`` tells
+
+OF_FUSED = {"_step_supports_amp_scaling", "_need_device_dtype_check_for_fused"}  # what fused ones hold besides
+
+
+class Beginning:
+    """What a loss holds at first, if it is a module or a method of one, so that every run can begin with that.
+
+    Args:
+        loss: a module whose buffers, parameters or attributes may change from call to call; else nothing is held.
+    """
+
+    def __init__(self, loss: Any):
+        owner = loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
+        self._modules = list(owner.modules()) if isinstance(owner, nn.Module) else []
+        self._attributes, self._containers = [Attributes(part) for part in self._modules], Containers(self._modules)
+        self._buffers = [dict(part._buffers) for part in self._modules]
+        self._leaves = self._now()
+        self._values = [(tensor, tensor.detach().clone()) for tensor in self.tensors]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those of the beginning."""
+        return tensors(self._leaves)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is another one now."""
+        now = self._now()
+        same = len(now) == len(self._leaves) and all(a is b for a, b in zip(now, self._leaves, strict=True))
+        return not same or not all(torch.equal(tensor, value) for tensor, value in self._values)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Make the loss what it was. What did not change is not touched."""
+        for part, buffers, attributes in zip(self._modules, self._buffers, self._attributes, strict=True):
+            part._buffers.clear()
+            part._buffers.update(buffers)
+            attributes.restore()
+        self._containers.restore()
+        for tensor, value in self._values:
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
+
+    def _now(self) -> list[Any]:
+        own = [{name: held for name, held in vars(part).items() if name not in REGISTRIES} for part in self._modules]
+        registered = [[dict(part._buffers), dict(part._parameters)] for part in self._modules]
+        return list(leaves([own, registered]))
 
 
 @dataclass
@@ -41,22 +90,12 @@ class Recipe:
     takes_batch: bool = field(init=False)
     _alive: weakref.WeakSet[nn.Module] = field(default_factory=weakref.WeakSet, init=False, repr=False)
     digest: str | None = field(default=None, init=False, repr=False)  # of all data, once somebody asks
-    _first_loss: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    beginning: Beginning = field(init=False, repr=False)  # of the loss
     _ways: dict[type, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.takes_batch = is_of_model(self.loss)
-        self._first_loss = copy.deepcopy(self.loss.state_dict()) if isinstance(self.loss, nn.Module) else None
-
-    def restart_loss(self) -> None:
-        """Make a loss that keeps something from step to step what it was at first: every run begins with that."""
-        if isinstance(self.loss, nn.Module) and self._first_loss:
-            self.loss.load_state_dict(self._first_loss)
-
-    @property
-    def keeps_loss(self) -> bool:
-        """Whether the loss is a module with something to keep."""
-        return bool(self._first_loss)
+        self.beginning = Beginning(self.loss)
 
     def network(self, size: int, seed: int) -> nn.Module:
         """A new network with the weights of a seed, in training mode.
@@ -155,8 +194,9 @@ class Alone:
 
     def __init__(self, recipe: Recipe, size: int, seed: int, rate: float):
         self.seeds, self.rates, self._recipe = (seed,), (rate,), recipe
-        recipe.restart_loss()
+        recipe.beginning.restore()
         self.model = recipe.network(size, seed)
+        self._first = beside_values(self.model)
         self.optimizer = recipe.optimizer_of(self.model, rate)
 
     def step(self, parts: list[Part], step: int) -> Tensor:
@@ -193,10 +233,8 @@ class Alone:
 
     @property
     def resumes(self) -> bool:
-        optimizer = self.optimizer
-        hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-        own = not type(optimizer).__module__.startswith("torch.optim") or "step" in vars(optimizer)
-        return not hooks and not own and not self._recipe.keeps_loss
+        told = is_told_by_state(self.optimizer) and beside_values(self.model) == self._first
+        return told and not self._recipe.beginning.is_left
 
     def state(self) -> dict[str, Any]:
         return {"tensors": held(self.model), "optimizer": self.optimizer.state_dict()}
@@ -213,3 +251,29 @@ class Alone:
 def held(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of a model by their names, those included that ``state_dict`` leaves out."""
     return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+
+def beside_values(model: nn.Module) -> dict[str, Any]:
+    """What else of a model may move in training: which tensors it holds, and attributes that are counters or names."""
+    plain = {
+        f"{part}.{name}": value
+        for part, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str))
+    }
+    return plain | dict.fromkeys(held(model))
+
+
+def is_told_by_state(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the ``state_dict`` of an optimizer is all that its next steps depend on.
+
+    Not so with hooks, with a schedule (which takes the place of its ``step``), with a class of somebody's own, and with
+    attributes that a new one of its class does not have.
+    """
+    kind: Any = type(optimizer)
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or "step" in vars(optimizer):
+        return False
+    if kind.__module__.split(".")[:2] != PLAIN.split("."):
+        return False
+    fresh = kind([nn.Parameter(torch.zeros(1, 1))], lr=1e-3)
+    return vars(optimizer).keys() <= vars(fresh).keys() | OF_FUSED

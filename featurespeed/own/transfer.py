@@ -152,8 +152,10 @@ def transfer_check(
         batch_size: of a pair of tensors; None is all examples at every step.
         folder: where finished runs and checkpoints are kept, so that a check which was stopped goes on when it is
             called again. Another model, loss, batch or setting is trained anew; but not what cannot be seen at the
-            start, schedules and hooks of an optimizer that act later, or data of loaders beyond their first batch: for
-            these give another folder. Runs with such optimizers, or a loss that keeps something, begin anew if stopped.
+            start: schedules and hooks of an optimizer that act later, data of loaders beyond their first batch, and
+            what data hold besides tensors, arrays, numbers and texts. For these give another folder. Runs whose
+            optimizer, model or loss has more than a checkpoint holds (hooks, a schedule, a counter that is no buffer, a
+            loss that changes) begin anew if they are stopped.
         sharpness_at: at how many steps of one more run a size, at the common best rate, to measure the sharpness; 0 for
             none.
         device: where to train; None leaves every model where it is made.

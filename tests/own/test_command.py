@@ -202,6 +202,9 @@ REFUSED = {
     "few widths": (["check-coordinates", "{file}", "--widths", "8", "16"], "widths: 2 of them, allowed: at least 3"),
     "no such matrix": (["sharpness", "{file}", "--matrix", "jacobian"], "matrix = 'jacobian': allowed: hessian"),
     "no picture": (["sharpness", "{file}", "--plot", "x.txt"], "--plot: x.txt, allowed: a file that ends in .png"),
+    "no base": (["autoscale", "{file}", "--size", "8", "--scheme", "mup"], "--base: not given, allowed with mup"),
+    "a base too much": (["autoscale", "{file}", "--size", "8", "--base", "4"], "--base: 4, allowed with mup"),
+    "no such device": (["sharpness", "{file}", "--device", "gpu"], "--device: gpu (RuntimeError: "),
     "no folder": (["sharpness", "{file}", "--plot", "none/x.png"], "--plot: none is no folder"),
 }  # fmt: skip
 
@@ -213,6 +216,14 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(arguments, message, script, c
     lines = [line for line in err.splitlines() if line != "loaded"]
     assert code == 2 and not out
     assert len(lines) == 1 and lines[0].startswith("featurespeed: ") and message.format(file=script) in lines[0], err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("command", [["sharpness"], ["autoscale"], ["check-coordinates", "--widths", "8", "16", "32"]])
+def test_a_gpu_that_is_not_there_is_one_line(command, script, capsys):
+    code, out, err = run(capsys, command[0], script, *command[1:], "--device", "cuda")
+    assert code == 2 and not out and err.count("\n") == 1
+    assert err.startswith("featurespeed: --device: cuda (") and err.endswith("), allowed here: cpu\n")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_updates_of_the_standard_parameterization_grow_with_the_width_under_adam
     assert abs(column(check, "activation_slope")["2"]) < 0.1
     assert check.verdict == "grows"
     assert check.sentence.startswith("grows: from width 64 to 512, after 1 step, of 4 nodes 3 grow, 1 is stable; most")
+    assert str(check) == check.sentence
 
 
 def test_updates_of_the_maximal_update_parameterization_keep_their_size():
