@@ -28,7 +28,7 @@ from featurespeed.measuring.context import (
 )
 from featurespeed.measuring.errors import MeasurementError, kind_of
 from featurespeed.measuring.exchange import exchanged
-from featurespeed.measuring.model import Call, called_in_vain, checked_loss, checked_model, device_of, takes_batch
+from featurespeed.measuring.model import Call, calling, checked_loss, checked_model, device_of, takes_batch
 from featurespeed.measuring.passes import check_same, check_unmixed, moved_weights, random_state
 from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate, joinable, mapped, tensors
@@ -306,14 +306,10 @@ class Objective:
     def _outputs(self, part: Part) -> Any:
         if not self._checked:
             return self._call(part.inputs)
-        try:
+        with calling("model", part.inputs):
             self._containers.restore()
             with ambient_autocast(self._autocast):
                 return self._call(duplicate(part.inputs))
-        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:
-            raise called_in_vain("model", part.inputs, error) from error
 
     def _losses(self, outputs: Any, part: Part) -> Tensor:
         return self._checked_losses(self._value(outputs, part))
@@ -340,15 +336,11 @@ class Objective:
 
     def _called_loss(self, first: Any, second: Any) -> Any:
         """The loss of outputs and targets, or of the model and a batch, of which it gets a copy."""
-        try:
+        with calling("loss", second if self.takes_batch else first):
             if self.takes_batch:
                 self._containers.restore()
             with ambient_autocast(self._autocast):
                 return self._loss(first, duplicate(second))
-        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:
-            raise called_in_vain("loss", second if self.takes_batch else first, error) from error
 
     # --- the chunks and what they weigh -------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -152,6 +153,17 @@ class Call:
                 " allowed: a loss(model, batch) that calls it as you mean it"
             )
         return next(iter(found))
+
+
+@contextmanager
+def calling(name: str, given: Any) -> Iterator[None]:
+    """Around a call of a user's model or loss: what it raises becomes one line; memory that runs out stays that."""
+    try:
+        yield
+    except (MeasurementError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise called_in_vain(name, given, error) from error
 
 
 def called_in_vain(name: str, inputs: Any, error: Exception) -> MeasurementError:

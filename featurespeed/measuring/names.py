@@ -67,5 +67,6 @@ def layers(model: nn.Module) -> dict[str, list[Tensor]]:
 
 def without_wrapper(model: nn.Module) -> nn.Module:
     """A model without what spreads it over devices."""
-    wrapped = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return model.module if isinstance(model, wrapped) else model
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    return model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +18,11 @@ from featurespeed.measuring.arguments import positive
 from featurespeed.measuring.batches import Part, parts_of
 from featurespeed.measuring.context import evaluation
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
-from featurespeed.measuring.model import Call, called_in_vain, checked_model, device_of, scalar, takes_batch
+from featurespeed.measuring.model import Call, calling, checked_model, device_of, scalar, takes_batch
 from featurespeed.measuring.trees import duplicate
 from featurespeed.own.making import OPTIMIZERS, MakeModel, checked_maker, made_model, made_optimizer, takes_rate
 from featurespeed.own.node_sizes import NodeSizes, Size
+from featurespeed.own.seeds import own_streams, seed_everything
 from featurespeed.randomness import derive_seed
 
 MOST_STEPS = 1000
@@ -115,7 +114,8 @@ class _Training:
         if self._takes_batch:
             self._value(first)
         else:
-            _tried("model", first.inputs, lambda: self._call(duplicate(first.inputs)))
+            with calling("model", first.inputs):
+                self._call(duplicate(first.inputs))
 
     def step(self, optimizer: torch.optim.Optimizer, part: Part) -> None:
         """One step of the optimizer; some of them ask for the loss more than once."""
@@ -137,20 +137,12 @@ class _Training:
 
     def _value(self, part: Part) -> Any:
         if self._takes_batch:
-            whole = duplicate(part.whole)
-            return _tried("loss", part.whole, lambda: self._loss(self.model, whole))
-        outputs = _tried("model", part.inputs, lambda: self._call(duplicate(part.inputs)))
-        return _tried("loss", outputs, lambda: self._loss(outputs, duplicate(part.targets)))
-
-
-def _tried(name: str, given: Any, call: Callable[[], Found]) -> Found:
-    """What a call of the model or the loss returns; their errors in one line."""
-    try:
-        return call()
-    except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:
-        raise called_in_vain(name, given, error) from error
+            with calling("loss", part.whole):
+                return self._loss(self.model, duplicate(part.whole))
+        with calling("model", part.inputs):
+            outputs = self._call(duplicate(part.inputs))
+        with calling("loss", outputs):
+            return self._loss(outputs, duplicate(part.targets))
 
 
 def _count(model: nn.Module) -> int:
@@ -163,16 +155,9 @@ def _on(device: torch.device | None, parts: Sequence[Part], takes: bool) -> list
 
 @contextmanager
 def streams(seed: int, name: str) -> Iterator[None]:
-    """Random numbers of a seed for whatever draws some inside; PyTorch's go on as before afterwards.
-
-    Those of Python and NumPy are left to :func:`featurespeed.measuring.context.undisturbed`.
-    """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
-        derived = derive_seed(seed, name)
-        torch.manual_seed(derived)
-        random.seed(derived)
-        np.random.seed(derived % 2**32)  # noqa: NPY002 (those that a caller's code may use)
+    """Random numbers of a seed for whatever draws some inside; the caller's go on as before afterwards."""
+    with own_streams():
+        seed_everything(seed, name)
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from featurespeed.measuring.batches import Part, parts_of
 from featurespeed.measuring.context import evaluation
 from featurespeed.measuring.errors import MeasurementError
 from featurespeed.measuring.model import Call, device_of, takes_batch
-from featurespeed.measuring.norms import norm
+from featurespeed.measuring.norms import rms
 from featurespeed.measuring.trees import duplicate
 from featurespeed.own.branches import last_matrix, written
 from featurespeed.own.function import is_affine
@@ -217,7 +216,7 @@ class _ScalingPass:
 
     def _scale(self, name: str, module: nn.Module, _args: Any, found: Any) -> Any:
         output = found[0] if isinstance(found, tuple) else found
-        size = norm(output) / math.sqrt(output.numel())
+        size = rms(output)
         if not size:
             self.zero.append(name)
         if not size or not _learns(module):
@@ -230,4 +229,4 @@ class _ScalingPass:
     def _note(self, _module: nn.Module, _args: Any, found: Any) -> None:
         output = first_numbers(found)
         if output is not None:
-            self._stream = norm(output) / math.sqrt(output.numel())
+            self._stream = rms(output)

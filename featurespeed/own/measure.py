@@ -23,9 +23,9 @@ from featurespeed.measuring.errors import MeasurementError, reported_as
 from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model, device_of, takes_batch
 from featurespeed.measuring.names import without_wrapper
-from featurespeed.measuring.norms import norm
+from featurespeed.measuring.norms import inner, norm
 from featurespeed.measuring.optimizers import checked_optimizer
-from featurespeed.own.motion import Motion, inner, motion_of
+from featurespeed.own.motion import Motion, motion_of
 from featurespeed.own.nodes import Node
 from featurespeed.own.passes import Passes
 from featurespeed.own.tensors import moved_outputs, node_columns, parameter_table

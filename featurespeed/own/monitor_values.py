@@ -18,6 +18,7 @@ from featurespeed.measuring.arguments import flag, positive, whole_number
 from featurespeed.measuring.batches import parts_of
 from featurespeed.measuring.errors import MeasurementError, first_line, kind_of
 from featurespeed.measuring.model import checked_loss, checked_model, takes_batch
+from featurespeed.measuring.names import without_wrapper
 from featurespeed.measuring.optimizers import checked_optimizer
 from featurespeed.measuring.trees import duplicate
 from featurespeed.own.measure import measure
@@ -72,7 +73,7 @@ class Watched:
     """
 
     def __init__(self, model: Any, loss: Any, batch: Any, optimizer: Any, settings: Settings):
-        self.model, self._loss = unwrapped_model(model), checked_loss(loss)
+        self.model, self._loss = without_wrapper(checked_model(model)), checked_loss(loss)
         _check_whole(self.model)
         self._batch = _checked_batch(batch, self._loss, settings)
         self._optimizer = None if optimizer is None else unwrapped_optimizer(optimizer, self.model)
@@ -167,19 +168,6 @@ def reason_of(error: Exception) -> str:
     """One line: the message of a refusal; of other errors their kind, too."""
     refused = isinstance(error, (ValueError, FloatingPointError)) and "\n" not in str(error)
     return str(error) if refused else first_line(error)
-
-
-def unwrapped_model(model: Any) -> nn.Module:
-    """The module that a user wrote, without what compiles it or spreads it over devices.
-
-    Raises:
-        MeasurementError: no module, or one without values.
-    """
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    found = checked_model(model)
-    while isinstance(found, wrappers):
-        found = checked_model(found.module)
-    return found
 
 
 def unwrapped_optimizer(optimizer: Any, model: nn.Module) -> torch.optim.Optimizer:

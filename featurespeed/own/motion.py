@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from featurespeed.measuring.norms import norm, power_of_two
+from featurespeed.measuring.norms import exact, norm, power_of_two
 from featurespeed.own.nodes import Node
 from featurespeed.own.tracing import Place
 from featurespeed.own.updates import next_update
@@ -69,20 +69,6 @@ def whole_gradients(places: Sequence[Place], at_places: Mapping[int, Tensor], sc
         key, gradient = id(place.parameter), exact(at_places[id(place.leaf)]) / scale
         found[key] = found[key] + gradient if key in found else gradient
     return found
-
-
-def exact(tensor: Tensor) -> Tensor:
-    """In float64 or complex128, where the device has them."""
-    if tensor.device.type == "mps":
-        return tensor
-    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
-
-
-def inner(a: Tensor, b: Tensor) -> float:
-    """Of two tensors; real and imaginary parts count as coordinates of their own."""
-    if a.is_complex():
-        a, b = torch.view_as_real(a), torch.view_as_real(b)
-    return float((exact(a) * exact(b)).sum())
 
 
 def _balanced(sizes: Sequence[float]) -> list[float]:

@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge
 from featurespeed.measuring.batches import Part, examples
 from featurespeed.measuring.errors import MeasurementError, refused_by_torch
 from featurespeed.measuring.exchange import exchanged
-from featurespeed.measuring.model import Call, called_in_vain, scalar, takes_batch
+from featurespeed.measuring.model import Call, calling, scalar, takes_batch
 from featurespeed.measuring.passes import check_same
 from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate, mapped
@@ -144,10 +144,12 @@ class Passes:
         """The loss; ``inputs`` are the model's, or the whole batch for a loss that calls the model itself."""
         self._containers.restore()
         if self._takes_batch:
-            return scalar(_called("loss", inputs, lambda: self._loss(self.model, inputs)))
-        outputs = _called("model", inputs, lambda: self._call(inputs))
-        targets = duplicate(self._part.targets)
-        return scalar(_called("loss", outputs, lambda: self._loss(outputs, targets)))
+            with calling("loss", inputs):
+                return scalar(self._loss(self.model, inputs))
+        with calling("model", inputs):
+            outputs = self._call(inputs)
+        with calling("loss", outputs):
+            return scalar(self._loss(outputs, duplicate(self._part.targets)))
 
     def _check_value(self) -> None:
         if not torch.isfinite(self.value.detach()):
@@ -181,16 +183,6 @@ def _with_leaves(part: Part, leaves: list[Tensor], takes_batch: bool) -> Any:
         return inputs
     pair = isinstance(part.whole, (tuple, list)) and len(part.whole) == 2
     return type(part.whole)((inputs, duplicate(part.targets))) if pair else duplicate(part.whole)
-
-
-def _called(name: str, given: Any, call: Callable[[], Any]) -> Any:
-    """What a user's model or loss returns; its own errors become one line."""
-    try:
-        return call()
-    except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:
-        raise called_in_vain(name, given, error) from error
 
 
 class suppressed(suppress):  # noqa: N801 (as the one of the standard library)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from featurespeed.measuring.errors import MeasurementError
-from featurespeed.measuring.norms import norm
+from featurespeed.measuring.norms import rms
 from featurespeed.own.branches import last_matrix
 from featurespeed.own.forward import Structure
 from featurespeed.own.roles import Role, roles_of
@@ -55,7 +55,7 @@ def rows_by_rule(
     for name, role in roles_of(model, base, structure, smaller).items():
         module = name.rpartition(".")[0]
         ends = _ends(parameterization, role, depths, name in structure.inside, module in written)
-        actual, wanted = _rms(model.get_parameter(name)), _rms(role.base) * ends["std"]
+        actual, wanted = rms(model.get_parameter(name).detach()), rms(role.base.detach()) * ends["std"]
         rescaled = not role.vector and actual > 0 and wanted > 0 and model.get_parameter(name).requires_grad
         rows[name] = {
             "role": "vector" if role.vector else str(role.role),
@@ -105,7 +105,3 @@ def _is_plain(model: nn.Module, name: str) -> bool:
 
 def _kinds(model: nn.Module) -> set[str]:
     return {type(part).__name__.lower() for part in model.modules()}
-
-
-def _rms(values: Tensor) -> float:
-    return norm(values.detach()) / math.sqrt(max(values.numel(), 1))

@@ -22,7 +22,7 @@ from featurespeed.measuring.errors import MeasurementError, kind_of, reported_as
 from featurespeed.measuring.figures import named_ticks, new_figure
 from featurespeed.measuring.model import checked_loss, checked_model
 from featurespeed.measuring.names import without_wrapper
-from featurespeed.measuring.norms import norm
+from featurespeed.measuring.norms import rms
 from featurespeed.own.forward import Structure, rescale_forward, structure_of
 from featurespeed.own.measure import Measurement, measure
 from featurespeed.own.rates import BalancedRates
@@ -310,7 +310,7 @@ def _scaling(
     parameters = {name: p for name, p in model.named_parameters() if name in rows and p.requires_grad}
     table = pd.DataFrame(
         [
-            {"name": name, **rows[name], "rms_before": _rms(before[name]), "rms": _rms(parameter)}
+            {"name": name, **rows[name], "rms_before": rms(before[name]), "rms": rms(parameter.detach())}
             for name, parameter in parameters.items()
         ]
     )
@@ -319,9 +319,5 @@ def _scaling(
 
 
 def _factor(parameter: Tensor, before: Tensor) -> float:
-    size = _rms(before)
-    return _rms(parameter) / size if size else 1.0
-
-
-def _rms(values: Tensor) -> float:
-    return norm(values.detach()) / math.sqrt(max(values.numel(), 1))
+    size = rms(before)
+    return rms(parameter.detach()) / size if size else 1.0

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from featurespeed.measuring.norms import norm
+from featurespeed.measuring.norms import inner, norm
 from featurespeed.own.function import Pulled, alignment, example_sums, linear_weight, own_change
-from featurespeed.own.motion import Motion, inner
+from featurespeed.own.motion import Motion
 from featurespeed.own.nodes import Node
 from featurespeed.own.passes import Passes
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from featurespeed.measuring.batches import Part, parts_of
 from featurespeed.measuring.errors import MeasurementError, first_line
-from featurespeed.measuring.model import Call, arguments_of, called_in_vain, checked_model, device_of, scalar
+from featurespeed.measuring.model import Call, arguments_of, calling, checked_model, device_of, scalar
 from featurespeed.measuring.model import takes_batch as is_of_model
 from featurespeed.measuring.state import REGISTRIES, Attributes, Containers
 from featurespeed.measuring.trees import leaves, tensors
@@ -128,26 +128,19 @@ class Recipe:
     def value(self, model: nn.Module, part: Part) -> Tensor:
         """The loss of a model on a batch, a scalar with a graph."""
         if self.takes_batch:
-            return scalar(_called("loss", part.whole, lambda: self.loss(model, part.whole)))
+            with calling("loss", part.whole):
+                return scalar(self.loss(model, part.whole))
         args, kwargs = arguments_of(self._way(model, part.inputs), part.inputs)
-        outputs = _called("model", part.inputs, lambda: model(*args, **kwargs))
-        return scalar(_called("loss", outputs, lambda: self.loss(outputs, part.targets)))
+        with calling("model", part.inputs):
+            outputs = model(*args, **kwargs)
+        with calling("loss", outputs):
+            return scalar(self.loss(outputs, part.targets))
 
     def _way(self, model: nn.Module, inputs: Any) -> str:
         """How models take their inputs; found once, because finding it may call a model, which may count its calls."""
         if type(inputs) not in self._ways:
             self._ways[type(inputs)] = Call(model).way(inputs)
         return self._ways[type(inputs)]
-
-
-def _called(name: str, given: Any, call: Callable[[], Any]) -> Any:
-    """What a function of the user returns, or one line for what it raised."""
-    try:
-        return call()
-    except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:
-        raise called_in_vain(name, given, error) from error
 
 
 class Trainer(Protocol):

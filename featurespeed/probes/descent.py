@@ -12,8 +12,8 @@ from torch import Tensor
 from featurespeed.measuring.batches import Part
 from featurespeed.measuring.context import REPLACEMENTS, Replacing, reached_from
 from featurespeed.measuring.errors import MeasurementError, refused_by_torch
-from featurespeed.measuring.model import called_in_vain, scalar, takes_batch
-from featurespeed.measuring.norms import norm
+from featurespeed.measuring.model import calling, scalar, takes_batch
+from featurespeed.measuring.norms import inner, norm
 from featurespeed.measuring.passes import check_same
 from featurespeed.measuring.state import Containers
 from featurespeed.measuring.trees import duplicate
@@ -73,7 +73,7 @@ class Descent:
         found = []
         for layer, through in zip(self._sources, self._through, strict=True):
             terms = [
-                rates[self._owner[id(p)]] * _inner(through[name], self._whole[id(p)]) / self.scale**2
+                rates[self._owner[id(p)]] * inner(through[name], self._whole[id(p)]) / self.scale**2
                 for name, p in layer.items()
             ]
             found.append(math.fsum(terms))
@@ -87,9 +87,7 @@ class Descent:
     def contributions_in(self, motion: Mapping[int, Tensor]) -> list[float]:
         """What each layer adds to the decay of the loss in a motion, ``-<dw, gradient through it>``; of either sign."""
         return [
-            -math.fsum(
-                _inner(through[name], motion[id(p)]) / self.scale for name, p in layer.items() if id(p) in motion
-            )
+            -math.fsum(inner(through[name], motion[id(p)]) / self.scale for name, p in layer.items() if id(p) in motion)
             for layer, through in zip(self._sources, self._through, strict=True)
         ]
 
@@ -179,28 +177,13 @@ class _Run:
     def _features(
         self, parameters: list[dict[str, Tensor]], perturbations: Sequence[Tensor], args: tuple, kwargs: dict[str, Any]
     ) -> list[Tensor]:
-        try:
+        with calling("model", args[0] if len(args) == 1 and not kwargs else args or kwargs):
             self._containers.restore()
             return self.chain.run(parameters, perturbations, duplicate(args), duplicate(kwargs))
-        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:
-            inputs = args[0] if len(args) == 1 and not kwargs else args or kwargs
-            raise called_in_vain("model", inputs, error) from error
 
     def _called(self, *arguments: Any) -> Any:
-        try:
+        with calling("loss", arguments[-1] if self._takes_batch else arguments[0]):
             return self._loss(*arguments)
-        except (MeasurementError, torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:
-            raise called_in_vain("loss", arguments[-1] if self._takes_batch else arguments[0], error) from error
-
-
-def _inner(a: Tensor, b: Tensor) -> float:
-    """Of two tensors of any precision; real and imaginary parts count as coordinates of their own."""
-    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (a, b))
-    return float((a.double() * b.double()).sum())
 
 
 def _times(tensor: Tensor, factor: float) -> Tensor:

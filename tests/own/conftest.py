@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
+
+from tests.own.networks import complete_torchvision
 
 
 @pytest.fixture(scope="session")
@@ -13,13 +14,7 @@ def torchvision_loads() -> object:
     A torchvision for CUDA beside a torch for the CPU finds none of its operations, and its import then fails at two
     of them. The networks of the tests use neither, so that their names are enough.
     """
-    try:
-        import torchvision
-    except RuntimeError:
-        operations = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            operations.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision
+    complete_torchvision()
+    import torchvision
 
-        torchvision.names_of_tests = operations  # the names are gone with this object
     return torchvision

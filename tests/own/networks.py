@@ -99,6 +99,18 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
+class TwoHeads(nn.Module):
+    """A trunk with two outputs: behind neither of them stands all that learns."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.trunk, self.a, self.b = nn.Linear(inputs, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x).relu()
+        return self.a(h), self.b(h)
+
+
 def foreign(name: str, dtype: torch.dtype = torch.float64) -> Case:
     """One of :data:`FOREIGN`, the same at every call."""
     torch.manual_seed(0)

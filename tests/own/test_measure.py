@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featurespeed import measure, measure_feature_speed
 from featurespeed.measuring.context import evaluation
-from tests.own.networks import FOREIGN, Case, Recurrent, foreign, gpt2, next_word_loss
+from tests.own.networks import FOREIGN, Case, Recurrent, TwoHeads, foreign, gpt2, next_word_loss
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.01),
@@ -544,20 +544,10 @@ def test_attributes_of_an_optimizer_of_one_s_own_are_kept():
     assert found.loss_decay == pytest.approx(expected, rel=1e-9)
 
 
-class TwoHeads(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk, self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.trunk(x).relu()
-        return self.a(h), self.b(h)
-
-
 def test_parameters_behind_no_node_are_named():
     def loss(outputs: tuple[Tensor, Tensor], classes: Tensor) -> Tensor:
         return sum(functional.cross_entropy(output, classes) for output in outputs)
 
     with pytest.warns(RuntimeWarning, match="a.weight, a.bias, b.weight, b.bias: behind no cut node"):
-        found = measure(TwoHeads().double(), loss, batch_of())
+        found = measure(TwoHeads(4).double(), loss, batch_of())
     assert found.nodes == ("trunk",)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featurespeed import autoscale, measure
-from tests.own.networks import foreign, gpt2, next_word_loss
+from tests.own.networks import TwoHeads, foreign, gpt2, next_word_loss
 
 
 class Block(nn.Module):
@@ -410,19 +410,9 @@ def test_undo_takes_training_back_too():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-class TwoHeads(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk, self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.trunk(x).relu()
-        return self.a(h), self.b(h)
-
-
 def test_a_model_of_two_outputs_is_refused_by_fsc():
     with pytest.raises(ValueError, match="stand behind no cut node"):
-        autoscale(TwoHeads().double(), lambda out, y: LOSS(out[0], y) + LOSS(out[1], y), batch())
+        autoscale(TwoHeads(6).double(), lambda out, y: LOSS(out[0], y) + LOSS(out[1], y), batch())
 
 
 def test_losses_of_numbers_settle():
